@@ -1,0 +1,21 @@
+"""Find a document in any language from a query in any language."""
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
+
+__version__ = _version("mcontriever")
+__all__ = ["Encoder", "__version__"]
+
+_HOMES = {"Encoder": "mcontriever.encoder"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when something of it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mcontriever' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

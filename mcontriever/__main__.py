@@ -1,0 +1,5 @@
+"""`python -m mcontriever` is `mcontriever`."""
+
+from mcontriever.cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""Writing so that a crash never leaves half a file: temporary name, fsync, rename; checksums; folder locks."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+
+from mcontriever.errors import StoreError
+
+TEMPORARY_PREFIX = ".partial-"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, else removed."""
+    path = Path(path)
+    _make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        sync_file(temporary)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        _raise_if_disk(error, path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success its files are fsynced and it takes `path`'s place."""
+    path = Path(path)
+    _make_folder(path.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                sync_file(file)
+        _replace_folder(temporary, path)
+    except OSError as error:
+        _raise_if_disk(error, path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_temporaries(folder: str | Path) -> None:
+    """Remove what a killed writer left in `folder`. Only safe while holding the folder's lock."""
+    for leftover in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Parse a JSON file of ours; a missing or damaged one is a StoreError."""
+    try:
+        return orjson.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"no file {Path(path).name}", where=path, fix="check the folder's path") from error
+    except orjson.JSONDecodeError as error:
+        fix = "restore the file from a copy, or make the folder again"
+        raise StoreError(f"not valid JSON: {error}", where=path, fix=fix) from error
+
+
+def sha256_of(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_bytes(folder: str | Path) -> int:
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+class FolderLock:
+    """One writer per folder. The lock is the operating system's, so it is gone when its holder dies.
+
+    `shared` admits others that share it and refuses those that do not; `wait` waits instead of refusing.
+    """
+
+    def __init__(self, folder: str | Path, *, name: str = ".lock", shared: bool = False, wait: bool = False) -> None:
+        self.folder = Path(folder)
+        self.name, self.shared, self.wait = name, shared, wait
+        self._handle: int | None = None
+
+    def __enter__(self) -> "FolderLock":
+        _make_folder(self.folder)
+        lock_file = self.folder / self.name
+        try:
+            handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            _raise_if_disk(error, lock_file)
+            raise
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
+            raise StoreError(
+                f"another process (pid {holder}) is writing here",
+                where=self.folder,
+                fix="wait for it to end, or give another output folder",
+            ) from error
+        with contextlib.suppress(OSError):  # a full disk has no room to say who holds the lock
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        self._handle = handle
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._handle is not None
+        os.close(self._handle)
+        self._handle = None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _raise_if_disk(error, folder)
+        raise
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Swap a finished folder in. A folder cannot replace a full one, so the old one steps aside first."""
+    if path.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}old-", dir=path.parent))
+        os.replace(path, aside / path.name)
+        os.replace(temporary, path)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_DISK_ADVICE = {
+    errno.ENOSPC: ("no space left on the device", "free some space, then run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+    errno.EACCES: ("no permission to write", "choose another folder, or change its permissions"),
+    errno.EPERM: ("no permission to write", "choose another folder, or change its permissions"),
+    errno.EROFS: ("the file system is read-only", "choose another folder"),
+    errno.ENOTDIR: ("a file stands where a folder is needed", "choose another folder"),
+    errno.EEXIST: ("a file stands where a folder is needed", "choose another folder"),
+    errno.EISDIR: ("a folder stands where a file is needed", "choose another path"),
+}
+
+
+def _raise_if_disk(error: OSError, path: Path) -> None:
+    """Turn the disk's complaints into a user's error; other failures stay what they are."""
+    if error.errno in _DISK_ADVICE:
+        what, fix = _DISK_ADVICE[error.errno]
+        raise StoreError(what, where=path, fix=fix) from error

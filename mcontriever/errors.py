@@ -1,0 +1,43 @@
+"""The errors a user can meet: each says what is wrong, where, and what to do about it.
+
+The command line turns any of them into one message on stderr and exit code 2 (see `cli.py`).
+"""
+
+
+class UserError(Exception):
+    """A mistake the user can mend. `what` holds both values (found and expected), `fix` the way out."""
+
+    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        lines = [what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if fix:
+            lines.append(f"  fix: {fix}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(UserError):
+    """A configuration file, recipe or command-line value that cannot be right."""
+
+
+class DataError(UserError):
+    """A corpus, example file or token shard that cannot be used as it is."""
+
+
+class ModelError(UserError):
+    """A model or tokenizer that is missing, damaged or not the one expected."""
+
+
+class StoreError(UserError):
+    """A folder of ours (token shards, embeddings, a run) that is damaged, locked or of another making."""
+
+
+class HubError(UserError):
+    """A host or hub that cannot be reached."""
+
+
+class RunError(UserError):
+    """A run that must stop: it collapsed, met NaN, or was asked for something that cannot work."""

@@ -1,0 +1,16 @@
+"""Files of the project that verbs read: in a checkout they stand beside the package, in an installed wheel inside it."""
+
+from pathlib import Path
+
+from mcontriever.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent
+ATLAS = _PACKAGE / "atlas"
+
+
+def shipped(path: str) -> Path:
+    """Where `path`, relative to the project's top (`data_recipes/atlas.yaml`), really is."""
+    for home in (_PACKAGE.parent, _PACKAGE / "shipped_files"):
+        if (home / path).exists():
+            return home / path
+    raise ConfigError(f"no {path} comes with this installation", fix="install the package again, or give a full path")

@@ -1,0 +1,1 @@
+"""The tests of mcontriever; they mirror the package."""

@@ -1,0 +1,76 @@
+"""config.py: strict, and helpful when something does not fit."""
+
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+import pytest
+
+from mcontriever.config import Section, dump_config, load_config
+from mcontriever.errors import ConfigError
+
+
+class Run(Section):
+    steps: int = pydantic.Field(gt=0)
+    learning_rate: float = 1e-3
+    output: str = "runs/x"
+
+
+class Whole(Section):
+    run: Run
+    languages: list[str] = []
+    kind: Literal["moco", "inbatch"] = "moco"
+    maybe: Run | None = None
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_values_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", "/data")
+    path = write(tmp_path, "run: {steps: 5, learning_rate: 1e-5, output: '${DATA}/run'}\nlanguages: [no, en, on]\n")
+    config = load_config(Whole, path, ["run.steps=7", "kind=inbatch", "maybe.steps=1"])
+    assert (config.run.steps, config.run.learning_rate, config.run.output) == (7, 1e-5, "/data/run")
+    assert config.languages == ["no", "en", "on"]  # Norwegian is a language here, not a false
+    assert config.maybe == Run(steps=1)
+    again = load_config(Whole, write(tmp_path, dump_config(config)))
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("run: {step: 5}", [], ["missing key run.steps", "unknown key run.step", "did you mean run.steps?"]),
+        ("runs: {steps: 5}\nrun: {steps: 1}", [], ["unknown key runs", "did you mean run?"]),
+        ("run: {steps: 5, zzz: 1}", [], ["unknown key run.zzz", "valid keys: learning_rate, output, steps"]),
+        ("run: {steps: 5}\nmaybe: {steps: 1, ouput: a}", [], ["maybe.ouput", "did you mean maybe.output?"]),
+        ("run: {steps: 0}", [], ["run.steps: Input should be greater than 0 (found 0)"]),
+        ("run: {steps: 5}\nkind: mocco", [], ["kind: Input should be 'moco' or 'inbatch' (found 'mocco')"]),
+        ("run: {steps: 5}", ["run.steps"], ["--set run.steps: expected section.key=value"]),
+        ("run: {steps: 5}", ["run.stpes=6"], ["unknown key run.stpes", "did you mean run.steps?"]),
+        ("run: {steps: 5, output: '${NOT_SET_ANYWHERE}'}", [], ["variable NOT_SET_ANYWHERE is not set"]),
+        ("run: [", [], ["not valid YAML"]),
+        ("just words", [], ["expected keys and values at the top, found str"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, overrides: list[str], expected: list[str]) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(Whole, path, overrides)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    write(tmp_path, "run: {steps: 5}")
+    with pytest.raises(ConfigError, match=r"did you mean .*c\.yaml\?"):
+        load_config(Whole, tmp_path / "cc.yaml")
+
+
+def test_a_configuration_never_changes(tmp_path: Path) -> None:
+    config = load_config(Whole, write(tmp_path, "run: {steps: 5}"))
+    with pytest.raises(pydantic.ValidationError):
+        config.run.steps = 6  # type: ignore[misc]
