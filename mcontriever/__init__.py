@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
+    from mcontriever.retrieval.searcher import Index
 
 __version__ = _version("mcontriever")
-__all__ = ["Encoder", "__version__"]
+__all__ = ["Encoder", "Index", "__version__"]
 
-_HOMES = {"Encoder": "mcontriever.encoder"}
+_HOMES = {"Encoder": "mcontriever.encoder", "Index": "mcontriever.retrieval.searcher"}
 
 
 def __getattr__(name: str) -> Any:

@@ -86,6 +86,17 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_di
 
 
 @pytest.fixture(scope="session")
+def tiny_tokens_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: Path) -> Path:
+    """The atlas's training half as token shards of the tiny tokenizer."""
+    from mcontriever import prepare
+    from mcontriever.config import load_recipe
+
+    folder = tmp_path_factory.mktemp("tokens") / "atlas"
+    prepare.run(load_recipe("atlas"), folder, str(tiny_tokenizer_dir), workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def run_cli() -> RunCli:
     """Run `mcontriever ...` as a user does, in a process of its own."""
 

@@ -1,0 +1,134 @@
+"""From texts to embeddings, fast: what `Encoder.embed_queries` and `embed_documents` do.
+
+Texts are tokenized a window at a time, one window ahead of the model. Within a window they are sorted by length and
+cut into batches of a fixed number of tokens; the rows come back in the order they were given.
+
+Precision: float32 is exact; bfloat16 and float16 are the processor's fast types; int8 needs calibration (see
+`int8_openvino.py`); auto is the fastest of the floating types that this processor is good at.
+Shapes: N rows, H hidden, T tokens in all.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from mcontriever.errors import ModelError
+from mcontriever.packed_forward import can_pack, packed_hidden_states
+from mcontriever.tokens import PackedBatch, pack, tokenize_texts
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+TEXTS_PER_WINDOW = 4096
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}
+_FLOAT16_CAPABILITY, _BFLOAT16_CAPABILITY = (7, 0), (8, 0)
+
+Embed = Callable[[PackedBatch], torch.Tensor]
+
+
+def embed_texts(encoder: "Encoder", texts: Sequence[str]) -> np.ndarray:
+    """float32 [n, H], one row per text. An empty text is its two special tokens; a long one is cut to max_length."""
+    embeddings_NH = np.empty((len(texts), encoder.dimension), dtype=np.float32)
+    device = encoder.device
+    budget = TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
+    with _evaluating(encoder), torch.inference_mode():
+        embed = encoder.inference_model()
+        for first, window in _tokenized_windows(encoder, texts):
+            order = np.argsort(-window.lengths_N.numpy(), kind="stable")
+            by_length = window.select(order)
+            for start, stop in _batches(by_length.lengths_N.numpy(), budget):
+                batch = by_length.slice(start, stop).to(device, non_blocking=True)
+                embeddings_NH[first + order[start:stop]] = embed(batch).float().cpu().numpy()
+    return embeddings_NH
+
+
+@contextlib.contextmanager
+def _evaluating(encoder: "Encoder") -> Iterator[None]:
+    was_training = encoder.backbone.training
+    encoder.backbone.eval()
+    try:
+        yield
+    finally:
+        encoder.backbone.train(was_training)
+
+
+def _tokenized_windows(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[int, PackedBatch]]:
+    """(index of the first text, packed window); the next window is tokenized while the model works on this one."""
+
+    def tokenize(first: int) -> PackedBatch:
+        window = texts[first : first + TEXTS_PER_WINDOW]
+        flat_ids, lengths = tokenize_texts(encoder.tokenizer, window, encoder.max_length)
+        return pack(flat_ids, lengths, encoder.special, encoder.first_position, encoder.max_length)
+
+    firsts = range(0, len(texts), TEXTS_PER_WINDOW)
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(tokenize, 0) if texts else None
+        for first in firsts:
+            assert waiting is not None
+            window = waiting.result()
+            waiting = (
+                ahead.submit(tokenize, first + TEXTS_PER_WINDOW) if first + TEXTS_PER_WINDOW < len(texts) else None
+            )
+            yield first, window
+
+
+def _batches(lengths_N: np.ndarray, token_budget: int) -> Iterator[tuple[int, int]]:
+    """Row ranges whose padded size stays within the budget (rows are sorted, so padding is next to nothing)."""
+    start = 0
+    while start < len(lengths_N):
+        stop = start + max(1, token_budget // int(lengths_N[start]))
+        yield start, min(stop, len(lengths_N))
+        start = stop
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`auto` chooses by what the processor can do; a type it cannot compute in is refused."""
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        best = "bfloat16" if capability >= _BFLOAT16_CAPABILITY else "float16"
+        return (
+            best if precision == "auto" and capability >= _FLOAT16_CAPABILITY else precision.replace("auto", "float32")
+        )
+    if precision == "float16":
+        raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32 or auto on a CPU")
+    from mcontriever.fast_cpu import good_at_bf16
+
+    return ("bfloat16" if good_at_bf16() else "float32") if precision == "auto" else precision
+
+
+def build_inference_model(encoder: "Encoder") -> Embed:
+    """A function from packed batches to embeddings; it may hold a copy of the weights as they are now."""
+    precision = resolve_precision(encoder.precision, encoder.device)
+    dtype: torch.dtype = getattr(torch, precision)
+    if not can_pack(encoder.backbone.config):
+        return _padded_model(encoder, dtype)
+    if encoder.device.type == "cpu":
+        from mcontriever.fast_cpu import FastCpuBackbone
+
+        return _pooling(encoder, FastCpuBackbone(encoder.folded_backbone(), dtype))
+    backbone = encoder.folded_backbone()
+    backbone = backbone if dtype == torch.float32 else copy.deepcopy(backbone).to(dtype)
+    return _pooling(encoder, lambda batch: packed_hidden_states(backbone, batch))
+
+
+def _pooling(encoder: "Encoder", hidden_states: Callable[[PackedBatch], torch.Tensor]) -> Embed:
+    def embed(batch: PackedBatch) -> torch.Tensor:
+        return encoder.pool(hidden_states(batch), batch)
+
+    return embed
+
+
+def _padded_model(encoder: "Encoder", dtype: torch.dtype) -> Embed:
+    def embed(batch: PackedBatch) -> torch.Tensor:
+        with torch.autocast(encoder.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return encoder.forward_padded(batch)
+
+    return embed
