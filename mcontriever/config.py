@@ -106,12 +106,20 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = expand_environment(_SafeLoader(text).get_single_data(), source=f"--set {path}")
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {path}: {text!r} is not a YAML value", fix="quote the value") from error
-    target = values
-    for key in keys[:-1]:
-        if not isinstance(target.get(key), dict):
+    target: Any = values
+    for name in keys[:-1]:
+        key = _list_index(target, name, path) if isinstance(target, list) else name
+        if isinstance(target, dict) and not isinstance(target.get(key), dict | list):
             target[key] = {}
         target = target[key]
-    target[keys[-1]] = value
+    target[_list_index(target, keys[-1], path) if isinstance(target, list) else keys[-1]] = value
+
+
+def _list_index(values: list[Any], name: str, path: str) -> int:
+    """`sources.0.paths` means the first source."""
+    if not name.isdigit() or int(name) >= len(values):
+        raise ConfigError(f"--set {path}: {name} is no place in a list of {len(values)}", fix="count from 0")
+    return int(name)
 
 
 def _environment(name: str, source: str) -> str:
@@ -287,12 +295,16 @@ class PrepareRecipe(Section):
 
 def load_recipe(path_or_name: str, overrides: list[str] | None = None) -> PrepareRecipe:
     """A recipe's file, or the name of one that ships with the package."""
+    return load_config(PrepareRecipe, _recipe_file(path_or_name), overrides)
+
+
+def _recipe_file(path_or_name: str) -> Path:
     from mcontriever.shipped import shipped
 
     path = Path(path_or_name)
     if not path.exists() and path.name == path_or_name and not path.suffix:
-        path = shipped(f"data_recipes/{path_or_name}.yaml")
-    return load_config(PrepareRecipe, path, overrides)
+        return shipped(f"data_recipes/{path_or_name}.yaml")
+    return path
 
 
 # --- mcontriever train ----------------------------------------------------------------------------------------------
@@ -363,18 +375,39 @@ class CodeSwitchSection(Section):
     """Words of a view swapped for their translations. `dictionaries` by language, each with English on the left."""
 
     dictionaries: dict[str, str] = pydantic.Field(min_length=1)
-    probability: Share = 0.3
+    probability: Share | tuple[Share, Share] = 0.3  # of a word; [lowest, highest]: drawn anew for each view
+    drop_untranslated: Share = 0.0  # of the words that were to be swapped, those that no dictionary knows may go
     side: typing.Literal["query", "keys", "both"] = "query"
+    pairs_share: Share = 0.0  # of all samples, how many are bare pairs of a word and its translation
 
 
 class ColumnPairsSection(Section):
-    """Pairs from two columns of JSON lines, mixed in: titles and bodies, or translations."""
+    """Pairs from two columns of JSON lines, mixed in: titles and bodies, questions and answers, or translations.
+
+    `{language}` in paths, columns and languages stands for each of `each_language`; the share is theirs together.
+    """
 
     paths: list[str] = pydantic.Field(min_length=1)
     columns: tuple[str, str]
     languages: tuple[str, str]
+    each_language: list[str] = []
     share: float = pydantic.Field(gt=0, lt=1)  # of all samples
     swap_probability: Share = 0.0
+    code_switch: bool = False  # swap words of the first column too, as data.code_switch says
+
+    def of_each_language(self) -> "list[ColumnPairsSection]":
+        if not self.each_language:
+            return [self]
+        share = self.share / len(self.each_language)
+
+        def named(language: str, names: typing.Sequence[str]) -> typing.Any:
+            return type(names)(name.replace("{language}", language) for name in names)  # type: ignore[call-arg]
+
+        texts = {name: getattr(self, name) for name in ("paths", "columns", "languages")}
+        return [
+            self.model_copy(update={name: named(code, text) for name, text in texts.items()} | {"share": share})
+            for code in self.each_language
+        ]
 
 
 class PretrainData(Section):
@@ -383,6 +416,8 @@ class PretrainData(Section):
     tokens: str
     languages: list[str] | None = None  # None: all that are there
     alpha: float = pydantic.Field(default=0.0, ge=0, le=1)  # a language's share grows with its size to this power
+    language_factors: dict[str, AboveZero] = {}  # ... times this
+    samples_together: Count = 1  # of one kind and language, one after another; the batch size: negatives of one kind
     window: int = pydantic.Field(default=256, ge=8)  # tokens
     view: CropsView | InverseClozeView = pydantic.Field(default=CropsView(kind="crops"), discriminator="kind")
     augmentation: AugmentationSection = AugmentationSection()
@@ -441,19 +476,28 @@ class EvaluationSection(Section):
     patience: Count | None = None  # stop after so many evaluations without a new best
 
 
+class AsamSection(Section):
+    """Adaptive sharpness-aware minimisation: two forwards and backwards a step; ZeRO stages 0 and 1."""
+
+    rho: AboveZero = 0.5
+    eta: AboveZero = 0.01
+
+
 class RunSection(Section):
     output: str
     steps: Count
+    stop_at: Count | None = None  # stop after this step, to go on another time
     seed: int = 0
     log_every: Count = 10
     save_every: Count = 1000
     keep_last: Count = 2
     tensorboard: bool = False
     wandb: str | None = None  # a project's name
+    asam: AsamSection | None = None
 
 
 class TrainConfig(Section):
-    """`deepspeed` goes to DeepSpeed as it stands; see its documentation for what it may hold."""
+    """`deepspeed` goes to DeepSpeed as it stands; see its documentation for what it may hold. It may name a file."""
 
     stage: typing.Literal["pretrain"]
     encoder: EncoderSection
@@ -462,3 +506,252 @@ class TrainConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection
     deepspeed: dict[str, Any]
+
+    @pydantic.field_validator("deepspeed", mode="before")
+    @classmethod
+    def _read_block(cls, given: Any) -> Any:
+        return read_yaml(given) if isinstance(given, str) else given
+
+
+# --- mcontriever train, stage finetune ------------------------------------------------------------------------------
+
+
+class ExamplesSection(Section):
+    """Labelled queries. dpr, tevatron and columns read `paths` (files, folders, hub:NAME); beir one folder in `paths`.
+
+    msmarco takes collection, queries, and qrels or triples. `fields` renames what a format reads (see its reader).
+    """
+
+    format: typing.Literal["dpr", "tevatron", "columns", "msmarco", "beir"]
+    paths: list[str] = []
+    collection: str | None = None  # where passages are found by id
+    queries: str | None = None
+    qrels: str | None = None
+    triples: str | None = None
+    split: str = "train"
+    fields: dict[str, str] = {}
+    strict: bool = False  # stop at the first mistake instead of counting them
+    cache: str | None = None  # None: beside the files, or in the user's cache if that cannot be written
+
+
+class ExamplesRecipe(Section):
+    """A labelled corpus: `name`, `licence`, where it comes from and what to expect, and how it is read."""
+
+    name: str
+    licence: str
+    description: str = ""
+    expected: dict[str, Any] = {}
+    disk: str = ""
+    examples: ExamplesSection
+
+
+def _examples(given: Any) -> Any:
+    """A name of a recipe that ships, or a recipe's file, in the place of its examples."""
+    return load_examples_recipe(given).examples if isinstance(given, str) else given
+
+
+def load_examples_recipe(path_or_name: str) -> ExamplesRecipe:
+    return load_config(ExamplesRecipe, _recipe_file(path_or_name))
+
+
+Examples = typing.Annotated[ExamplesSection, pydantic.BeforeValidator(_examples)]
+
+
+class TopicsSection(Section):
+    """Batches about one topic each (TAS-B): queries clustered by the embeddings of `model`, or of the first encoder."""
+
+    clusters: Count = 2000
+    model: str | None = None
+
+
+class FinetuneData(Section):
+    """Queries with positives and negatives (or a recipe's name); lengths are tokens with the special ones."""
+
+    examples: Examples
+    negatives: int = pydantic.Field(default=1, ge=0)  # of each query's own; all passages of the batch are others
+    hard_ratio: Share = 0.1  # the chance that such a negative is a hard one, not any passage of the data
+    query_length: int = pydantic.Field(default=64, ge=8)
+    passage_length: int = pydantic.Field(default=256, ge=8)
+    topics: TopicsSection | None = None
+    margin_bins: Count | None = None  # draw hard negatives evenly over a teacher's margins
+    refresh_every: Count | None = None  # steps; then training stops until negatives are mined anew: `mcontriever run`
+
+    @property
+    def window(self) -> int:
+        """Text tokens of the longest row, as pre-training counts them."""
+        return max(self.query_length, self.passage_length) - 2
+
+
+class ContrastiveObjective(Section):
+    """`false_negative_margin` leaves out passages that score so much above the positive; `dimensions` is Matryoshka."""
+
+    kind: typing.Literal["contrastive"]
+    temperature: AboveZero
+    false_negative_margin: float | None = None
+    dimensions: list[Count] = []
+    rows_per_sub_batch: Count | None = None
+
+
+class PassageRelationObjective(Section):
+    """PAIR: (1 - alpha) times the query's loss, alpha times the passage's."""
+
+    kind: typing.Literal["passage_relation"]
+    temperature: AboveZero
+    alpha: Share = 0.1
+    false_negative_margin: float | None = None
+    rows_per_sub_batch: Count | None = None
+
+
+class DistillationObjective(Section):
+    """From a teacher's scores in the examples (`mine` with a cross_encoder writes them)."""
+
+    kind: typing.Literal["distillation"]
+    loss: typing.Literal["margin_mse", "kl"] = "margin_mse"
+    temperature: AboveZero = 1.0
+    teacher_temperature: AboveZero = 1.0
+    contrastive_weight: float = pydantic.Field(default=0.0, ge=0)
+    rows_per_sub_batch: Count | None = None
+
+
+class FinetuneConfig(TrainConfig):
+    stage: typing.Literal["finetune"]  # type: ignore[assignment]
+    data: FinetuneData  # type: ignore[assignment]
+    objective: ContrastiveObjective | PassageRelationObjective | DistillationObjective = pydantic.Field(  # type: ignore[assignment]
+        discriminator="kind"
+    )
+
+
+def load_train_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
+    """A configuration of the stage that it names."""
+    values = read_yaml(path)
+    return parse_config(train_config_of(values, str(path)), values, source=str(path), overrides=overrides)
+
+
+def train_config_of(values: Any, source: str) -> type[TrainConfig]:
+    stages: dict[str, type[TrainConfig]] = {"pretrain": TrainConfig, "finetune": FinetuneConfig}
+    stage = values.get("stage") if isinstance(values, dict) else None
+    if isinstance(values, dict) and stage not in stages:
+        raise ConfigError(f"stage is {stage!r}", where=source, fix=f"choose {' or '.join(stages)}")
+    return stages.get(str(stage), TrainConfig)
+
+
+# --- mcontriever mine and mcontriever generate ----------------------------------------------------------------------
+
+
+class SearcherSection(Section):
+    """One search and what is taken from it. Ranks count from 1; the margins are in the search's own scores."""
+
+    kind: typing.Literal["dense", "bm25"]
+    negatives: Count = 30  # for each query, at most
+    first_rank: Count = 1
+    last_rank: Count = 200
+    margin: float | None = None  # a negative scores at most the positive's score less this
+    relative_margin: float | None = pydantic.Field(default=None, gt=0)  # ... and at most this share of it
+    choose: typing.Literal["random", "top"] = "random"
+
+    @pydantic.model_validator(mode="after")
+    def _window_is_open(self) -> "SearcherSection":
+        if self.first_rank > self.last_rank:
+            raise ValueError(f"first_rank {self.first_rank} is after last_rank {self.last_rank}: nothing is left")
+        return self
+
+
+class CrossEncoderSection(Section):
+    """A second opinion: candidates that it scores above `max_score` are unlabelled positives and are dropped.
+
+    Its scores are stored with every passage, for distillation. `examined` candidates are read for each negative wanted.
+    """
+
+    name: str
+    max_score: float | None = None
+    examined: AboveZero = 2.0
+
+
+class MineConfig(Section):
+    """Hard negatives for `examples` out of `corpus`: a store, what `embed` reads, or None: the examples' passages."""
+
+    examples: Examples
+    corpus: str | None = None
+    corpus_fields: dict[str, str] = {}
+    model: str | None = None  # for dense searchers
+    searchers: list[SearcherSection] = pydantic.Field(min_length=1)
+    cross_encoder: CrossEncoderSection | None = None
+    output: str
+    texts: bool = True  # False writes ids only, to be read again with `collection`
+    seed: int = 0
+    queries_per_block: Count = 8192
+    memory_mb: int = pydantic.Field(default=500, ge=64)
+    keep_store: bool = True  # the embeddings, where they were made here
+    device: str = "auto"
+    processes: Count = 1  # for embedding
+
+    @pydantic.model_validator(mode="after")
+    def _models_are_named(self) -> "MineConfig":
+        if any(searcher.kind == "dense" for searcher in self.searchers) and self.model is None:
+            raise ValueError("a dense searcher needs model: the folder or hub name of an encoder")
+        return self
+
+
+class GenerateConfig(Section):
+    """Texts for the passages of `corpus` by a sequence-to-sequence model: training queries, or expanded passages.
+
+    They are drawn by top_k and top_p at `temperature`, because several likeliest ones would repeat each other.
+    """
+
+    corpus: str
+    corpus_fields: dict[str, str] = {}
+    language: str = ""
+    model: str
+    write: typing.Literal["queries", "expansion"] = "queries"
+    output: str
+    per_passage: Count = 3
+    prompt: str = "{text}"  # {title} and {text} are the passage's
+    max_passage_tokens: Count = 384
+    max_query_tokens: Count = 64
+    temperature: AboveZero = 1.0
+    top_k: Count = 25
+    top_p: float = pydantic.Field(default=0.95, gt=0, le=1)
+    seed: int = 0
+    batch_passages: Count = 32
+    shard_passages: Count = 10_000
+    max_passages: Count | None = None
+    device: str = "auto"
+
+
+# --- mcontriever run ------------------------------------------------------------------------------------------------
+
+
+class AlternateSection(Section):
+    """Training and mining in turns (ANCE): `train` as in its own file, with data.refresh_every; `mine` without output.
+
+    Each round mines with the checkpoint at hand, from the examples of `train`, into RUN/negatives/step-....
+    """
+
+    train: dict[str, Any]
+    mine: dict[str, Any]
+
+
+class StageSection(Section):
+    """One of: a verb with its configuration, the two in turns, or any command of ours with its arguments."""
+
+    train: dict[str, Any] | None = None
+    mine: dict[str, Any] | None = None
+    generate: dict[str, Any] | None = None
+    alternate: AlternateSection | None = None
+    command: list[str] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _is_one(self) -> "StageSection":
+        if len(self.model_fields_set) != 1:
+            given = ", ".join(sorted(self.model_fields_set)) or "nothing"
+            raise ValueError(f"a stage is one of {', '.join(type(self).model_fields)}; found {given}")
+        return self
+
+
+class PlanConfig(Section):
+    """Stages one after another. `shared` is a place for YAML anchors; `launcher` starts training on many processes."""
+
+    output: str
+    shared: dict[str, Any] = {}
+    launcher: list[str] = []  # for example [deepspeed, --num_gpus, "8"]; empty: one process
+    stages: list[StageSection] = pydantic.Field(min_length=1)

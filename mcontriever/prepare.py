@@ -1,0 +1,209 @@
+"""From shards of text to token shards, by a recipe.
+
+    mcontriever prepare RECIPE.yaml --output TOKENS --tokenizer NAME_OR_DIR [--workers N]
+
+Each source shard is read, filtered and tokenized by one worker (`stage_shard`); when all are there, duplicates are
+found across them (`repeats`) and left out (`finish_shard`). Interrupted at any instant and started again, it goes on
+with the shards that were not finished, and the result is the same to the byte.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcontriever.config import PrepareRecipe
+from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
+from mcontriever.errors import ModelError, RunError
+from mcontriever.pretraining.claim import REPORT, claim
+from mcontriever.pretraining.duplicates import repeats
+from mcontriever.pretraining.estimate import estimate
+from mcontriever.pretraining.finish_shard import finish_shard
+from mcontriever.pretraining.report import build_report, print_table, warnings_of
+from mcontriever.pretraining.shard_folder import DUPLICATE_REASONS, RECORD, Settings
+from mcontriever.pretraining.source_plan import Job, plan_sources
+from mcontriever.pretraining.stage_shard import stage_shard
+from mcontriever.pretraining.token_shards import FORMAT, MANIFEST, count_windows
+from mcontriever.progress import log, track
+from mcontriever.workers import available_cores, run_in_processes
+
+REPORTED_WINDOW_TOKENS = 256
+DESCRIPTIONS = ("licence", "description", "expected", "disk")  # changing these changes no token
+
+
+def run(
+    recipe: PrepareRecipe,
+    output: str | Path,
+    tokenizer: str,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    restart: bool = False,
+) -> dict[str, Any]:
+    """Prepare the recipe's text into the folder `output`, and return the report."""
+    output, workers = Path(output), workers or available_cores()
+    jobs = plan_sources(source.model_dump() for source in recipe.sources)
+    tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
+    new_plan = _plan_record(recipe, jobs, tokenizer_plan)
+    with FolderLock(output):
+        claim(output, new_plan, restart=restart)
+        if (output / MANIFEST).is_file():
+            log.info("already prepared; nothing to do")
+        else:
+            settings = _settings(output, recipe, tokenizer_plan, strict)
+            settings.tokenizer_file.parent.mkdir(exist_ok=True)
+            settings.tokenizer_file.write_text(tokenizer_json, encoding="utf-8")
+            _make_shards(jobs, settings, workers)
+            _conclude(output, {**new_plan["tokenizer"], "name": tokenizer}, new_plan["recipe"], jobs, settings)
+        for name in ("staging", "keys"):
+            shutil.rmtree(output / name, ignore_errors=True)
+        report: dict[str, Any] = read_json(output / REPORT)
+    for warning in warnings_of(report):
+        log.warning("warning: %s", warning)
+    if log.isEnabledFor(20):
+        print_table(report, f"{recipe.name} in {output}")
+    return report
+
+
+def _describe_tokenizer(name: str) -> tuple[dict[str, Any], str]:
+    from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
+
+    tokenizer = load_tokenizer(name)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError("no fast tokenizer", where=name, fix="use a model with a tokenizer.json")
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    return {"fingerprint": fingerprint, "vocabulary": len(tokenizer)}, backend.to_str()
+
+
+def _plan_record(recipe: PrepareRecipe, jobs: Sequence[Job], tokenizer: dict[str, Any]) -> dict[str, Any]:
+    """All that the tokens depend on: two runs with equal records write equal bytes."""
+    return {
+        "format": FORMAT,
+        "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
+        "tokenizer": tokenizer,
+        "sources": [[job.shard.name, job.shard.source_bytes] for job in jobs],
+    }
+
+
+def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], strict: bool) -> Settings:
+    return Settings(
+        folder=output,
+        tokenizer_file=output / "staging" / "tokenizer.json",
+        token_dtype="<u2" if tokenizer["vocabulary"] <= 1 << 16 else "<u4",
+        normalisation=recipe.normalisation,
+        exact=recipe.duplicates.exact,
+        near_similarity=recipe.duplicates.near_similarity if recipe.duplicates.near else None,
+        strict=strict,
+    )
+
+
+def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
+    """Stage what is not staged, find the duplicates, finish what is not finished."""
+    missing = [job for job in jobs if not _is_staged(job, settings)]
+    if len(missing) < len(jobs):
+        log.info("%d of %d shards were done before", len(jobs) - len(missing), len(jobs))
+    if missing:
+        token_bytes = np.dtype(settings.token_dtype).itemsize
+        expected = estimate(missing, settings.tokenizer_file, token_bytes, workers)
+        if expected is not None:
+            _announce(str(expected), expected.disk_bytes, settings.folder)
+    # The largest first: then no worker is left alone with a large one at the end.
+    missing.sort(key=lambda job: -(job.shard.source_bytes or 0))
+    calls = [(job.shard, job.rules, job.titles, settings) for job in missing]
+    megabytes = [max(1, round((job.shard.source_bytes or 0) / 1e6)) for job in missing]
+    with track(sum(megabytes), "tokenizing", "MB of source") as progress:
+        for ended in run_in_processes(stage_shard, calls, workers):
+            progress.advance(0 if ended is None else megabytes[ended], unfinished=_unfinished(settings))
+    _mark_duplicates(jobs, settings)
+    waiting = [number for number in range(len(jobs)) if not settings.finished(number).is_dir()]
+    with track(len(waiting), "writing", "shards") as progress:
+        for ended in run_in_processes(finish_shard, [(number, settings) for number in waiting], workers):
+            progress.advance(0 if ended is None else 1)
+
+
+def _unfinished(settings: Settings) -> str:
+    """How far the shards in the making are: their sizes on disk tell, without a word from the workers."""
+    made = sum(path.stat().st_size for path in settings.staged(0).parent.glob(".partial-*/*.tokens.npy"))
+    return f"{made / np.dtype(settings.token_dtype).itemsize / 1e6:,.1f} M tokens"
+
+
+def _is_staged(job: Job, settings: Settings) -> bool:
+    number = job.shard.number
+    return settings.staged(number).is_dir() or settings.finished(number).is_dir()
+
+
+def _announce(expected: str, disk_bytes: int, folder: Path) -> None:
+    log.info(expected)
+    free = shutil.disk_usage(folder).free
+    if disk_bytes > free:
+        log.warning(
+            "warning: %s MB of disk may be needed, %s MB are free", f"{disk_bytes / 1e6:,.0f}", f"{free / 1e6:,.0f}"
+        )
+
+
+def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
+    """Write down for each shard which of its documents duplicate an earlier one; all shards are staged now."""
+
+    def load(shard: int, column: int) -> npt.NDArray[np.uint64]:
+        keys: npt.NDArray[np.uint64] = np.load(settings.of_documents(shard, "keys"), mmap_mode="r")
+        return keys[:, column]
+
+    shards = range(len(jobs))
+    shapes = [np.load(settings.of_documents(shard, "keys"), mmap_mode="r").shape for shard in shards]
+    lengths, columns = [shape[0] for shape in shapes], shapes[0][1]
+    exact = repeats(load, lengths, range(int(settings.exact)))
+    near = repeats(load, lengths, range(int(settings.exact), columns)) & ~exact
+    edges = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    for shard in shards:
+        for reason, marks in zip(DUPLICATE_REASONS, (exact, near), strict=True):
+            of_shard = marks[edges[shard] : edges[shard + 1]]
+            if of_shard.any():
+                with atomic_path(settings.of_documents(shard, reason)) as path, open(path, "wb") as file:
+                    np.save(file, of_shard)
+
+
+def _conclude(
+    output: Path, tokenizer: dict[str, Any], recipe: dict[str, Any], jobs: Sequence[Job], settings: Settings
+) -> None:
+    """Write report and manifest from the shards' records; the manifest, written last, says that all is there."""
+    records = [read_json(settings.finished(job.shard.number) / RECORD) for job in jobs]
+    windows: dict[str, int] = {}
+    shards = []
+    for record in records:
+        for language, counted in record["languages"].items():
+            if counted["files"]:
+                shards.append(_manifest_entry(record, language, counted["files"]))
+                offsets = np.load(output / shards[-1]["offsets_file"], mmap_mode="r")
+                windows[language] = windows.get(language, 0) + count_windows(offsets, REPORTED_WINDOW_TOKENS)
+    report = build_report(records, windows)
+    if not shards:
+        raise RunError("no document was kept", where=output / REPORT, fix=_why_nothing(report))
+    write_json(output / REPORT, {**report, "window_tokens": REPORTED_WINDOW_TOKENS})
+    identity = {"format": FORMAT, "recipe": recipe, "tokenizer": tokenizer}
+    dtype = np.dtype(settings.token_dtype).name
+    write_json(output / MANIFEST, {**identity, "dtype": dtype, "languages": report["languages"], "shards": shards})
+
+
+def _manifest_entry(record: dict[str, Any], language: str, files: dict[str, Any]) -> dict[str, Any]:
+    folder = f"shards/{record['shard']:05}"
+    names = {kind: f"{folder}/{language}.{kind}.npy" for kind in files}
+    return {
+        "shard": record["shard"],
+        "source": record["source"],
+        "language": language,
+        "documents": files["offsets"]["rows"] - 1,
+        "tokens": files["tokens"]["rows"],
+        "tokens_file": names["tokens"],
+        "offsets_file": names["offsets"],
+        "bytes": {names[kind]: described["bytes"] for kind, described in files.items()},
+        "sha256": {names[kind]: described["sha256"] for kind, described in files.items()},
+    }
+
+
+def _why_nothing(report: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in report["total"]["dropped"].items())
+    return f"of {report['total']['read']:,} documents were dropped: {reasons}; check the recipe, then use --restart"

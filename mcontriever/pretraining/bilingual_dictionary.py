@@ -1,0 +1,208 @@
+"""Bilingual dictionaries on token ids: find words of running text, choose among their translations.
+
+    dictionary = BilingualDictionary.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"])
+
+A file has lines of english, foreign and (optional) shared senses, with tabs between, with or without a header. Words
+are found as they stand in the file, in lower case or with a capital: inflected forms are not. Phrases are never looked
+for, but they are translations like others. What cannot be used is counted under its reason.
+
+Shapes: T tokens, W words of running text, C pairs of (word, translation), E entries, one per word and direction.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcontriever import chance
+from mcontriever.errors import ConfigError, DataError
+from mcontriever.pretraining.ragged import IntArray, Ragged
+from mcontriever.pretraining.words import WordBoundaries
+from mcontriever.streams import read_lines
+from mcontriever.tokens import tokenize_texts
+
+ENGLISH = "en"
+MAX_PHRASE_TOKENS = 64
+UInt64Array = npt.NDArray[np.uint64]
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class BilingualDictionary:
+    """Entries sorted by the hash of (direction, word); entry e has the translations first_E[e] to first_E[e + 1], and
+    translation c is the text text_C[c]."""
+
+    hashes_E: UInt64Array
+    first_E: IntArray
+    senses_until_C: FloatArray
+    text_C: IntArray
+    texts: Ragged
+    targets_by_language: Mapping[int, IntArray]
+    words: WordBoundaries
+    counts: Mapping[str, int]
+
+    @classmethod
+    def read(cls, paths: Mapping[str, str], tokenizer: Any, *, languages: Sequence[str]) -> "BilingualDictionary":
+        """`paths` by foreign language; `languages` names the language numbers of the pairs to be switched."""
+        check_languages(paths, languages)
+        english = languages.index(ENGLISH)
+        lines = [(languages.index(language), *line) for language in paths for line in read_dictionary(paths[language])]
+        pairs = [line for line in lines if line[1] and line[2]]
+        number_of = {text: n for n, text in enumerate(dict.fromkeys(text for _, *both, _ in pairs for text in both))}
+        english_C, foreign_C = (np.array([number_of[pair[side]] for pair in pairs], dtype=np.int64) for side in (1, 2))
+        language_C = np.array([pair[0] for pair in pairs])
+        both_ways = _WordPairs(
+            texts=list(number_of),
+            source_C=np.concatenate([english_C, foreign_C]),
+            target_C=np.concatenate([foreign_C, english_C]),
+            direction_C=np.concatenate([_direction(english, language_C), _direction(language_C, english)]),
+            senses_C=np.tile(np.array([pair[3] for pair in pairs], dtype=np.float64), 2),
+        )
+        targets = {int(language): np.array([english]) for language in np.unique(language_C)}
+        counts = {"pairs": len(pairs), "lines without one of the words": len(lines) - len(pairs)}
+        return _build(both_ways, tokenizer, {**targets, english: np.unique(language_C)}, counts)
+
+    def choose_targets(self, language_N: IntArray, seed: int, samples: IntArray, views: IntArray) -> IntArray:
+        """The language that each row's words move into; -1 where no dictionary knows the row's own."""
+        targets_N = np.full(len(language_N), -1, dtype=np.int64)
+        for language, targets in self.targets_by_language.items():
+            rows = np.flatnonzero(language_N == language)
+            drawn = chance.integers(seed, "switch language", samples[rows], views[rows], high=len(targets))
+            targets_N[rows] = targets[drawn]
+        return targets_N
+
+    def find(self, hash_W: UInt64Array, language_W: IntArray, target_W: IntArray) -> IntArray:
+        """The entry of each word in its direction, or -1."""
+        wanted_W = hash_W ^ _direction(language_W, target_W)
+        place_W = np.minimum(np.searchsorted(self.hashes_E, wanted_W), len(self.hashes_E) - 1)
+        return np.where((self.hashes_E[place_W] == wanted_W) & (target_W >= 0), place_W, -1)
+
+    def choose_translations(self, entry_W: IntArray, which_W: FloatArray) -> IntArray:
+        """The text that one translation of each entry is, by senses; `which_W` in [0, 1) says which."""
+        first_W, last_W = self.first_E[entry_W], self.first_E[entry_W + 1] - 1
+        before_W = np.where(first_W > 0, self.senses_until_C[first_W - 1], 0.0)
+        wanted_W = before_W + which_W * (self.senses_until_C[last_W] - before_W)
+        return self.text_C[np.clip(np.searchsorted(self.senses_until_C, wanted_W, side="right"), first_W, last_W)]
+
+
+def word_hashes(rows: Ragged, first_W: IntArray) -> UInt64Array:
+    """64 bits for each word from its token ids and their order: equal words, equal bits. With 10^6 entries one word in
+    10^13 is taken for another, so the tokens themselves are not compared."""
+    if not len(first_W):
+        return np.zeros(0, dtype=np.uint64)
+    place_T = np.arange(len(rows.values_T)) - np.repeat(first_W, np.diff(np.append(first_W, len(rows.values_T))))
+    return np.add.reduceat(chance.random_bits(0, "word", rows.values_T, place_T), first_W)
+
+
+@dataclass(frozen=True, eq=False)
+class _WordPairs:
+    """Pairs in both directions; sources and targets are places in `texts`."""
+
+    texts: Sequence[str]
+    source_C: IntArray
+    target_C: IntArray
+    direction_C: UInt64Array
+    senses_C: FloatArray
+
+
+def _build(
+    pairs: _WordPairs, tokenizer: Any, targets_by_language: Mapping[int, IntArray], counts: Mapping[str, int]
+) -> BilingualDictionary:
+    words = WordBoundaries.of(tokenizer)
+    texts = Ragged(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
+    is_word, hashes = _find_words(texts, pairs.texts, tokenizer, words)
+    capitals = [_capital(text) for text in pairs.texts]
+    capital_texts = Ragged(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
+    is_capital_word, capital_hashes = _find_words(capital_texts, capitals, tokenizer, words)
+    is_capital_word &= capital_hashes != hashes
+
+    different_C = pairs.source_C != pairs.target_C
+    sayable_C = (_is_known(texts, tokenizer) & _has_letter(pairs.texts))[pairs.target_C]
+    small = np.flatnonzero(different_C & sayable_C & is_word[pairs.source_C])
+    large = np.flatnonzero(different_C & sayable_C & is_capital_word[pairs.source_C])
+    pair_of = np.concatenate([small, large])
+    if not len(pair_of):
+        raise DataError("no word of the dictionaries can be switched", fix="check that they hold single words")
+    found = np.concatenate([hashes[pairs.source_C[small]], capital_hashes[pairs.source_C[large]]])
+    found ^= pairs.direction_C[pair_of]
+    order = np.argsort(found, kind="stable")
+    hashes_E, first_E = np.unique(found[order], return_index=True)
+    return BilingualDictionary(
+        hashes_E=hashes_E,
+        first_E=np.append(first_E, len(order)),
+        senses_until_C=np.cumsum(pairs.senses_C[pair_of[order]]),
+        text_C=pairs.target_C[pair_of[order]],
+        texts=texts,
+        targets_by_language=targets_by_language,
+        words=words,
+        counts={
+            **counts,
+            "entries": len(hashes_E),
+            "phrases, signs or unknown tokens, not looked for": int((~is_word[pairs.source_C]).sum()),
+            "signs or unknown tokens, not put in": int((~sayable_C).sum()),
+            "same in both languages": int((~different_C).sum()) // 2,
+        },
+    )
+
+
+def _find_words(
+    rows: Ragged, texts: Sequence[str], tokenizer: Any, words: WordBoundaries
+) -> tuple[npt.NDArray[np.bool_], UInt64Array]:
+    """Which texts are one word with a letter in it, of known tokens, and its hash. A bare "▁" before a word stands
+    alone in running text too, so words are looked for without it."""
+    has_mark = np.zeros(len(rows), dtype=bool)
+    long = rows.lengths_N > 1
+    has_mark[long] = rows.values_T[rows.starts_N[long]] == tokenizer.convert_tokens_to_ids("▁")
+    rows = rows.cut(has_mark.astype(np.int64), rows.lengths_N - has_mark)
+    is_word = np.bincount(rows.rows_T[words.starts_T(rows)], minlength=len(rows)) == 1
+    is_word &= _is_known(rows, tokenizer)
+    is_word &= _has_letter(texts)
+    hashes = np.zeros(len(rows), dtype=np.uint64)
+    found = rows.take(np.flatnonzero(is_word))
+    hashes[is_word] = word_hashes(found, found.starts_N)
+    return is_word, hashes
+
+
+def _is_known(rows: Ragged, tokenizer: Any) -> npt.NDArray[np.bool_]:
+    unknown = np.bincount(rows.rows_T[rows.values_T == tokenizer.unk_token_id], minlength=len(rows))
+    return (unknown == 0) & (rows.lengths_N > 0)
+
+
+def _has_letter(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return np.fromiter((any(sign.isalpha() for sign in text) for text in texts), dtype=bool, count=len(texts))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
+    unknown = sorted({ENGLISH, *paths} - set(languages))
+    if unknown:
+        raise ConfigError(
+            f"dictionaries need the languages {', '.join(unknown)}, but the data has {', '.join(languages)}",
+            fix="leave these dictionaries out, or add the languages to the data",
+        )
+
+
+def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
+    for number, line in read_lines(path):
+        columns = line.decode("utf-8", errors="replace").rstrip("\r").split("\t")
+        if columns == [""]:
+            continue
+        english, foreign, senses = (*columns, "1", "1")[:3]
+        if number == 1 and len(columns) == 3 and not senses.isdigit():
+            continue  # the header
+        if len(columns) not in (2, 3) or not senses.isdigit():
+            raise DataError(
+                f"expected english, foreign and a number of senses, found {columns}",
+                where=f"{path}:{number}",
+                fix="give three columns with tabs between them",
+            )
+        yield english.strip(), foreign.strip(), float(senses)
+
+
+def _direction(source: npt.ArrayLike, target: npt.ArrayLike) -> UInt64Array:
+    return chance.random_bits(0, "direction", source, target)

@@ -1,0 +1,153 @@
+"""Pairs from two columns of JSON lines: title and body, question and answer, a sentence and its translation.
+
+    store = ColumnPairStore.build("cache", ["en-sw.jsonl.gz"], columns=("en", "sw"), tokenizer=..., max_tokens=254)
+    source = ColumnPairSource(store, languages=(0, 1), seed=0)
+
+The files are tokenized once into a folder of memory-mapped arrays with a manifest; the same call finds it again.
+Building holds 4 bytes for each token in memory. With several ranks, one builds and the others wait, then open.
+Each row is visited once an epoch, in an order that is a function of (seed, epoch).
+
+Shapes: R rows of the store, B samples.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from mcontriever import chance
+from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
+from mcontriever.errors import ConfigError, DataError
+from mcontriever.pretraining.pairs import TokenPairs
+from mcontriever.pretraining.ragged import IntArray, Ragged, spans
+from mcontriever.progress import log
+from mcontriever.streams import is_remote, read_lines
+from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint
+
+MANIFEST = "manifest.json"
+ROWS_PER_BATCH = 4096
+
+
+class ColumnPairStore:
+    """Two columns of token rows, memory-mapped: tokens_R and their ends for each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts: dict[str, int] = read_json(folder / MANIFEST)["counts"]
+        self._tokens = [np.load(folder / f"tokens-{side}.npy", mmap_mode="r") for side in (0, 1)]
+        self._offsets = [np.load(folder / f"offsets-{side}.npy", mmap_mode="r") for side in (0, 1)]
+
+    def __len__(self) -> int:
+        return len(self._offsets[0]) - 1
+
+    def rows(self, side: int, rows_B: IntArray) -> Ragged:
+        first_B = self._offsets[side][rows_B]
+        lengths_B = self._offsets[side][rows_B + 1] - first_B
+        return Ragged(self._tokens[side][spans(first_B, lengths_B)].astype(np.int64), lengths_B)
+
+    @classmethod
+    def build(
+        cls, folder: str | Path, paths: Sequence[str], *, columns: tuple[str, str], tokenizer: Any, max_tokens: int
+    ) -> "ColumnPairStore":
+        """Tokenize what is not there yet. Rows without one of the columns are dropped and counted, long texts cut."""
+        wanted = {
+            "format": "mcontriever-column-pairs-1",
+            "sources": [_identity(path) for path in paths],
+            "columns": list(columns),
+            "tokenizer": tokenizer_fingerprint(tokenizer),
+            "max_tokens": max_tokens,
+        }
+        store = Path(folder) / "pairs"
+        with FolderLock(folder):
+            if not (store / MANIFEST).is_file() or read_json(store / MANIFEST)["made_from"] != wanted:
+                _write(store, paths, columns, tokenizer, max_tokens, wanted)
+        return cls(store)
+
+
+class ColumnPairSource:
+    """`languages` are the numbers of the two columns' languages. In `swap_probability` of samples the sides swap."""
+
+    def __init__(
+        self, store: ColumnPairStore, *, languages: tuple[int, int], swap_probability: float = 0.0, seed: int
+    ) -> None:
+        if not 0 <= swap_probability <= 1:
+            raise ConfigError(f"swap_probability {swap_probability} is not between 0 and 1")
+        self.store = store
+        self.languages = np.array(languages)
+        self.swap_probability = swap_probability
+        self.seed = seed
+
+    def draw(self, samples: IntArray) -> TokenPairs:
+        epoch_B, place_B = np.divmod(samples, len(self.store))
+        row_B = chance.permuted(self.seed, "column pairs", len(self.store), place_B, epoch_B)
+        swap_B = chance.uniform(self.seed, "column swap", samples) < self.swap_probability
+        sides = Ragged.join([self.store.rows(0, row_B), self.store.rows(1, row_B)])
+        first_B = np.arange(len(samples)) + len(samples) * swap_B
+        second_B = np.arange(len(samples)) + len(samples) * ~swap_B
+        language_B = np.where(swap_B, self.languages[0], self.languages[1])
+        return TokenPairs(sides.take(first_B), sides.take(second_B), language_B, row_B)
+
+
+def _write(
+    store: Path, paths: Sequence[str], columns: tuple[str, str], tokenizer: Any, max_tokens: int, made_from: Any
+) -> None:
+    counts: Counter[str] = Counter()
+    tokens: list[list[np.ndarray]] = [[], []]
+    lengths: list[list[np.ndarray]] = [[], []]
+    texts = _pairs_of_texts(paths, columns, counts)
+    while batch := list(islice(texts, ROWS_PER_BATCH)):
+        for side in (0, 1):
+            texts_of_side = [pair[side] for pair in batch]
+            rows = Ragged(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
+            kept = np.minimum(rows.lengths_N, max_tokens)
+            counts["texts cut"] += int((kept < rows.lengths_N).sum())
+            tokens[side].append(rows.cut(np.zeros_like(kept), kept).values_T.astype(np.uint32))
+            lengths[side].append(kept)
+    if not counts["rows kept"]:
+        raise DataError(
+            f"no row has text in both columns, {' and '.join(columns)}; found {dict(counts)}",
+            where=", ".join(paths),
+            fix="name the columns as they stand in the files",
+        )
+    with atomic_folder(store) as temporary:
+        for side in (0, 1):
+            np.save(temporary / f"tokens-{side}.npy", np.concatenate(tokens[side]))
+            ends = np.cumsum(np.concatenate(lengths[side]), dtype=np.int64)
+            np.save(temporary / f"offsets-{side}.npy", np.concatenate([np.zeros(1, np.int64), ends]))
+        write_json(temporary / MANIFEST, {"made_from": made_from, "counts": dict(counts)})
+    log.info("%s: %s", store, ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
+
+
+def _pairs_of_texts(paths: Sequence[str], columns: tuple[str, str], counts: Counter[str]) -> Iterator[tuple[str, str]]:
+    for path in paths:
+        for number, line in read_lines(path):
+            if not line.strip():
+                continue
+            try:
+                row = orjson.loads(line)
+                texts = [row[column] for column in columns]
+            except orjson.JSONDecodeError as error:
+                raise DataError(f"not valid JSON: {error}", where=f"{path}:{number}", fix="mend the line") from error
+            except (KeyError, TypeError):
+                counts["rows without one of the columns"] += 1
+                continue
+            if not all(isinstance(text, str) and text.strip() for text in texts):
+                counts["rows with an empty column"] += 1
+                continue
+            counts["rows kept"] += 1
+            yield texts[0], texts[1]
+
+
+def _identity(path: str) -> list[Any]:
+    """A changed file is noticed by its size and time; a remote one only by its address."""
+    if is_remote(path):
+        return [path]
+    try:
+        facts = Path(path.removeprefix("file://")).stat()
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=path, fix="check the path") from error
+    return [path, facts.st_size, facts.st_mtime_ns]

@@ -1,0 +1,117 @@
+"""Pairs of texts that belong together: as bare tokens while views are made, then packed for the encoder.
+
+Anything with `draw(samples) -> TokenPairs` is a source of pairs: crops of windows, two columns of a file, a mixture,
+or another source with augmentation on top. `PairLoader(source, ...).batch(samples)` packs what it draws. All of them
+are pure functions of the sample numbers, so any rank may ask for any samples at any step.
+
+Shapes: B pairs, n keys for each query (rows i*n to (i+1)*n of the keys belong to query i).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mcontriever.pretraining.ragged import IntArray, Ragged
+from mcontriever.tokens import SPECIALS_PER_ROW, PackedBatch, SpecialTokens, pack
+
+
+@dataclass(frozen=True, eq=False)
+class TokenPairs:
+    """B queries and their B*n keys, without special tokens.
+
+    `text_B` names the text each pair was made from: pairs of one text are never each other's negatives.
+    """
+
+    queries: Ragged
+    keys: Ragged
+    language_B: IntArray
+    text_B: IntArray
+
+    @property
+    def keys_per_query(self) -> int:
+        return len(self.keys) // len(self.queries)
+
+    def take(self, rows: IntArray) -> "TokenPairs":
+        key_rows = (rows[:, None] * self.keys_per_query + np.arange(self.keys_per_query)).ravel()
+        return TokenPairs(self.queries.take(rows), self.keys.take(key_rows), self.language_B[rows], self.text_B[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence["TokenPairs"]) -> "TokenPairs":
+        return cls(
+            Ragged.join([part.queries for part in parts]),
+            Ragged.join([part.keys for part in parts]),
+            np.concatenate([part.language_B for part in parts]),
+            np.concatenate([part.text_B for part in parts]),
+        )
+
+
+class PairSource(Protocol):
+    def draw(self, samples: IntArray) -> TokenPairs: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PairBatch:
+    """What an objective takes. `sample_B` numbers the samples of the whole run, `language_B` and `text_B` as above."""
+
+    queries: PackedBatch
+    keys: PackedBatch
+    language_B: torch.Tensor
+    sample_B: torch.Tensor
+    text_B: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @property
+    def keys_per_query(self) -> int:
+        return len(self.keys) // len(self.queries)
+
+    def to(self, device: str | torch.device, *, non_blocking: bool = False) -> "PairBatch":
+        return replace(
+            self,
+            queries=self.queries.to(device, non_blocking=non_blocking),
+            keys=self.keys.to(device, non_blocking=non_blocking),
+            language_B=self.language_B.to(device, non_blocking=non_blocking),
+            sample_B=self.sample_B.to(device, non_blocking=non_blocking),
+            text_B=self.text_B.to(device, non_blocking=non_blocking),
+        )
+
+    def stats(self) -> dict[str, float]:
+        """Tokens, rows, rows cut in packing, and the share of positions that padding to the longest would waste."""
+        sides = (self.queries, self.keys)
+        tokens = sum(side.token_ids_T.shape[0] for side in sides)
+        padded = sum(len(side) * side.max_length for side in sides)
+        return {
+            "tokens": float(tokens),
+            "rows": float(sum(len(side) for side in sides)),
+            "truncated": float(sum(side.truncated for side in sides)),
+            "padding_saved": 1 - tokens / padded,
+        }
+
+
+class PairLoader:
+    """The last step of every source: special tokens, positions, tensors."""
+
+    def __init__(self, source: PairSource, *, special: SpecialTokens, first_position: int, max_length: int) -> None:
+        assert max_length > SPECIALS_PER_ROW
+        self.source = source
+        self.special = special
+        self.first_position = first_position
+        self.max_length = max_length
+
+    def batch(self, samples: IntArray) -> PairBatch:
+        samples = np.asarray(samples, dtype=np.int64)
+        pairs = self.source.draw(samples)
+        return PairBatch(
+            queries=self._pack(pairs.queries),
+            keys=self._pack(pairs.keys),
+            language_B=torch.from_numpy(pairs.language_B),
+            sample_B=torch.from_numpy(samples),
+            text_B=torch.from_numpy(pairs.text_B),
+        )
+
+    def _pack(self, rows: Ragged) -> PackedBatch:
+        return pack(rows.values_T, rows.lengths_N, self.special, self.first_position, self.max_length)

@@ -1,0 +1,40 @@
+"""ReContriever: several keys of one text for each query, weighted by how relevant the model itself finds them.
+
+Two crops of one document need not be about the same thing. The weight of a key is its score's share among the scores
+of the query's keys, without gradient, so doubtful pairs teach less. The paper divides scores by their sum; raw dot
+products can be negative, which would turn a positive pair into a negative one, so scores are made safe first.
+
+Shapes: B queries, n keys of each.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from mcontriever.errors import ConfigError
+from mcontriever.pretraining.moco import MoCo
+
+
+def relevance_objective(encoder: Any, *, weights: str = "clamp", **moco: Any) -> MoCo:
+    """MoCo (see there for its settings) over batches with several keys for each query."""
+    return MoCo(encoder, key_weights=relevance_weights(weights), **moco)
+
+
+def relevance_weights(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`clamp`: negative scores count as 0 (all keys alike if none is above). `softmax`: of the scores as they are."""
+    kinds: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "clamp": clamped_shares,
+        "softmax": partial(torch.softmax, dim=1),
+    }
+    if kind not in kinds:
+        raise ConfigError(f"relevance weights {kind!r} are not one of {', '.join(kinds)}")
+    return kinds[kind]
+
+
+def clamped_shares(scores_Bn: torch.Tensor) -> torch.Tensor:
+    positive_Bn = scores_Bn.clamp_min(0)
+    total_B1 = positive_Bn.sum(1, keepdim=True)
+    equal_Bn = torch.full_like(scores_Bn, 1 / scores_Bn.shape[1])
+    return torch.where(total_B1 > 0, positive_Bn / total_B1.clamp_min(torch.finfo(scores_Bn.dtype).tiny), equal_Bn)

@@ -1,0 +1,64 @@
+"""Train a tokenizer for new languages, or for working without a hub, on the text of a recipe.
+
+    mcontriever tokenizer RECIPE.yaml --output DIR --vocabulary 24000
+
+The recipe is the one that `mcontriever prepare` reads; its filters count here too. Languages are balanced by n^alpha.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mcontriever.config import PrepareRecipe
+from mcontriever.pretraining.source_plan import Job, plan_sources
+from mcontriever.pretraining.stage_shard import kept_texts
+from mcontriever.pretraining.vocabulary import train_tokenizer
+
+__all__ = ["run", "train_tokenizer"]
+
+
+def run(
+    recipe: PrepareRecipe,
+    output: str | Path,
+    *,
+    vocabulary: int,
+    alpha: float = 0.3,
+    max_characters: int = 100_000_000,
+    seed: int = 0,
+    lowercase: bool = False,
+) -> Path:
+    """Train on the recipe's text. No language is read beyond `max_characters`, which is also the bound for all."""
+    jobs = plan_sources(source.model_dump() for source in recipe.sources)
+    texts = {
+        language: RecipeTexts(jobs, language, recipe.normalisation, max_characters)
+        for language in _languages(jobs, recipe.normalisation)
+    }
+    return train_tokenizer(
+        texts, output, vocabulary, alpha=alpha, max_characters=max_characters, seed=seed, lowercase=lowercase
+    )
+
+
+class RecipeTexts:
+    """The texts of one language; can be iterated again and again."""
+
+    def __init__(self, jobs: list[Job], language: str, normalisation: str, max_characters: int) -> None:
+        self._jobs = [job for job in jobs if job.shard.language in (None, language)]
+        self._language, self._normalisation, self._max_characters = language, normalisation, max_characters
+
+    def __iter__(self) -> Iterator[str]:
+        characters = 0
+        for job in self._jobs:
+            for language, text in kept_texts(job.shard, job.rules, job.titles, self._normalisation):
+                if language == self._language:
+                    characters += len(text)
+                    yield text
+                if characters >= self._max_characters:
+                    return
+
+
+def _languages(jobs: list[Job], normalisation: str) -> list[str]:
+    """What the recipe says, or, where it leaves that to the documents, what they say."""
+    found = {code for job in jobs for code in job.shard.languages.values()}
+    for job in jobs:
+        if not job.shard.languages:
+            found |= {language for language, _ in kept_texts(job.shard, job.rules, job.titles, normalisation)}
+    return sorted(found)

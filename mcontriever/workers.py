@@ -1,0 +1,70 @@
+"""Run one pure function over many arguments in N processes that never outlive the one that started them.
+
+Fresh processes ("spawn"), so that threads and locks of the parent do no harm. A worker that dies (out of memory, say)
+ends the run with advice; what other workers finished stays, for each call leaves its result on disk.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from mcontriever.errors import RunError
+
+TICK_SECONDS = 1.0
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def run_in_processes(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], workers: int
+) -> Iterator[int | None]:
+    """Yield the index of each call as it ends, and None about once a second in between (for progress).
+
+    The first error of a call stops the others and is raised here. One worker runs in this very process.
+    """
+    if workers <= 1 or len(calls) <= 1:
+        for index, call in enumerate(calls):
+            function(*call)
+            yield index
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(calls)), mp_context=context, initializer=_begin_worker
+    )
+    try:
+        waiting = {pool.submit(function, *call): index for index, call in enumerate(calls)}
+        while waiting:
+            done, _ = concurrent.futures.wait(waiting, TICK_SECONDS, concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                yield waiting.pop(future)
+            yield None
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process died without a word, perhaps for lack of memory",
+            fix="run the same command again (finished shards are kept), with fewer --workers if it happens again",
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and die with it: a killed parent cannot say goodbye."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,19 @@
+"""A tiny encoder without dropout, and batches of pairs for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcontriever.tokens import load_tokenizer
+from tests.pretraining.tiny_pairs import new_encoder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_tokenizer_dir: Path) -> Any:
+    return load_tokenizer(str(tiny_tokenizer_dir))
+
+
+@pytest.fixture
+def encoder(tiny_tokenizer_dir: Path) -> Any:
+    return new_encoder(tiny_tokenizer_dir)

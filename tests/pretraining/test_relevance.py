@@ -1,0 +1,53 @@
+"""Relevance weights, and the objective that they make, against the formula."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mcontriever.errors import ConfigError
+from mcontriever.pretraining.relevance import relevance_objective, relevance_weights
+from mcontriever.pretraining.temperature import Temperature
+from tests.pretraining.naive import naive_infonce
+from tests.pretraining.tiny_pairs import gradients, pair_batch, push_back
+
+SCORES = torch.tensor([[0.2, 0.6], [-0.5, 0.3], [-1.0, -2.0], [0.0, 0.0]])
+
+
+def test_clamped_weights_are_shares_and_never_negative() -> None:
+    expected = torch.tensor([[0.25, 0.75], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    torch.testing.assert_close(relevance_weights("clamp")(SCORES), expected)
+
+
+def test_softmax_weights_are_softmax() -> None:
+    torch.testing.assert_close(relevance_weights("softmax")(SCORES), torch.softmax(SCORES, 1))
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="relevance weights 'raw' are not one of clamp, softmax"):
+        relevance_weights("raw")
+
+
+@pytest.mark.parametrize("kind", ["clamp", "softmax"])
+def test_the_loss_is_the_weighted_mean_over_keys_and_weights_have_no_gradient(encoder: Any, kind: str) -> None:
+    objective = relevance_objective(encoder, weights=kind, temperature=Temperature(0.1), queue_size=20)
+    objective(pair_batch(encoder, range(100, 106), keys_per_query=3))
+    objective.after_update()
+    batch = pair_batch(encoder, range(4), keys_per_query=3)
+    loss, _ = objective(batch)
+    loss.backward()
+    found = gradients(encoder)
+
+    queries = encoder(batch.queries).detach().double().requires_grad_()
+    keys = objective.momentum.encode(batch.keys).double().unflatten(0, (4, 3))
+    negatives = list(objective.queue.negatives().keys_KH.double())
+    assert len(negatives) == 18
+    expected = torch.zeros((), dtype=torch.float64)
+    for query, own in zip(queries, keys, strict=True):
+        scores = [float(query.detach().dot(key)) for key in own]
+        raw = [max(score, 0) for score in scores] if kind == "clamp" else torch.tensor(scores).exp().tolist()
+        for key, weight in zip(own, raw, strict=True):
+            expected = expected + weight / sum(raw) * naive_infonce(query, key, negatives, 0.1) / 4
+    expected.backward()
+    torch.testing.assert_close(loss.detach().double(), expected.detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(found, push_back(encoder, batch.queries, queries.grad), rtol=2e-3, atol=2e-5)

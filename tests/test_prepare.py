@@ -1,0 +1,457 @@
+"""prepare.py: totals, tokens and reasons against a plain reading of the same lines; damage, plans, locks."""
+
+import gzip
+import itertools
+import json
+import lzma
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from mcontriever import prepare
+from mcontriever.config import PrepareRecipe, parse_config
+from mcontriever.disk import FolderLock
+from mcontriever.errors import ConfigError, DataError, HubError, RunError, StoreError
+from mcontriever.pretraining.token_shards import TokenStore
+from mcontriever.records import read_documents
+from mcontriever.shipped import ATLAS
+from tests.conftest import RunCli
+
+Recipe = dict[str, Any]
+
+
+def recipe_of(*sources: Recipe, **changes: Any) -> PrepareRecipe:
+    return parse_config(
+        PrepareRecipe, {"name": "test", "licence": "none", "sources": list(sources), **changes}, "recipe.yaml"
+    )
+
+
+def jsonl(*paths: Path, **changes: Any) -> Recipe:
+    return {
+        "reader": "jsonl",
+        "paths": [str(path) for path in paths],
+        "languages": ["en", "sw", "ar"],
+        "filters": {"min_tokens": 1},
+        **changes,
+    }
+
+
+def write_lines(path: Path, documents: list[Any]) -> Path:
+    text = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def document(text: str, language: str = "en") -> dict[str, str]:
+    return {"text": text, "language": language}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stored_documents(folder: Path, language: str) -> list[list[int]]:
+    """All documents of a language in order, by plain numpy."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    found = []
+    for entry in manifest["shards"]:
+        if entry["language"] == language:
+            tokens, offsets = np.load(folder / entry["tokens_file"]), np.load(folder / entry["offsets_file"])
+            found += [tokens[start:end].tolist() for start, end in itertools.pairwise(offsets)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def atlas_recipe() -> PrepareRecipe:
+    return recipe_of(
+        {
+            "reader": "jsonl",
+            "paths": ["package://atlas/train/corpus.jsonl"],
+            "languages": ["en", "ar", "sw", "fr", "hi", "zh"],
+        }
+    )
+
+
+def test_the_atlas_becomes_its_own_tokens(
+    tmp_path: Path, atlas_recipe: PrepareRecipe, tiny_tokenizer_dir: Path
+) -> None:
+    report = prepare.run(atlas_recipe, tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    by_language: dict[str, list[str]] = {}
+    for passage in read_documents(ATLAS / "train" / "corpus.jsonl"):
+        by_language.setdefault(passage.language, []).append(passage.text)
+    assert set(report["languages"]) == set(by_language)
+    for language, texts in by_language.items():
+        row = report["languages"][language]
+        expected = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+        assert stored_documents(tmp_path / "out", language) == expected
+        assert (row["read"], row["kept"], row["dropped"]) == (len(texts), len(texts), {})
+        assert row["tokens"] == sum(map(len, expected))
+        assert row["windows"] == sum(max(1, len(ids) // 256) for ids in expected)
+        assert row["text_bytes"] == sum(len(text.encode()) for text in texts)
+        files = list((tmp_path / "out" / "shards").rglob(f"{language}.*.npy"))
+        assert row["bytes"] == sum(path.stat().st_size for path in files)
+    assert report["total"]["read"] == sum(map(len, by_language.values()))
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    store = TokenStore.open(tmp_path / "out")
+    store.verify()
+    assert store.window_counts == {language: report["languages"][language]["windows"] for language in store.languages}
+    assert np.load(tmp_path / "out" / "shards" / "00000" / "en.tokens.npy").dtype == np.uint16
+
+
+def test_every_drop_has_its_reason(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    fine = {"raw_content": "A text that is long enough.", "language": "en", "language_score": 0.9}
+    fine |= {"perplexity": 100.0, "bucket": "head"}
+    lines = [
+        fine,
+        fine,
+        {**fine, "raw_content": "Another text of its own.", "language": "xx"},
+        {**fine, "language_score": 0.1},
+        {**fine, "bucket": "tail"},
+        {**fine, "perplexity": 900.0},
+        {**fine, "raw_content": "  \n"},
+        {**fine, "raw_content": "short"},
+        {**fine, "raw_content": "long " * 100},
+        {**fine, "raw_content": "a            b"},
+        {**fine, "raw_content": "The last text is kept."},
+    ]
+    path = write_lines(tmp_path / "en_head_0000.json.gz", lines)
+    filters = {
+        "min_language_score": 0.5,
+        "buckets": ["head"],
+        "max_perplexity": 500,
+        "min_characters": 8,
+        "max_characters": 400,
+        "min_tokens": 6,
+    }
+    source = {"reader": "ccnet", "paths": [str(tmp_path / "{language}_{bucket}_*.json.gz")], "languages": ["en"]}
+    recipe = recipe_of({**source, "buckets": ["head"], "filters": filters})
+    report = prepare.run(recipe, tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    row = report["languages"]["en"]
+    assert (row["read"], row["kept"]) == (11, 2)
+    assert row["dropped"] == {
+        "bucket": 1,
+        "duplicate": 1,
+        "empty": 1,
+        "language_score": 1,
+        "perplexity": 1,
+        "too_few_tokens": 1,
+        "too_long": 1,
+        "too_short": 1,
+        "wrong_language": 1,
+    }
+    assert report["places"]["en"]["duplicate"] == [f"{path}:2"]
+    assert report["places"]["en"]["wrong_language"] == [f"{path}:3"]
+
+
+def test_special_tokens_in_a_text_are_plain_characters(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    texts = ["HTML has <s> and </s>,<pad> and <mask> too.", "Wide: ＜s＞."]
+    path = write_lines(tmp_path / "a.jsonl", [document(text) for text in texts])
+    prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    apart = ["HTML has < s> and < /s>,< pad> and < mask> too.", "Wide: < s>."]
+    stored = stored_documents(tmp_path / "out", "en")
+    assert stored == [tokenizer(text, add_special_tokens=False)["input_ids"] for text in apart]
+    assert not {0, 1, 2, tokenizer.mask_token_id} & {token for ids in stored for token in ids}
+
+
+def test_a_very_long_text_is_cut_at_white_space_without_a_trace(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    text = "Mto unaanzia vilimani na kufika baharini.\n" * 8000
+    path = write_lines(tmp_path / "a.jsonl", [document(text, "sw"), document("x" * 600_000)])
+    prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    expected = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    assert stored_documents(tmp_path / "out", "sw") == [expected]
+
+
+def test_a_mixed_file_goes_to_all_of_its_languages(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    paths = [
+        write_lines(
+            tmp_path / f"{part}.jsonl",
+            [document(f"{language} {part} {n}", language) for n in range(5) for language in ("en", "sw", "fr")],
+        )
+        for part in "ab"
+    ]
+    report = prepare.run(recipe_of(jsonl(*paths)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    assert {language: row["kept"] for language, row in report["languages"].items()} == {"en": 10, "sw": 10, "other": 0}
+    assert report["languages"]["other"]["dropped"] == {"wrong_language": 10}
+    files = sorted(path.name for path in (tmp_path / "out" / "shards" / "00001").iterdir())
+    assert files == ["en.offsets.npy", "en.tokens.npy", "record.json", "sw.offsets.npy", "sw.tokens.npy"]
+
+
+def test_the_first_of_equal_texts_stays_whoever_is_faster(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    random = np.random.default_rng(3)
+    texts = [f"The text of number {number} is like no other." for number in range(60)]
+    paths, lines = [], []
+    for part in range(6):
+        chosen = [texts[index] for index in random.integers(0, 60, size=[400, 2, 30, 1, 60, 9][part])]
+        lines.append([document(text, ["en", "sw"][index % 2]) for index, text in enumerate(chosen)])
+        paths.append(write_lines(tmp_path / f"{part}.jsonl.gz", lines[-1]))
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    report = prepare.run(recipe_of(jsonl(*paths)), alone, str(tiny_tokenizer_dir), workers=1)
+    prepare.run(recipe_of(jsonl(*paths)), together, str(tiny_tokenizer_dir), workers=2)
+    assert contents(alone) == {**contents(together), ".lock": contents(alone)[".lock"]}
+    seen: set[str] = set()
+    kept, expected_kept, expected_dropped = [], Counter[str](), Counter[str]()
+    for line in [line for part in lines for line in part]:
+        (expected_dropped if line["text"] in seen else expected_kept)[line["language"]] += 1
+        if line["text"] not in seen:
+            kept.append(line)
+        seen.add(line["text"])
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    for language in ("en", "sw"):
+        assert report["languages"][language]["kept"] == expected_kept[language]
+        assert report["languages"][language]["dropped"] == {"duplicate": expected_dropped[language]}
+        assert stored_documents(alone, language) == [
+            tokenizer(line["text"], add_special_tokens=False)["input_ids"]
+            for line in kept
+            if line["language"] == language
+        ]
+
+
+def test_duplicates_stay_when_the_recipe_says_so_and_near_ones_go(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    text = " ".join(f"word{number}" for number in range(200))
+    path = write_lines(
+        tmp_path / "a.jsonl", [document(text), document(text), document(text + " more"), document("other")]
+    )
+    expected = {
+        (False, False): {},
+        (True, False): {"duplicate": 1},
+        (True, True): {"duplicate": 1, "near_duplicate": 1},
+        (False, True): {"near_duplicate": 2},
+    }
+    for (exact, near), dropped in expected.items():
+        recipe = recipe_of(jsonl(path), duplicates={"exact": exact, "near": near})
+        report = prepare.run(recipe, tmp_path / f"{exact}-{near}", str(tiny_tokenizer_dir), workers=1)
+        assert report["languages"]["en"]["dropped"] == dropped
+
+
+DAMAGED_GOOD_LINES = 40
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """A folder of every kind of damage, with good lines in between."""
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    good = [
+        json.dumps(document(f"Good line {number} of all.")).encode() + b"\n" for number in range(DAMAGED_GOOD_LINES)
+    ]
+    (folder / "a-bad-json.jsonl").write_bytes(b"".join([*good[:5], b'{"text": "cut\n', b"[]\n", *good[5:10]]))
+    (folder / "b-latin1.jsonl").write_bytes(good[10] + '{"text": "caf\u00e9"}\n'.encode("latin-1") + good[11])
+    (folder / "c-utf16.jsonl").write_bytes('{"text": "wide"}\n{"text": "wide"}\n'.encode("utf-16"))
+    cut = gzip.compress(b"".join(good[12:30]) + b"x" * 200_000, compresslevel=0)
+    (folder / "d-cut.jsonl.gz").write_bytes(cut[:100_000])
+    (folder / "e-empty.jsonl").touch()
+    with lzma.open(folder / "f-long.jsonl.xz", "wb", preset=0) as file:
+        file.write(good[30])
+        file.writelines(b"y" * 1_000_000 for _ in range(100))
+        file.write(b"\n" + good[31])
+    (folder / "g-folder.jsonl").mkdir()
+    (folder / "h-no-gzip.jsonl.gz").write_bytes(b"not compressed at all")
+    (folder / "i-fine.jsonl").write_bytes(b"".join(good[32:]))
+    return folder
+
+
+def test_a_damaged_folder_gives_counts_and_places_and_its_good_lines(
+    tmp_path: Path, damaged: Path, tiny_tokenizer_dir: Path, run_cli: RunCli
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(recipe_of(jsonl(damaged / "*", languages=["en"])).model_dump(exclude_unset=True)))
+    done = run_cli("prepare", recipe, "--output", tmp_path / "out", "--tokenizer", tiny_tokenizer_dir, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    row = report["languages"]["en"]
+    assert row["kept"] == DAMAGED_GOOD_LINES
+    assert row["dropped"] == {"malformed": 4, "too_long_line": 1, "truncated": 1, "undecodable": 2}
+    assert row["read"] == row["kept"] + 8
+    places = {reason: [place.split()[0] for place in found] for reason, found in report["places"]["en"].items()}
+    assert places["malformed"][:2] == [f"{damaged}/a-bad-json.jsonl:6", f"{damaged}/a-bad-json.jsonl:7"]
+    assert places["too_long_line"] == [f"{damaged}/f-long.jsonl.xz:2"]
+    assert places["truncated"] == [f"{damaged}/d-cut.jsonl.gz:19"]
+    assert places["undecodable"] == [f"{damaged}/b-latin1.jsonl:2", f"{damaged}/c-utf16.jsonl:1"]
+    assert {Path(file["path"]).name: file["reason"] for file in report["damaged_files"]} == {
+        "d-cut.jsonl.gz": "truncated",
+        "e-empty.jsonl": "empty_file",
+        "g-folder.jsonl": "directory",
+        "h-no-gzip.jsonl.gz": "corrupt",
+    }
+    for name in ("d-cut.jsonl.gz:19: truncated", "e-empty.jsonl:1: empty_file", "4 malformed, first at"):
+        assert name in done.stderr
+
+
+def test_strict_stops_at_the_first_damage(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "fine"}\n{"text": \n')
+    with pytest.raises(DataError, match=r"malformed: not JSON: .*\n  where: .*a\.jsonl:2\n  fix: mend the source"):
+        prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1, strict=True)
+
+
+def test_nothing_kept_is_an_error_with_the_reasons(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [document("text", "xx")] * 3)
+    with pytest.raises(RunError, match=r"no document was kept\n.*\n.*of 3 documents were dropped: 3 wrong_language"):
+        prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, tiny_tokenizer_dir: Path) -> tuple[Path, Path]:
+    path = write_lines(tmp_path / "a.jsonl", [document(f"Text number {number}.") for number in range(9)])
+    prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    return path, tmp_path / "out"
+
+
+def test_a_second_run_changes_nothing(prepared: tuple[Path, Path], tiny_tokenizer_dir: Path) -> None:
+    path, out = prepared
+    before = {name: (out / name).stat().st_mtime_ns for name in contents(out) if name != ".lock"}
+    described = {"licence": "another", "description": "words", "expected": {"documents": 9}}
+    prepare.run(recipe_of(jsonl(path), **described), out, str(tiny_tokenizer_dir), workers=1)
+    assert before == {name: (out / name).stat().st_mtime_ns for name in contents(out) if name != ".lock"}
+
+
+Change = Callable[[Path], tuple[PrepareRecipe, str]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normalisation": "basic"}, "recipe.normalisation: none before, basic now"),
+        ({"duplicates": {"exact": False}}, "recipe.duplicates.exact: True before, False now"),
+        ({"filters": {"min_tokens": 3}}, "recipe.sources.0.filters.min_tokens: 1 before, 3 now"),
+    ],
+)
+def test_a_changed_recipe_is_refused_until_restart(
+    prepared: tuple[Path, Path], tiny_tokenizer_dir: Path, change: dict[str, Any], message: str
+) -> None:
+    path, out = prepared
+    of_source = {name: value for name, value in change.items() if name == "filters"}
+    of_recipe = {name: value for name, value in change.items() if name != "filters"}
+    changed = recipe_of(jsonl(path, **of_source), **of_recipe)
+    with pytest.raises(StoreError) as raised:
+        prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
+    assert message in str(raised.value)
+    assert "begin anew with --restart" in str(raised.value)
+    prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1, restart=True)
+    prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
+
+
+def test_changed_sources_and_tokenizers_are_refused(
+    tmp_path: Path, prepared: tuple[Path, Path], tiny_tokenizer_dir: Path, sentences: dict[str, list[str]]
+) -> None:
+    from mcontriever.pretraining.vocabulary import train_tokenizer
+
+    path, out = prepared
+    other = train_tokenizer(sentences, tmp_path / "other", 180)
+    with pytest.raises(StoreError, match=r"tokenizer\.fingerprint: \w+ before, \w+ now"):
+        prepare.run(recipe_of(jsonl(path)), out, str(other), workers=1)
+    write_lines(path, [document("Changed.")])
+    with pytest.raises(StoreError, match=r"sources\.0\.1: \d+ before, \d+ now"):
+        prepare.run(recipe_of(jsonl(path)), out, str(tiny_tokenizer_dir), workers=1)
+
+
+def test_two_runs_into_one_folder_and_foreign_folders_are_refused(
+    tmp_path: Path, prepared: tuple[Path, Path], tiny_tokenizer_dir: Path
+) -> None:
+    path, out = prepared
+    with FolderLock(out), pytest.raises(StoreError, match=r"another process \(pid \d+\) is writing here"):
+        prepare.run(recipe_of(jsonl(path)), out, str(tiny_tokenizer_dir), workers=1)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("precious")
+    (foreign / "shards").mkdir()
+    for restart in (False, True):
+        with pytest.raises(StoreError, match=r"the folder holds other files: shards, thesis\.txt"):
+            prepare.run(recipe_of(jsonl(path)), foreign, str(tiny_tokenizer_dir), workers=1, restart=restart)
+    assert {path.name for path in foreign.iterdir()} == {".lock", "thesis.txt", "shards"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"reader": "jsonl", "paths": ["https://nowhere.invalid/{language}.jsonl.gz"], "languages": ["sw"]},
+        {"reader": "hub", "paths": ["some/dataset"], "languages": ["sw"], "configuration": "{language}"},
+    ],
+)
+def test_a_host_out_of_reach_is_one_message_within_two_seconds(
+    tmp_path: Path, source: Recipe, tiny_tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: .*download"):
+        prepare.run(recipe_of(source), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    assert time.monotonic() - started < 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    def message(source: Recipe) -> str:
+        with pytest.raises((ConfigError, DataError)) as raised:
+            prepare.run(recipe_of(source), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+        return str(raised.value)
+
+    here = str(tmp_path / "a.jsonl")
+    assert "no such file" in message({"reader": "jsonl", "paths": [here]})
+    assert "no file matches" in message({"reader": "jsonl", "paths": [here + "*"]})
+    assert "cannot tell the language" in message({"reader": "text", "paths": [here]})
+    assert "no languages are listed" in message({"reader": "text", "paths": ["{language}.txt"]})
+    assert "did you mean sources.0.filters.min_tokens?" in message(
+        {"reader": "jsonl", "paths": [here], "filters": {"min_token": 3}}
+    )
+    assert "above max_characters 5" in message(
+        {"reader": "jsonl", "paths": [here], "filters": {"min_characters": 9, "max_characters": 5}}
+    )
+    assert "language 'a/b' is no code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
+    assert "titles: true needs" in message({"reader": "text", "paths": [here], "languages": ["sw"], "titles": True})
+
+
+def test_titles_and_normalisation_come_before_the_tokenizer(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    path = write_lines(tmp_path / "a.jsonl", [{"text": "“Mto”", "title": "Nile", "language": "sw"}])
+    recipe = recipe_of(jsonl(path, titles=True), normalisation="basic")
+    prepare.run(recipe, tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    assert stored_documents(tmp_path / "out", "sw") == [tokenizer('Nile\n"Mto"', add_special_tokens=False)["input_ids"]]
+
+
+def test_a_hub_folder_with_the_hubs_own_language_names(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
+    for name, text in (("swh_Latn", "Mto Nile ni mrefu."), ("arb_Arab", "نهر النيل طويل.")):
+        folder = tmp_path / "hub" / "data" / name
+        folder.mkdir(parents=True)
+        for part in range(2):
+            write_lines(folder / f"train-{part}.jsonl", [{"text": f"{text} {part}", "url": "x"}])
+    configurations = "".join(
+        f"- config_name: {name}\n  data_files:\n  - split: train\n    path: data/{name}/*.jsonl\n"
+        for name in ("swh_Latn", "arb_Arab")
+    )
+    (tmp_path / "hub" / "README.md").write_text(f"---\nconfigs:\n{configurations}---\n")
+    source = {"reader": "hub", "paths": [str(tmp_path / "hub")], "configuration": "{language}"}
+    recipe = recipe_of({**source, "languages": {"sw": "swh_Latn", "ar": "arb_Arab"}, "filters": {"min_tokens": 1}})
+    report = prepare.run(recipe, tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
+    assert {language: row["kept"] for language, row in report["languages"].items()} == {"ar": 2, "sw": 2}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [Path(entry["source"]).parts[-3:] for entry in manifest["shards"]] == [
+        (name, "train", f"part-{part}-of-2") for name in ("swh_Latn", "arb_Arab") for part in range(2)
+    ]
+
+
+def test_the_command_line(tmp_path: Path, tiny_tokenizer_dir: Path, run_cli: RunCli) -> None:
+    done = run_cli("prepare", "atlas", "--output", tmp_path / "out", "--tokenizer", tiny_tokenizer_dir)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "estimate: " in done.stderr
+    assert "│ all" in done.stderr
+    changes = ("--set", "normalisation=basic", "--set", "sources.0.languages=[sw]")
+    printed = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", *changes, "--print-config")
+    assert "normalisation: basic" in printed.stdout
+    assert "languages:\n  - sw\n  buckets" in printed.stdout
+    wrong = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", "--set", "sources.1.titles=true")
+    assert wrong.returncode == 2
+    assert "--set sources.1.titles: 1 is no place in a list of 1" in wrong.stderr
+    trained = run_cli("tokenizer", "atlas", "--output", tmp_path / "v", "--vocabulary", 1500)
+    assert trained.returncode == 0, trained.stderr
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "v")) == 1500

@@ -1,0 +1,49 @@
+"""Run a function as rank 0 and rank 1 of a gloo group, in two processes that stay warm for the next test."""
+
+import functools
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+WORLD = 2
+
+
+def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What `function(*arguments)` returned on rank 0 and on rank 1. It must stand at the top of its module."""
+    return _run(_warm_processes(), function, arguments)
+
+
+def on_two_new_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The same in processes of their own, for what leaves traces in a process (DeepSpeed)."""
+    with _new_processes() as processes:
+        return _run(processes, function, arguments)
+
+
+@functools.cache
+def _warm_processes() -> ProcessPoolExecutor:
+    return _new_processes()
+
+
+def _new_processes() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(WORLD, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _run(processes: ProcessPoolExecutor, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        meeting_point = str(Path(folder) / "ranks")
+        futures = [processes.submit(_as_rank, rank, meeting_point, function, arguments) for rank in range(WORLD)]
+        return [future.result(timeout=240) for future in futures]
+
+
+def _as_rank(rank: int, meeting_point: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    import torch
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting_point}", rank=rank, world_size=WORLD)
+    try:
+        return function(*arguments)
+    finally:
+        torch.distributed.destroy_process_group()
