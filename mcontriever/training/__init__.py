@@ -1,0 +1,1 @@
+"""What the training loop stands on: process group, engine, checkpoints, run folder, metrics, guards, estimates."""

@@ -1,0 +1,49 @@
+"""Store an exported model's large tables in fewer bytes; every reader turns them back into float32 as it loads them.
+
+float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it. Vectors of one dimension (norms,
+biases) stay as they are. A bag of subwords with embeddings of length one is first scaled to fill float8's range, which
+changes no score.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mcontriever.disk import read_json
+from mcontriever.errors import ModelError
+
+DTYPES = {"float16": torch.float16, "float8": torch.float8_e4m3fn}
+_FLOAT8_MAX = 448.0
+_WORDS = "embeddings.word_embeddings.weight"
+
+
+def compact_weights(folder: Path, weights: str) -> None:
+    """Rewrite the model file of `folder`, which nobody reads yet."""
+    dtype = DTYPES[weights]
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    if weights == "float8" and _is_scale_free(folder):
+        largest = float(tensors[_WORDS].abs().max())
+        tensors[_WORDS] *= 2.0 ** torch.tensor(_FLOAT8_MAX / largest).log2().floor()
+    save_file(
+        {name: _compact(name, tensor, dtype) for name, tensor in tensors.items()}, file, metadata={"format": "pt"}
+    )
+
+
+def _compact(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    if tensor.dim() < 2:
+        return tensor
+    largest, most = float(tensor.abs().max()), float(torch.finfo(dtype).max)
+    if largest > most:
+        raise ModelError(f"{name} holds {largest:.4g}, {dtype} ends at {most:.4g}", fix="export with --weights float32")
+    return tensor.to(dtype)
+
+
+def _is_scale_free(folder: Path) -> bool:
+    from mcontriever.new_backbone import IDENTITY_NORM_EPS
+
+    config: dict[str, Any] = read_json(folder / "config.json")
+    bag = config.get("num_hidden_layers") == 0 and config.get("layer_norm_eps") == IDENTITY_NORM_EPS
+    return bag and (folder / "2_Normalize").is_dir()

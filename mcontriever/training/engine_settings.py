@@ -1,0 +1,163 @@
+"""The `deepspeed:` block: handed over verbatim, once what cannot be right is refused and what is implied filled in."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mcontriever.errors import ConfigError
+from mcontriever.progress import log
+
+# DeepSpeed passes over a top-level key that it does not know; a misspelt `zero_optimization` would train without it.
+KEYS = frozenset(
+    [
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "gradient_accumulation_steps",
+        "gradient_clipping",
+        "optimizer",
+        "scheduler",
+        "zero_optimization",
+        "torch_autocast",
+        "bf16",
+        "fp16",
+        "data_types",
+        "communication_data_type",
+        "prescale_gradients",
+        "aio",
+        "timers",
+        "gradient_predivide_factor",
+        "disable_allgather",
+        "zero_allow_untested_optimizer",
+        "zero_force_ds_cpu_optimizer",
+        "steps_per_print",
+        "wall_clock_breakdown",
+        "memory_breakdown",
+        "dump_state",
+        "flops_profiler",
+        "comms_logger",
+    ]
+)
+ELSEWHERE = {
+    "activation_checkpointing": "set encoder.checkpoint_layers: true",
+    "tensorboard": "set run.tensorboard: true",
+    "wandb": "set run.wandb: PROJECT",
+    "checkpoint": "checkpoints are run.save_every and run.keep_last",
+    "amp": "set torch_autocast: {enabled: true, dtype: bfloat16}",
+}
+NEVER = 10**12
+
+
+def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps: int) -> dict[str, Any]:
+    """What `deepspeed.initialize` takes, with the three batch sizes resolved for this world size."""
+    _check_keys(block)
+    _check_precision(block)
+    _check_zero(block)
+    settings = {"steps_per_print": NEVER, **block, **_batch_sizes(block, world_size)}
+    if "scheduler" in block:
+        settings["scheduler"] = _check_scheduler(block["scheduler"], total_steps)
+    _check_optimizer(block)
+    return settings
+
+
+def zero_stage(block: Mapping[str, Any]) -> int:
+    return int((block.get("zero_optimization") or {}).get("stage", 0))
+
+
+def autocast_dtype(block: Mapping[str, Any]) -> str | None:
+    """The name of the type that matrix products run in, or None for float32."""
+    autocast = block.get("torch_autocast") or {}
+    return str(autocast.get("dtype", "bfloat16")) if autocast.get("enabled") else None
+
+
+def _check_keys(block: Mapping[str, Any]) -> None:
+    for key in block:
+        if key in ELSEWHERE:
+            raise ConfigError(f"deepspeed.{key} does nothing in this trainer", fix=ELSEWHERE[key])
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            fix = f"did you mean deepspeed.{near[0]}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
+            raise ConfigError(f"unknown key deepspeed.{key}", fix=fix)
+
+
+def _check_precision(block: Mapping[str, Any]) -> None:
+    autocast = "set deepspeed.torch_autocast: {enabled: true, dtype: bfloat16, lower_precision_safe_modules: []}"
+    if (block.get("fp16") or {}).get("enabled") or autocast_dtype(block) in ("float16", "fp16"):
+        raise ConfigError(
+            "fp16 is asked for, but contrastive scores overflow it and its loss scale hides NaN", fix=autocast
+        )
+    if (block.get("bf16") or {}).get("enabled"):
+        raise ConfigError(
+            "deepspeed.bf16 keeps the weights in bf16: the momentum encoder would follow rounded weights", fix=autocast
+        )
+    exchanged = (block.get("torch_autocast") or {}).get("lower_precision_safe_modules")
+    if autocast_dtype(block) and exchanged != [] and zero_stage(block) == 3:
+        log.warning(
+            "torch_autocast exchanges weights and gradients of ZeRO-3 in bf16: a resumed run may differ in the last "
+            "bits; lower_precision_safe_modules: [] exchanges them in fp32"
+        )
+
+
+def _check_zero(block: Mapping[str, Any]) -> None:
+    zero = block.get("zero_optimization") or {}
+    if zero_stage(block) not in (0, 1, 2, 3):
+        raise ConfigError(f"deepspeed.zero_optimization.stage is {zero.get('stage')}", fix="choose 0, 1, 2 or 3")
+    for part in ("offload_optimizer", "offload_param"):
+        if (zero.get(part) or {}).get("device") == "nvme":
+            raise ConfigError(
+                f"deepspeed.zero_optimization.{part}.device is nvme: no other world size could go on from there",
+                fix="use device: cpu, or more GPUs; an encoder fits",
+            )
+
+
+def _batch_sizes(block: Mapping[str, Any], world_size: int) -> dict[str, int]:
+    names = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    given = [block.get(name) for name in names]
+    for name, value in zip(names, given, strict=True):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"deepspeed.{name} is {value!r}", fix="give a whole number from 1")
+    total, rows, micro_steps = (value or 0 for value in given)
+    if not rows and not total:
+        raise ConfigError(
+            "the deepspeed block has no batch size",
+            fix="set train_micro_batch_size_per_gpu (rows per GPU), or train_batch_size (rows over all GPUs)",
+        )
+    total = total or rows * (micro_steps or 1) * world_size
+    rows = rows or total // ((micro_steps or 1) * world_size)
+    micro_steps = micro_steps or max(1, total // (max(rows, 1) * world_size))
+    if rows < 1 or rows * micro_steps * world_size != total:
+        raise ConfigError(
+            f"train_batch_size {total} is not {rows} rows x {micro_steps} accumulation steps x {world_size} processes",
+            where="deepspeed",
+            fix="make train_batch_size a multiple of train_micro_batch_size_per_gpu x processes",
+        )
+    return dict(zip(names, (total, rows, micro_steps), strict=True))
+
+
+def _check_scheduler(scheduler: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
+    values = dict(scheduler.get("params") or {})
+    if "Decay" in str(scheduler.get("type")) or "Cosine" in str(scheduler.get("type")):
+        values.setdefault("total_num_steps", total_steps)
+        if values["total_num_steps"] < total_steps:
+            raise ConfigError(
+                f"the schedule ends at step {values['total_num_steps']}, the run at step {total_steps}: "
+                "the rest would train with learning rate 0",
+                where="deepspeed.scheduler.params.total_num_steps",
+                fix="leave it out (it is then run.steps), or raise it",
+            )
+        warmup = values.get("warmup_num_steps", 0)
+        if isinstance(warmup, int | float) and warmup >= values["total_num_steps"]:
+            log.warning(f"the warm-up takes {warmup} steps, the run has {total_steps}: the full rate is never reached")
+    return {**scheduler, "params": values}
+
+
+def _check_optimizer(block: Mapping[str, Any]) -> None:
+    optimizer = block.get("optimizer") or {}
+    if "type" not in optimizer:
+        raise ConfigError(
+            "the deepspeed block names no optimizer",
+            fix="for example optimizer: {type: AdamW, params: {lr: 5e-5, torch_adam: true, fused: true}}",
+        )
+    rate = (optimizer.get("params") or {}).get("lr")
+    if not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
+        raise ConfigError(f"deepspeed.optimizer.params.lr is {rate!r}", fix="give a learning rate above 0")

@@ -1,0 +1,196 @@
+"""What a configuration costs, before anything is built: parameters, memory per GPU by ZeRO stage, tokens, time.
+
+All of it is arithmetic on the architecture's numbers; `mcontriever train --estimate --config FILE` prints it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+GIB = 2**30
+# bf16 rate (dense, TFLOP/s, vendor's sheet), memory in GiB, and the share of the rate that encoder training reaches.
+GPUS = {"A100 40 GB": (312, 40), "A100 80 GB": (312, 80), "H100": (989, 80), "RTX 4090": (165, 24)}
+UTILISATION = 0.4
+# Bytes kept for the backward pass, counted with autograd's saved-tensor hooks on the packed forward: for each token
+# and hidden unit of a layer, for each attention score, and for each token and hidden unit of the embeddings.
+LAYER_BYTES = {"bfloat16": 40, "float32": 72}
+SCORE_BYTES = {"bfloat16": 4, "float32": 8}
+EMBEDDING_BYTES = 12
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers of a BERT-like encoder that cost is made of."""
+
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+    positions: int
+    segments: int = 1
+
+    @classmethod
+    def of(cls, config: Mapping[str, int]) -> "Architecture":
+        """From the keys of a Hugging Face config.json; those that are absent have BERT's defaults."""
+        return cls(
+            vocabulary=config.get("vocab_size", 30522),
+            hidden=config.get("hidden_size", 768),
+            layers=config.get("num_hidden_layers", 12),
+            heads=config.get("num_attention_heads", 12),
+            intermediate=config.get("intermediate_size", 3072),
+            positions=config.get("max_position_embeddings", 512),
+            segments=config.get("type_vocab_size", 2),
+        )
+
+    @property
+    def embedding_parameters(self) -> int:
+        return (self.vocabulary + self.positions + self.segments + 2) * self.hidden
+
+    @property
+    def layer_parameters(self) -> int:
+        """Four projections, two linear layers, two layer norms; each with its bias."""
+        attention = 4 * self.hidden * (self.hidden + 1)
+        feed_forward = 2 * self.hidden * self.intermediate + self.intermediate + self.hidden
+        return self.layers * (attention + feed_forward + 4 * self.hidden)
+
+    @property
+    def parameters(self) -> int:
+        return self.embedding_parameters + self.layer_parameters
+
+    def forward_flops(self, tokens: float, length: float) -> float:
+        """Two per weight and token in the layers, and the attention scores of rows of this length."""
+        weights = self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+        return 2 * weights * tokens + 4 * self.layers * self.hidden * length * tokens
+
+
+KNOWN = {
+    "xlm-roberta-base": Architecture(250002, 768, 12, 12, 3072, 514),
+    "xlm-roberta-large": Architecture(250002, 1024, 24, 16, 4096, 514),
+    "bert-base-multilingual-cased": Architecture(119547, 768, 12, 12, 3072, 512, 2),
+    "bert-base-multilingual-uncased": Architecture(105879, 768, 12, 12, 3072, 512, 2),
+    "bert-base-uncased": Architecture(30522, 768, 12, 12, 3072, 512, 2),
+    "contriever": Architecture(30522, 768, 12, 12, 3072, 512, 2),
+    "mcontriever": Architecture(119547, 768, 12, 12, 3072, 512, 2),
+    "distilbert-base-multilingual-cased": Architecture(119547, 768, 6, 12, 3072, 512, 0),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """One update of one GPU. `row_length` is the mean length of a row with its special tokens."""
+
+    architecture: Architecture
+    rows_with_gradient: int
+    rows_without_gradient: int
+    row_length: float
+    micro_steps: int
+    steps: int
+    world_size: int
+    queue_size: int
+    momentum: bool
+    precision: str
+    checkpoint_layers: bool
+    rows_at_once: int | None
+
+    @property
+    def tokens_per_update(self) -> float:
+        """Over all GPUs."""
+        rows = self.rows_with_gradient + self.rows_without_gradient
+        return rows * self.row_length * self.micro_steps * self.world_size
+
+    @property
+    def flops_per_update(self) -> float:
+        """A backward pass costs two forwards; dropped activations are computed a second time."""
+        forwards = 4 if self.checkpoint_layers or self.rows_at_once else 3
+        tokens = self.row_length * self.micro_steps * self.world_size
+        flops = self.architecture.forward_flops
+        with_gradient = forwards * flops(self.rows_with_gradient * tokens, self.row_length)
+        return with_gradient + flops(self.rows_without_gradient * tokens, self.row_length)
+
+    def hours(self, teraflops: float) -> float:
+        rate = teraflops * 1e12 * UTILISATION * self.world_size
+        return self.steps * self.flops_per_update / rate / 3600
+
+    def memory_bytes(self, stage: int) -> dict[str, float]:
+        """Per GPU. With ZeRO-1 and 2 the owner of a stretch of weights keeps a second copy of it."""
+        size, share = self.architecture.parameters, 1 / self.world_size
+        fp32 = 4 * size
+        return {
+            "weights": fp32 * (share if stage == 3 else 1) + (fp32 * share if stage in (1, 2) else 0),
+            "gradients": fp32 * (share if stage >= 2 else 1),
+            "optimizer": 2 * fp32 * (share if stage >= 1 else 1),
+            "momentum and queue": self._momentum_bytes() + 4 * self.queue_size * self.architecture.hidden,
+            "activations": self._activation_bytes(),
+        }
+
+    def _momentum_bytes(self) -> float:
+        """Its fp32 weights on every GPU, and their bf16 copy to compute with."""
+        copy = 2 if self.precision == "bfloat16" else 0
+        return (4 + copy) * self.architecture.parameters if self.momentum else 0
+
+    def _activation_bytes(self) -> float:
+        """With bf16 products, each linear layer's weights are kept in bf16 too."""
+        size = self.architecture
+        rows = min(self.rows_with_gradient, self.rows_at_once or self.rows_with_gradient)
+        tokens = rows * self.row_length
+        layer = tokens * size.hidden * LAYER_BYTES[self.precision]
+        layer += tokens * self.row_length * size.heads * SCORE_BYTES[self.precision]
+        casts = 2 * size.layer_parameters if self.precision == "bfloat16" else 0
+        embedded = tokens * size.hidden * EMBEDDING_BYTES
+        if self.checkpoint_layers:
+            return layer + casts / max(size.layers, 1) + embedded + size.layers * tokens * size.hidden * 4
+        return size.layers * layer + casts + embedded
+
+
+def report(work: Work, stage: int, checkpoints: int) -> str:
+    """The estimate as text."""
+    size = work.architecture
+    lines = [
+        f"parameters          {size.parameters:,} ({size.embedding_parameters / size.parameters:.0%} embeddings)",
+        f"updates             {work.steps:,} on {work.world_size} GPU(s), {work.micro_steps} micro step(s) each",
+        f"tokens              {work.tokens_per_update:,.0f} per update, "
+        f"{work.steps * work.tokens_per_update:,.3g} in all",
+        f"arithmetic          {work.flops_per_update / 1e12:,.1f} TFLOP per update, "
+        f"{work.steps * work.flops_per_update / 1e18:,.3g} EFLOP in all",
+        "",
+        f"memory per GPU, GiB {'ZeRO-0':>10}{'ZeRO-1':>10}{'ZeRO-2':>10}{'ZeRO-3':>10}",
+    ]
+    stages = [work.memory_bytes(number) for number in range(4)]
+    for part in stages[0]:
+        lines.append(f"  {part:<18}" + "".join(f"{memory[part] / GIB:>10.2f}" for memory in stages))
+    lines.append("  all together      " + "".join(f"{sum(memory.values()) / GIB:>10.2f}" for memory in stages))
+    needed = sum(stages[stage].values()) / GIB
+    lines += [
+        "",
+        f"time of the arithmetic alone, at {UTILISATION:.0%} of the bf16 rate; the exchange of gradients comes on top",
+        f"(this block: ZeRO-{stage}, {needed:.1f} GiB per GPU)",
+    ]
+    for name, (rate, memory) in GPUS.items():
+        fits = "" if needed < 0.9 * memory else "  (too small)"
+        lines.append(f"  {work.world_size} x {name:<14} {_duration(work.hours(rate))}{fits}")
+    disk = checkpoints * _checkpoint_bytes(work)
+    lines += ["", f"disk                {disk / GIB:,.1f} GiB for {checkpoints} checkpoints"]
+    return "\n".join(lines)
+
+
+def summary(work: Work, stage: int, checkpoints: int) -> str:
+    """The estimate in a few words, as the comments of the configurations hold it."""
+    memory = sum(work.memory_bytes(stage).values()) / GIB
+    times = [f"{_duration(work.hours(rate))} on {work.world_size} x {name}" for name, (rate, _) in GPUS.items()]
+    return (
+        f"{work.architecture.parameters:,} parameters; {work.tokens_per_update:,.0f} tokens per update, "
+        f"{work.steps * work.tokens_per_update:.3g} in all; {memory:.1f} GiB per GPU (ZeRO-{stage}); "
+        f"at least {times[1]}, {times[2]}; {checkpoints * _checkpoint_bytes(work) / GIB:.1f} GiB of disk"
+    )
+
+
+def _checkpoint_bytes(work: Work) -> float:
+    """Engine (weights, fp32 copy, two moments), whole weights, whole moments, momentum weights and queue."""
+    fp32 = 4 * work.architecture.parameters
+    return 7 * fp32 + (fp32 if work.momentum else 0) + 4 * work.queue_size * work.architecture.hidden
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{hours * 60:.1f} minutes"
+    return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"

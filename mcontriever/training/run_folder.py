@@ -1,0 +1,104 @@
+"""A run's folder: one writer, one configuration, and a mark when it is finished.
+
+config.yaml  metrics.jsonl  scores.jsonl  checkpoints/  best/  model/  finished.json
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mcontriever import ranks
+from mcontriever.disk import FolderLock, read_json, remove_temporaries, write_bytes, write_json
+from mcontriever.errors import ConfigError, StoreError
+from mcontriever.training.agreement import on_main_rank
+from mcontriever.training.checkpoints import checkpoints_of
+
+# What may change between two starts of one run: it changes how long, how watched and on what, not what is learned.
+MAY_CHANGE = (
+    "run.output",
+    "run.steps",
+    "run.stop_at",
+    "run.log_every",
+    "run.save_every",
+    "run.keep_last",
+    "run.tensorboard",
+    "run.wandb",
+    "evaluation.",
+    "deepspeed.zero_optimization",
+)
+
+
+@contextlib.contextmanager
+def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """Collective. Lock the folder, refuse it if it holds a run of another configuration, and store this one."""
+    lock = FolderLock(path) if ranks.is_main() else contextlib.nullcontext()
+
+    def prepare() -> None:
+        lock.__enter__()
+        remove_temporaries(path)
+        _check_same_run(path, values)
+        (path / "checkpoints").mkdir(exist_ok=True)
+        remove_temporaries(path / "checkpoints")
+        write_bytes(path / "config.yaml", dump(values).encode())
+
+    try:
+        on_main_rank(prepare)
+        yield path
+    finally:
+        if getattr(lock, "_handle", None) is not None:
+            lock.__exit__(None, None, None)
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+
+
+def mark_finished(run: Path, facts: Mapping[str, Any]) -> None:
+    write_json(run / "finished.json", dict(facts))
+
+
+def finished_facts(run: Path, total_steps: int) -> dict[str, Any] | None:
+    """What was written when the run ended, or None if it did not end or was given more steps since."""
+    if not (run / "finished.json").exists():
+        return None
+    facts = read_json(run / "finished.json")
+    return facts if facts["step"] >= total_steps or facts["stopped_early"] else None
+
+
+def _check_same_run(path: Path, values: Mapping[str, Any]) -> None:
+    """A start that made no checkpoint binds nobody."""
+    file = path / "config.yaml"
+    if not file.exists():
+        strangers = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+        if strangers:
+            raise StoreError(
+                f"the folder holds {', '.join(sorted(strangers)[:3])} but no run of ours",
+                where=path,
+                fix="set run.output to a new folder",
+            )
+        return
+    if not checkpoints_of(path):
+        return
+    before, now = flat(yaml.safe_load(file.read_text(encoding="utf-8"))), flat(values)
+    changed = [
+        f"{key}: {before.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            "the folder holds a run with another configuration:\n  " + "\n  ".join(changed),
+            where=file,
+            fix="set run.output to a new folder, or put the values back",
+        )
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """{"run": {"steps": 3}} -> {"run.steps": 3}"""
+    if not isinstance(values, Mapping) or not values:
+        return {prefix: values}
+    parts = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
+    return {key: value for part in parts for key, value in part.items()}

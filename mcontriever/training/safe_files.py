@@ -1,0 +1,28 @@
+"""DeepSpeed's own checkpoint files, read without running what a pickle may hold, and written without deadlock."""
+
+import torch
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+
+KNOWN_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
+
+
+class SafeFiles(TorchCheckpointEngine):
+    """Put in the place of `engine.checkpoint_engine`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write_error: Exception | None = None
+
+    def save(self, state_dict: object, path: str) -> None:
+        """A failed write is kept for later: raised here, it would leave the other ranks waiting in a barrier."""
+        try:
+            torch.save(state_dict, path)
+        except (OSError, RuntimeError) as error:
+            self.write_error = error
+
+    def load(self, path: str, map_location: object = None) -> object:
+        with torch.serialization.safe_globals(KNOWN_CLASSES):
+            return torch.load(path, map_location=map_location, weights_only=True)

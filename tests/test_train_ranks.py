@@ -1,0 +1,140 @@
+"""Training on two ranks under DeepSpeed's launcher: all ZeRO stages, kills, signals, and going on with one rank."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcontriever import train
+from mcontriever.config import TrainConfig, load_config
+from mcontriever.training.checkpoints import checkpoints_of, read_state
+from mcontriever.training.metrics_log import METRICS, read_log
+from tests.conftest import REPOSITORY
+from tests.training.tiny_runs import AUTOCAST, logged, tiny_values, write_config
+
+STAGES = (0, 1, 2, 3)
+TRAIN = REPOSITORY / "mcontriever" / "train.py"
+
+
+def launch(port: int, script: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start `deepspeed --num_gpus 2 script ...` as a user does."""
+    deepspeed = Path(sys.executable).with_name("deepspeed")
+    command = [deepspeed, "--quiet", "--num_gpus", 2, "--master_port", port, script, *arguments]
+    environment = {**os.environ, "PATH": f"{deepspeed.parent}:{os.environ['PATH']}", "DS_ACCELERATOR": "cpu"}
+    return subprocess.Popen(
+        [str(part) for part in command],
+        cwd=REPOSITORY,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_tokens_dir: Path, tiny_tokenizer_dir: Path) -> Path:
+    """The folder that stages_on_two_ranks.py has filled."""
+    folder = tmp_path_factory.mktemp("runs")
+    values = tiny_values(folder, tiny_tokens_dir, tiny_tokenizer_dir)
+    values["deepspeed"]["torch_autocast"] = AUTOCAST
+    write_config(folder / "tiny.yaml", values)
+    script = REPOSITORY / "tests" / "training" / "stages_on_two_ranks.py"
+    code, output = finish(launch(29611, script, folder))
+    assert code == 0, output
+    return folder
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_zero_stage_runs_and_resumes_bit_for_bit(runs: Path, stage: int) -> None:
+    straight, pieces = runs / f"straight-{stage}", runs / f"pieces-{stage}"
+    assert [line["step"] for line in logged(straight)] == [3, 6, 7]
+    assert logged(pieces) == logged(straight)
+    for name in ("model/model.safetensors", "optimizer.safetensors", "objective.safetensors"):
+        ends = [load_file(checkpoints_of(folder)[-1] / name) for folder in (straight, pieces)]
+        assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0]), name
+
+
+@pytest.mark.parametrize("stage", STAGES[1:])
+def test_zero_stages_learn_the_same(runs: Path, stage: int) -> None:
+    for plain, sharded in zip(logged(runs / "straight-0"), logged(runs / f"straight-{stage}"), strict=True):
+        assert sharded["loss"] == pytest.approx(plain["loss"], rel=1e-3)
+        assert sharded["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=2e-2)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.*` is deprecated")
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_ranks_to_one_goes_on_with_the_same_samples(runs: Path, stage: int) -> None:
+    """One rank takes two micro steps for what two ranks did in one: the same samples, dropout and negatives."""
+    folder = runs / f"for-one-rank-{stage}"
+    changes = [f"run.output={folder}", f"deepspeed.zero_optimization.stage={stage}"]
+    train.run(load_config(TrainConfig, runs / "tiny.yaml", changes))
+    assert read_state(checkpoints_of(folder)[-1])["world_size"] == 1
+    for one, two in zip(logged(folder), logged(runs / f"straight-{stage}"), strict=True):
+        exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
+        assert {name: one[name] for name in exact} == {name: two[name] for name in exact}
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-3)
+
+
+def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Path) -> None:
+    """The same command three times: SIGKILL in the middle, SIGTERM in the middle, and to the end."""
+    folder = runs / "killed"
+    changes = [f"run.output={folder}", "run.steps=60", "run.log_every=1", "run.save_every=7"]
+    arguments = ["--config", runs / "tiny.yaml", *(part for change in changes for part in ("--set", change))]
+
+    first = launch(29612, TRAIN, *arguments)
+    wait_for_lines(folder, 10, first)
+    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
+        process.kill()
+    first.communicate(timeout=60)
+    killed_at = read_state(checkpoints_of(folder)[-1])["step"]
+    assert killed_at % 7 == 0
+
+    second = launch(29613, TRAIN, *arguments)
+    wait_for_lines(folder, 25, second)
+    launcher = psutil.Process(second.pid).children()[0]
+    launcher.send_signal(signal.SIGTERM)
+    _, output = finish(second)
+    stopped_at = read_state(checkpoints_of(folder)[-1])["step"]
+    assert killed_at < stopped_at < 60
+    assert f"going on from {folder / 'checkpoints'}/step-{killed_at:08}" in output
+    assert f"stopped at step {stopped_at}; the same command goes on from there" in output
+    assert read_log(folder / METRICS)[-1]["step"] == stopped_at
+
+    code, output = finish(launch(29614, TRAIN, *arguments))
+    assert code == 0, output
+    assert "all steps are done" in output
+    assert logged(folder) == logged(runs / "long")
+
+
+def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
+    arguments = ["--config", runs / "tiny.yaml", "--set", f"run.output={runs / 'x'}", "--set", "data.tokens=nowhere"]
+    code, output = finish(launch(29615, TRAIN, *arguments))
+    assert code == 2
+    assert output.count("this is no token store") == 1
+    assert "Traceback" not in output
+
+
+def wait_for_lines(folder: Path, count: int, process: subprocess.Popen[Any]) -> None:
+    wait(lambda: len(read_log(folder / METRICS)) >= count, process)
+
+
+def wait(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    until = time.monotonic() + 200
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.02)

@@ -1,0 +1,42 @@
+"""Run by `deepspeed --num_gpus 2` for test_train_ranks.py: every ZeRO stage straight and in pieces, in one launch.
+
+deepspeed --num_gpus 2 tests/training/stages_on_two_ranks.py FOLDER      (FOLDER holds tiny.yaml)
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mcontriever import ranks, train
+from mcontriever.config import TrainConfig, load_config
+from mcontriever.progress import setup_logging
+
+STAGES = (0, 1, 2, 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--local_rank", type=int)
+    folder = parser.parse_args().folder
+    setup_logging()
+
+    def run(name: str, *changes: str) -> None:
+        values = [f"run.output={folder / name}", *changes]
+        train.run(load_config(TrainConfig, folder / "tiny.yaml", values))
+
+    for stage in STAGES:
+        zero = f"deepspeed.zero_optimization.stage={stage}"
+        run(f"straight-{stage}", zero)
+        run(f"pieces-{stage}", zero, "run.steps=3")
+        if ranks.is_main():
+            shutil.copytree(folder / f"pieces-{stage}", folder / f"for-one-rank-{stage}")
+        run(f"pieces-{stage}", zero)
+    run("long", "run.steps=60", "run.log_every=1", "run.save_every=7")
+
+
+if __name__ == "__main__":
+    main()

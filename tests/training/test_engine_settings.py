@@ -1,0 +1,92 @@
+"""The deepspeed block: what is filled in, and what is refused with which words."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from mcontriever.errors import ConfigError
+from mcontriever.training.engine_settings import NEVER, complete_settings
+
+OPTIMIZER = {"type": "AdamW", "params": {"lr": 1e-3}}
+BLOCK: dict[str, Any] = {"train_micro_batch_size_per_gpu": 4, "optimizer": OPTIMIZER}
+
+
+def complete(world_size: int = 2, total_steps: int = 100, **changes: Any) -> dict[str, Any]:
+    return complete_settings({**BLOCK, **changes}, world_size=world_size, total_steps=total_steps)
+
+
+def test_the_block_is_handed_over_as_it_is_but_for_what_it_implies() -> None:
+    given = {**BLOCK, "zero_optimization": {"stage": 2, "overlap_comm": True}, "gradient_clipping": 0.5}
+    settings = complete_settings(given, world_size=2, total_steps=100)
+    added = {"steps_per_print": NEVER, "train_batch_size": 8, "gradient_accumulation_steps": 1}
+    assert settings == {**given, **added}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "world_size", "expected"),
+    [
+        ({"train_micro_batch_size_per_gpu": 4}, 3, (12, 4, 1)),
+        ({"train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 2}, 3, (24, 4, 2)),
+        ({"train_micro_batch_size_per_gpu": 4, "train_batch_size": 32}, 2, (32, 4, 4)),
+        ({"train_batch_size": 32}, 2, (32, 16, 1)),
+        ({"train_batch_size": 32, "gradient_accumulation_steps": 4}, 2, (32, 4, 4)),
+    ],
+)
+def test_batch_sizes_are_completed(sizes: dict[str, int], world_size: int, expected: tuple[int, ...]) -> None:
+    settings = complete_settings({"optimizer": OPTIMIZER, **sizes}, world_size=world_size, total_steps=10)
+    names = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    assert tuple(settings[name] for name in names) == expected
+
+
+def test_a_decaying_schedule_ends_with_the_run() -> None:
+    scheduler = {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 5}}
+    assert complete(scheduler=scheduler)["scheduler"]["params"]["total_num_steps"] == 100
+    assert "total_num_steps" not in complete(scheduler={"type": "WarmupLR"})["scheduler"]["params"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "fix"),
+    [
+        ({"zero_optimisation": {"stage": 2}}, "unknown key deepspeed.zero_optimisation", "zero_optimization?"),
+        ({"activation_checkpointing": {}}, "does nothing in this trainer", "encoder.checkpoint_layers"),
+        ({"fp16": {"enabled": True}}, "fp16 is asked for", "bfloat16"),
+        ({"torch_autocast": {"enabled": True, "dtype": "float16"}}, "fp16 is asked for", "bfloat16"),
+        ({"bf16": {"enabled": True}}, "keeps the weights in bf16", "torch_autocast"),
+        ({"zero_optimization": {"stage": 4}}, "stage is 4", "choose 0, 1, 2 or 3"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}, "device is nvme", "device: cpu"),
+        ({"train_batch_size": 9}, "9 is not 4 rows x 1 accumulation steps x 2 processes", "a multiple of"),
+        ({"train_micro_batch_size_per_gpu": 0}, "train_micro_batch_size_per_gpu is 0", "a whole number from 1"),
+        ({"train_micro_batch_size_per_gpu": None}, "has no batch size", "train_micro_batch_size_per_gpu"),
+        ({"optimizer": {}}, "names no optimizer", "AdamW"),
+        ({"optimizer": {"type": "AdamW", "params": {"lr": -1}}}, "lr is -1", "above 0"),
+        (
+            {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 50}}},
+            "ends at step 50, the run at step 100",
+            "leave it out",
+        ),
+    ],
+)
+def test_what_cannot_be_right_is_refused(changes: dict[str, Any], what: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        complete(**changes)
+    assert what in caught.value.what
+    assert caught.value.fix
+    assert fix in caught.value.fix
+
+
+def test_a_lossy_exchange_under_zero_3_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    autocast = {"enabled": True, "dtype": "bfloat16"}
+    with caplog.at_level(logging.WARNING, "mcontriever"):
+        logging.getLogger("mcontriever").propagate = True
+        complete(zero_optimization={"stage": 3}, torch_autocast={**autocast, "lower_precision_safe_modules": []})
+        assert not caplog.messages
+        complete(zero_optimization={"stage": 3}, torch_autocast=autocast)
+    assert "may differ in the last bits" in caplog.messages[0]
+
+
+def test_a_warm_up_longer_than_the_run_is_named_but_runs(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "mcontriever"):
+        logging.getLogger("mcontriever").propagate = True
+        complete(scheduler={"type": "WarmupDecayLR", "params": {"warmup_num_steps": 100}})
+    assert "the warm-up takes 100 steps, the run has 100" in caplog.messages[0]
