@@ -1,0 +1,44 @@
+"""Embed a corpus into a store: vector shards with a manifest, safe to kill at any moment and to run again.
+
+mcontriever embed CORPUS --model M --output STORE [--processes 4]
+deepspeed --no_local_rank --module mcontriever embed CORPUS --model M --output STORE
+srun mcontriever embed CORPUS --model M --output STORE
+"""
+
+import sys
+from collections.abc import Sequence
+
+from mcontriever.errors import ConfigError
+from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.planning import Mode
+
+__all__ = ["EmbeddingRequest", "mode_of", "named_fields", "run"]
+
+
+def run(request: EmbeddingRequest, processes: int = 1) -> None:
+    embed(request, processes)
+
+
+def mode_of(*, append: bool, replace: bool) -> Mode:
+    if append and replace:
+        raise ConfigError(
+            "--append and --replace were both given", fix="--replace adds what is new, too: give it alone"
+        )
+    return "append" if append else "replace" if replace else "new"
+
+
+def named_fields(assignments: Sequence[str]) -> dict[str, str]:
+    """["text=body"] -> {"text": "body"}."""
+    fields = {}
+    for assignment in assignments:
+        ours, separator, theirs = assignment.partition("=")
+        if not separator or not ours or not theirs:
+            raise ConfigError(f"--fields {assignment}: expected OURS=THEIRS", fix="for example --fields text=body")
+        fields[ours] = theirs
+    return fields
+
+
+if __name__ == "__main__":  # `deepspeed mcontriever/embed.py ...` adds --local_rank
+    from mcontriever.cli import main
+
+    main(["embed", *(argument for argument in sys.argv[1:] if not argument.startswith("--local_rank"))])

@@ -1,0 +1,100 @@
+"""The mean vector of each language, to be taken off: what the vectors of a language share says nothing of their topic.
+
+A store's languages each sit in a corner of their own, so documents in the query's language crowd out better ones in
+others. Seen through `CentredVectors`, every document loses its language's mean; a query loses its own language's, or
+where that is not known, the mean of all documents.
+
+Shapes: N rows, L languages, H dimensions, Q queries.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mcontriever.progress import track
+from mcontriever.retrieval import derived
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+
+KIND = "language-means"
+BLOCK_ROWS = 16_384
+SMALLEST_GROUP = 20  # fewer documents than this give no mean worth taking off; the mean of all stands in
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageMeans:
+    """`languages[i]` has mean `means_LH[i]`; the last row is the mean of all, with the name "*"."""
+
+    languages: list[str]
+    means_LH: np.ndarray
+
+    def of(self, languages: Sequence[str]) -> np.ndarray:
+        """The mean for each of these languages; an unknown one has the mean of all."""
+        place = {language: number for number, language in enumerate(self.languages)}
+        return self.means_LH[[place.get(language, len(self.languages) - 1) for language in languages]]
+
+
+class CentredVectors:
+    """A store's vectors less the means of their languages, for exact search and for building indexes."""
+
+    def __init__(self, store: EmbeddingStore, means: LanguageMeans) -> None:
+        self.store, self.means = store, means
+
+    @property
+    def dimension(self) -> int:
+        return self.store.dimension
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    @cached_property
+    def _mean_of_code(self) -> np.ndarray:
+        return self.means.of(self.store.languages[1])
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        codes_N = self.store.languages[0]
+        for piece in self.store.pieces(start, stop):
+            yield piece.astype(np.float32) - self._mean_of_code[codes_N[start : start + len(piece)]]
+            start += len(piece)
+
+    def take(self, rows_R: np.ndarray) -> np.ndarray:
+        return self.store.take(rows_R) - self._mean_of_code[self.store.languages[0][rows_R]]
+
+
+def open_language_means(store: EmbeddingStore) -> LanguageMeans:
+    """The store's means, computed (again) if there are none for its present rows."""
+    with derived.making(store):
+        if not derived.is_fresh(store, KIND):
+            means = compute_language_means(store)
+            save = _saver(means)
+            derived.write(store, KIND, save, languages=means.languages)
+        manifest = derived.require_fresh(store, KIND)
+    return LanguageMeans(manifest["languages"], np.load(derived.folder_of(store, KIND) / "means.npy"))
+
+
+def compute_language_means(store: EmbeddingStore) -> LanguageMeans:
+    codes_N, names = store.languages
+    sums_LH, counts_L = np.zeros((len(names), store.dimension)), np.zeros(len(names))
+    with track(len(store), "language means", "rows") as progress:
+        for start in range(0, len(store), BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, len(store))
+            live = np.ones(stop - start, dtype=bool) if store.live_N is None else store.live_N[start:stop]
+            codes = codes_N[start:stop][live]
+            block = np.concatenate([np.asarray(piece, dtype=np.float32) for piece in store.pieces(start, stop)])[live]
+            for code in np.unique(codes):
+                sums_LH[code] += block[codes == code].sum(axis=0, dtype=np.float64)
+            counts_L += np.bincount(codes, minlength=len(names))
+            progress.advance(stop - start)
+    overall = sums_LH.sum(axis=0) / max(counts_L.sum(), 1)
+    means_LH = sums_LH / np.maximum(counts_L, 1)[:, None]
+    means_LH[counts_L < SMALLEST_GROUP] = overall
+    return LanguageMeans([*names, "*"], np.concatenate([means_LH, overall[None]]).astype(np.float32))
+
+
+def _saver(means: LanguageMeans):  # type: ignore[no-untyped-def]
+    def save(folder: Path) -> None:
+        np.save(folder / "means.npy", means.means_LH)
+
+    return save

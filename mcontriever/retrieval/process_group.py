@@ -1,0 +1,73 @@
+"""Several ranks on this machine without a launcher: a process each, told its place as DeepSpeed would tell it."""
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from mcontriever.errors import RunError, UserError
+from mcontriever.progress import log, setup_logging
+
+POLL_SECONDS = 0.1
+
+
+def run_ranks(work: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
+    """Run `work(*arguments)` in every rank; the first failure stops the others and is raised here."""
+    context = multiprocessing.get_context("spawn")
+    ranks = []
+    for rank in range(processes):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_rank, args=(rank, processes, sender, log.level, work, arguments), daemon=True)
+        process.start()
+        sender.close()
+        ranks.append((process, receiver))
+    try:
+        while any(process.is_alive() for process, _ in ranks):
+            _raise_failure(ranks)
+            time.sleep(POLL_SECONDS)
+        _raise_failure(ranks)
+    finally:
+        for process, _ in ranks:
+            if process.is_alive():
+                process.terminate()
+            process.join()
+
+
+def _rank(
+    rank: int, world: int, failure: Connection, level: int, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world))
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    setup_logging(quiet=rank > 0)
+    if rank == 0:
+        log.setLevel(level)
+    try:
+        work(*arguments)
+    except UserError as error:
+        failure.send((type(error), error.what, error.where, error.fix))
+        raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _end_with_parent(parent: int) -> None:
+    """A killed parent cannot stop its ranks, and they would hold the store's lock."""
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os._exit(1)
+
+
+def _raise_failure(ranks: list[Any]) -> None:
+    for number, (process, receiver) in enumerate(ranks):
+        if process.exitcode in (None, 0):
+            continue
+        if process.exitcode == 2 and receiver.poll():
+            kind, what, where, fix = receiver.recv()
+            raise kind(what, where=where, fix=fix)
+        raise RunError(
+            f"process {number} of {len(ranks)} ended with code {process.exitcode}",
+            fix="see its message above; run the same command again to go on",
+        )

@@ -1,0 +1,280 @@
+"""A store ready to be searched: dense, BM25 or both, optionally re-ranked; the same from Python and the command line.
+
+index = Index.build(encoder, ["The river rises in the hills.", "ينبع النهر من التلال."])
+for hit in index.search("Where does the river begin?", k=3):
+    print(hit.score, hit.text)
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.records import Document, Hit, Query
+from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.fusion import Fusion, reciprocal_rank_fusion, weighted_fusion
+from mcontriever.retrieval.languages import rows_in_languages
+from mcontriever.retrieval.lexical import Terms, open_lexical
+from mcontriever.retrieval.planning import check_encoder
+from mcontriever.retrieval.store_manifest import EncoderEntry
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
+    from mcontriever.retrieval.rerank import Reranker
+
+Mode = Literal["dense", "bm25", "hybrid"]
+MEMORY_MB = 200
+QUERIES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """`mode` None is dense, or bm25 for a store without vectors. `depth` documents go into fusion and re-ranking."""
+
+    k: int = 10
+    mode: Mode | None = None
+    index: str = "auto"
+    languages: tuple[str, ...] = ()
+    terms: Terms = "words"
+    fusion: Fusion = "rrf"
+    dense_weight: float = 0.5
+    depth: int = 100
+    center_languages: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.depth < 1:
+            raise ConfigError(f"k {self.k} and depth {self.depth} must be 1 or more", fix="give whole numbers from 1")
+        if not 0 <= self.dense_weight <= 1:
+            raise ConfigError(f"a dense weight of {self.dense_weight}", fix="give a number from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Documents with scores, best first, and the best row of each."""
+
+    scores: list[tuple[int, float]]
+    rows: dict[int, int]
+
+
+class Index:
+    """`encoder` is loaded when first needed, unless given; it must be the one that made the store."""
+
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        *,
+        encoder: "Encoder | None" = None,
+        model: str | None = None,
+        reranker: "Reranker | None" = None,
+        memory_mb: int = MEMORY_MB,
+    ) -> None:
+        self.store = store
+        self.reranker = reranker
+        self.memory_mb = memory_mb
+        self._model = model
+        self._given_encoder = encoder
+        self._row_searches: dict[tuple[str, bool], RowSearch] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path, **settings: Any) -> "Index":
+        """Open a store that `mcontriever embed` or `Index.build` made."""
+        return cls(EmbeddingStore.open(folder), **settings)
+
+    @classmethod
+    def build(
+        cls, encoder: "Encoder", documents: Iterable[str | Document], folder: str | Path | None = None
+    ) -> "Index":
+        """Embed texts (their ids are then 0, 1, 2...) or documents, into `folder` or a temporary one."""
+        from mcontriever.retrieval.embedding_run import embed_documents
+
+        target = Path(folder or tempfile.mkdtemp(prefix="mcontriever-"))
+        numbered = (
+            item if isinstance(item, Document) else Document(str(number), item) for number, item in enumerate(documents)
+        )
+        embed_documents(target, encoder, numbered)
+        index = cls.open(target, encoder=encoder)
+        if folder is None:
+            weakref.finalize(index, shutil.rmtree, target, ignore_errors=True)
+        return index
+
+    def search(
+        self, query: str | Query, k: int = 10, *, options: SearchOptions | None = None, **changes: Any
+    ) -> list[Hit]:
+        """The best k documents, each with its best passage. `changes` are fields of SearchOptions."""
+        return next(self.search_many([query], options=replace(options or SearchOptions(), k=k, **changes)))
+
+    def search_many(
+        self, queries: Iterable[str | Query], *, options: SearchOptions | None = None, texts: bool = True
+    ) -> Iterator[list[Hit]]:
+        """Hits for each query in turn, a few hundred searched at once."""
+        options = options or SearchOptions()
+        waiting: list[Query] = []
+        for number, query in enumerate(queries):
+            waiting.append(query if isinstance(query, Query) else Query(str(number), query))
+            if not waiting[-1].text.strip():
+                raise DataError(f"query {waiting[-1].id!r} is empty", fix="ask for something, or remove it")
+            if len(waiting) == QUERIES_AT_ONCE:
+                yield from self._search(waiting, options, texts)
+                waiting = []
+        if waiting:
+            yield from self._search(waiting, options, texts)
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        made_by = self.store.encoder
+        if made_by is None:
+            raise StoreError(
+                "the store has no vectors (it was made with --model bm25)",
+                where=self.store.folder,
+                fix="search with --mode bm25, or embed the corpus with an encoder",
+            )
+        encoder = self._given_encoder
+        if encoder is None:
+            from mcontriever.encoder import Encoder
+
+            encoder = Encoder.load(self._model or made_by.model)
+        name = self._model or ("the one given" if self._given_encoder is not None else made_by.model)
+        given = EncoderEntry(model=name, fingerprint=encoder.fingerprint(), spec=encoder.spec())
+        check_encoder(made_by, given, self.store.folder)
+        return encoder
+
+    def _search(self, queries: list[Query], options: SearchOptions, texts: bool) -> Iterator[list[Hit]]:
+        mode = options.mode or ("dense" if self.store.encoder else "bm25")
+        wanted = options.k if mode != "hybrid" and not self.reranker else max(options.depth, options.k)
+        allowed_N = self._allowed(options.languages)
+        parts: dict[str, list[Ranking]] = {}
+        if mode in ("dense", "hybrid"):
+            parts["dense"] = self._dense(queries, wanted, allowed_N, options)
+        if mode in ("bm25", "hybrid"):
+            parts["bm25"] = self._bm25(queries, wanted, allowed_N, options)
+        for number, query in enumerate(queries):
+            found = {name: rankings[number] for name, rankings in parts.items()}
+            yield self._hits(query, found, options, texts)
+
+    def _hits(self, query: Query, found: dict[str, Ranking], options: SearchOptions, texts: bool) -> list[Hit]:
+        order = self._fuse(found, options)
+        rows = {document: row for ranking in reversed(found.values()) for document, row in ranking.rows.items()}
+        reranked: dict[int, float] = {}
+        if self.reranker is not None:
+            order = order[: options.depth]
+            reranked = self._rerank(query, [document for document, _ in order], rows)
+            order = sorted(reranked.items(), key=lambda item: -item[1])
+        order = order[: options.k]
+        ranks = {
+            name: {document: rank for rank, (document, _) in enumerate(part.scores, start=1)}
+            for name, part in found.items()
+        }
+        scores = {name: dict(part.scores) for name, part in found.items()}
+        fused = dict(self._fuse(found, options)) if len(found) > 1 else {}
+        columns = ["id", "language", *(("title", "text") if texts and self.store.manifest.layout.keeps_text else ())]
+        shown = self.store.rows_shown(np.array([rows[document] for document, _ in order], dtype=np.int64), columns)
+        hits = []
+        for rank, ((document, score), row) in enumerate(zip(order, shown, strict=True), start=1):
+            explained: dict[str, float] = {}
+            for name in found:
+                if document in ranks[name]:
+                    explained |= {name: scores[name][document], f"{name}_rank": ranks[name][document]}
+            if fused:
+                explained["fused"] = fused[document]
+            if reranked:
+                explained["reranker"] = reranked[document]
+            hits.append(
+                Hit(row["id"], score, rank, row["language"], row.get("title", ""), row.get("text", ""), explained)
+            )
+        return hits
+
+    def _fuse(self, found: dict[str, Ranking], options: SearchOptions) -> list[tuple[int, float]]:
+        rankings = [ranking.scores for ranking in found.values()]
+        if len(rankings) == 1:
+            return rankings[0]
+        if options.fusion == "rrf":
+            return reciprocal_rank_fusion(rankings)
+        return weighted_fusion(rankings, [options.dense_weight, 1 - options.dense_weight])
+
+    def _rerank(self, query: Query, documents: list[int], rows: dict[int, int]) -> dict[int, float]:
+        assert self.reranker is not None
+        self._require_texts("re-ranking")
+        shown = self.store.rows_shown(np.array([rows[document] for document in documents]), ["title", "text"])
+        pairs = [(query.text, f"{row['title']} {row['text']}".strip()) for row in shown]
+        return dict(zip(documents, self.reranker.scores(pairs), strict=True))
+
+    def _dense(
+        self, queries: list[Query], wanted: int, allowed_N: np.ndarray | None, options: SearchOptions
+    ) -> list[Ranking]:
+        queries_QH = self.encoder.embed_queries([query.text for query in queries])
+        if options.center_languages:
+            queries_QH = queries_QH - self._means.of([query.language for query in queries])
+        search = self._row_search(options.index, options.center_languages)
+        return self._documents(search, queries_QH, len(queries), wanted, allowed_N)
+
+    def _bm25(
+        self, queries: list[Query], wanted: int, allowed_N: np.ndarray | None, options: SearchOptions
+    ) -> list[Ranking]:
+        self._require_texts("BM25")
+        key = (f"bm25-{options.terms}", False)
+        if key not in self._row_searches:
+            tokenizer = self.encoder.tokenizer if options.terms == "subwords" else None
+            self._row_searches[key] = open_lexical(self.store, options.terms, tokenizer).search
+        texts = [query.text for query in queries]
+        return self._documents(self._row_searches[key], texts, len(queries), wanted, allowed_N)
+
+    def _documents(
+        self, search: RowSearch, queries: Any, count: int, wanted: int, allowed_N: np.ndarray | None
+    ) -> list[Ranking]:
+        """The best documents by their best rows: deeper and deeper, until there are as many as wanted."""
+        depth = wanted
+        while True:
+            scores_QK, rows_QK = search(queries, depth, allowed_N)
+            rankings = [self._ranking(scores_QK[number], rows_QK[number], wanted) for number in range(count)]
+            enough = all(len(ranking.scores) == wanted for ranking in rankings)
+            if self.store.documents_N is None or enough or depth >= len(self.store):
+                return rankings
+            depth = min(depth * 4, len(self.store))
+
+    def _ranking(self, scores_K: np.ndarray, rows_K: np.ndarray, wanted: int) -> Ranking:
+        found = rows_K >= 0
+        rows = rows_K[found]
+        documents = rows if self.store.documents_N is None else self.store.documents_N[rows]
+        best: dict[int, tuple[float, int]] = {}
+        for document, score, row in zip(documents.tolist(), scores_K[found].tolist(), rows.tolist(), strict=True):
+            best.setdefault(document, (score, row))
+        kept = list(best.items())[:wanted]
+        return Ranking(
+            [(document, score) for document, (score, _) in kept], {document: row for document, (_, row) in kept}
+        )
+
+    def _row_search(self, index: str, centred: bool) -> RowSearch:
+        key = (index, centred)
+        if key not in self._row_searches:
+            from mcontriever.retrieval.dense_search import open_dense_search
+
+            means = self._means if centred else None
+            self._row_searches[key] = open_dense_search(self.store, index, means, self.memory_mb << 20)
+        return self._row_searches[key]
+
+    @cached_property
+    def _means(self) -> Any:
+        from mcontriever.retrieval.language_means import open_language_means
+
+        return open_language_means(self.store)
+
+    def _allowed(self, languages: tuple[str, ...]) -> np.ndarray | None:
+        if not languages:
+            return self.store.live_N
+        allowed_N = rows_in_languages(self.store, languages)
+        return allowed_N if self.store.live_N is None else allowed_N & self.store.live_N
+
+    def _require_texts(self, purpose: str) -> None:
+        if not self.store.manifest.layout.keeps_text:
+            raise StoreError(
+                f"{purpose} needs the texts, and the store was made without them",
+                where=self.store.folder,
+                fix="embed again without --no-text, or search with --mode dense and no re-ranker",
+            )

@@ -1,0 +1,116 @@
+"""Search a store: one query, a prompt, or a file of queries; results alone go to stdout.
+
+mcontriever search STORE "who built the bridge?" --language ar,sw --explain
+mcontriever search STORE --queries queries.jsonl --trec -k 100 > run.trec
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from mcontriever.errors import ConfigError, DataError
+from mcontriever.records import Hit, Query, read_queries
+from mcontriever.retrieval.hit_table import show_hits
+from mcontriever.retrieval.searcher import Index, SearchOptions
+
+RUN_NAME = "mcontriever"
+PROMPT = "query> "
+
+
+def run(
+    store: Path,
+    *,
+    query: str | None,
+    queries: str | None,
+    query_language: str = "",
+    options: SearchOptions,
+    model: str | None = None,
+    rerank: str | None = None,
+    memory_mb: int,
+    as_json: bool = False,
+    as_trec: bool = False,
+    explain: bool = False,
+) -> None:
+    if query is not None and queries is not None:
+        raise ConfigError("a query and --queries were both given", fix="give one of them")
+    if as_trec and queries is None:
+        raise ConfigError("--trec writes a run of many queries", fix="add --queries FILE")
+    index = Index.open(store, model=model, memory_mb=memory_mb)
+    if rerank is not None:
+        from mcontriever.retrieval.rerank import Reranker
+
+        index.reranker = Reranker.load(rerank)
+    if queries is not None:
+        _answer_file(index, queries, query_language, options, as_trec, explain)
+    elif query is not None:
+        _answer(index, Query("0", query, query_language), options, as_json, explain)
+    elif sys.stdin.isatty():
+        _answer_prompt(index, query_language, options, as_json, explain)
+    else:
+        raise ConfigError("no query was given", fix='add one: mcontriever search STORE "..." (or --queries FILE)')
+
+
+def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, explain: bool) -> None:
+    hits = next(index.search_many([query], options=options))
+    if not as_json:
+        show_hits(hits, explain)
+        return
+    for hit in hits:
+        _print_line(_record(hit, explain))
+
+
+def _answer_prompt(index: Index, query_language: str, options: SearchOptions, as_json: bool, explain: bool) -> None:
+    while True:
+        try:
+            text = input(PROMPT).strip()
+        except EOFError:
+            return
+        if text:
+            _answer(index, Query("0", text, query_language), options, as_json, explain)
+
+
+def _answer_file(
+    index: Index, path: str, query_language: str, options: SearchOptions, as_trec: bool, explain: bool
+) -> None:
+    from itertools import tee
+
+    asked, answered = tee(_queries(path, query_language))
+    for query, hits in zip(answered, index.search_many(asked, options=options, texts=not as_trec), strict=True):
+        for hit in hits:
+            if as_trec:
+                sys.stdout.write(_trec_line(query, hit) + "\n")
+            else:
+                _print_line({"query": query.id, **_record(hit, explain)})
+
+
+def _queries(path: str, language: str) -> Iterator[Query]:
+    for query in read_queries(path):
+        yield query if query.language else Query(query.id, query.text, language)
+
+
+def _record(hit: Hit, explain: bool) -> dict[str, object]:
+    record: dict[str, object] = {
+        "rank": hit.rank,
+        "id": hit.id,
+        "score": hit.score,
+        "language": hit.language,
+        "title": hit.title,
+        "text": hit.text,
+    }
+    return {**record, "parts": hit.parts} if explain else record
+
+
+def _print_line(record: dict[str, object]) -> None:
+    sys.stdout.write(orjson.dumps(record).decode() + "\n")
+
+
+def _trec_line(query: Query, hit: Hit) -> str:
+    for identifier in (query.id, hit.id):
+        if not identifier or any(character.isspace() for character in identifier):
+            raise DataError(
+                f"the id {identifier!r} has no place in a TREC run, whose columns are parted by spaces",
+                fix="write JSON lines instead: leave --trec away",
+            )
+    return f"{query.id} Q0 {hit.id} {hit.rank} {hit.score:.6f} {RUN_NAME}"

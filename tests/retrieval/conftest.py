@@ -1,0 +1,23 @@
+"""The tiny encoder, loaded once, and a store of 90 documents in five languages."""
+
+from pathlib import Path
+
+import pytest
+
+from mcontriever.encoder import Encoder
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from tests.retrieval.small_corpora import make_store, mixed_documents
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_encoder_dir: Path) -> Encoder:
+    return Encoder.load(tiny_encoder_dir)
+
+
+@pytest.fixture(scope="session")
+def mixed_store(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder, tiny_encoder_dir: Path) -> EmbeddingStore:
+    """For reading only: fp32, four shards."""
+    folder = tmp_path_factory.mktemp("stores") / "mixed"
+    return make_store(
+        folder, mixed_documents(90), encoder, model=str(tiny_encoder_dir), dtype="fp32", shard_documents=25
+    )

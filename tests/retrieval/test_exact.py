@@ -1,0 +1,92 @@
+"""exact.py equals brute force, whatever the vectors are like; bf16 alone would not."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.exact import ArrayVectors, ExactSearch
+from tests.retrieval.small_corpora import all_vectors, unit_rows
+
+
+def brute_force(
+    vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    scores = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+        k = min(k, allowed.sum())
+    rows = np.lexsort((np.broadcast_to(np.arange(len(vectors)), scores.shape), -scores))[:, :k]
+    return np.take_along_axis(scores, rows, 1), rows
+
+
+def collections() -> Iterator[tuple[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    yield "everywhere", unit_rows(rng, 3000, 48)
+    yield "clustered", unit_rows(rng, 3000, 48, clusters=20)
+    offset = unit_rows(rng, 3000, 48) + np.float32(0.8)
+    yield "all in one corner", (offset / np.linalg.norm(offset, axis=1, keepdims=True)).astype(np.float32)
+    yield "long and short", unit_rows(rng, 3000, 48) * rng.lognormal(0, 2, (3000, 1)).astype(np.float32)
+    near = np.repeat(unit_rows(rng, 30, 48), 100, axis=0) + 1e-4 * rng.standard_normal((3000, 48)).astype(np.float32)
+    yield "near duplicates", near.astype(np.float32)
+
+
+COLLECTIONS = dict(collections())
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_equals_brute_force(name: str, bf16: bool) -> None:
+    vectors = COLLECTIONS[name]
+    rng = np.random.default_rng(1)
+    queries = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
+    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20, bf16=bf16)
+    assert search.block_rows < 1000  # several blocks
+    for allowed in (None, rng.random(3000) < 0.3, np.arange(3000) == 7):
+        expected_scores, expected_rows = brute_force(vectors, queries, 10, allowed)
+        scores, rows = search.search(queries, 10, allowed)
+        np.testing.assert_allclose(scores, expected_scores, rtol=2e-5, atol=2e-6)
+        swapped = rows != expected_rows  # only where fp32 cannot tell two rows apart
+        own = np.einsum("qh,qkh->qk", queries.astype(np.float64), vectors[rows].astype(np.float64))
+        np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
+
+
+def test_what_bf16_alone_would_have_missed_is_searched_again() -> None:
+    vectors = COLLECTIONS["near duplicates"]
+    search = ExactSearch(ArrayVectors(vectors), bf16=True)
+    _, rows, certain = search._search_bf16(torch.from_numpy(vectors[:40]), 10, None, len(vectors))
+    _, expected = brute_force(vectors, vectors[:40], 10, None)
+    assert (rows != expected).any()
+    assert not certain.any()
+    _, rows, certain = ExactSearch(ArrayVectors(COLLECTIONS["clustered"]), bf16=True)._search_bf16(
+        torch.from_numpy(COLLECTIONS["clustered"][:40]), 10, None, 3000
+    )
+    assert certain.all()
+
+
+def test_equal_rows_come_in_the_order_of_the_store() -> None:
+    vectors = np.ones((50, 8), dtype=np.float32)
+    scores, rows = ExactSearch(ArrayVectors(vectors), bf16=False).search(vectors[:1], 50)
+    assert rows[0].tolist() == list(range(50))
+    assert (scores == 8).all()
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_more_wanted_than_there_is(bf16: bool) -> None:
+    vectors = unit_rows(np.random.default_rng(0), 5, 8)
+    search = ExactSearch(ArrayVectors(vectors), bf16=bf16)
+    assert search.search(vectors, 100)[1].shape == (5, 5)
+    assert search.search(vectors, 3, np.zeros(5, dtype=bool))[1].shape == (5, 0)
+    assert search.search(vectors[:0], 3)[1].shape == (0, 3)
+
+
+@pytest.mark.parametrize("memory_bytes", [1, 1 << 30])
+def test_a_store_in_small_blocks_or_kept_whole(mixed_store: EmbeddingStore, memory_bytes: int) -> None:
+    vectors = all_vectors(mixed_store)
+    search = ExactSearch(mixed_store, memory_bytes=memory_bytes, bf16=True)
+    for _ in range(2):  # the second time from the kept blocks
+        _, rows = search.search(vectors[:9], 5)
+        np.testing.assert_array_equal(rows, brute_force(vectors, vectors[:9], 5, None)[1])
+    assert search.keeps_blocks == (memory_bytes > 1)

@@ -1,0 +1,50 @@
+"""hit_table.py: what a terminal receives, with right-to-left text in its place."""
+
+import io
+
+from rich.console import Console
+
+from mcontriever.records import Hit
+from mcontriever.retrieval.hit_table import is_right_to_left, show_hits
+
+
+def shown(hits: list[Hit], explain: bool = False) -> str:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    show_hits(hits, explain, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_direction_is_that_of_the_first_letter() -> None:
+    assert is_right_to_left("(1) ينبع from")
+    assert is_right_to_left("שלום")
+    assert not is_right_to_left("from ينبع")
+    assert not is_right_to_left("123 ...")
+    assert not is_right_to_left("")
+
+
+def test_each_line_of_a_cell_is_isolated_and_arabic_starts_at_the_right() -> None:
+    hits = [
+        Hit("a", 0.91234, 1, "ar", "النهر", "ينبع النهر من التلال ويصل إلى البحر بعد رحلة طويلة. " * 3),
+        Hit("b", 0.5, 2, "en", "River", "The river rises in the hills."),
+    ]
+    lines = shown(hits).splitlines()
+    for line in lines[2:]:
+        assert line.count("\u2068") == line.count("\u2069") > 0
+    arabic = next(line for line in lines if "ينبع" in line)
+    english = next(line for line in lines if "rises" in line)
+    assert arabic.rstrip().endswith("\u2069")
+    assert english[english.index("The river") - 1] == "\u2068"
+    assert "0.9123" in arabic
+    assert " en " in english
+
+
+def test_why_a_hit_is_where_it_is() -> None:
+    parts = {"dense": 0.5, "dense_rank": 3, "bm25": 7.25, "bm25_rank": 1, "fused": 0.0321}
+    text = shown([Hit("a", 0.0321, 1, "en", "", "text", parts)], explain=True)
+    for expected in ("dense 0.5 (rank 3)", "bm25 7.25 (rank 1)", "fused 0.0321"):
+        assert expected in text
+
+
+def test_long_texts_are_cut_and_nothing_found_is_said() -> None:
+    assert "word word…" in shown([Hit("a", 1.0, 1, "", "", "word " * 500)])
+    assert shown([]) == "nothing found\n"
