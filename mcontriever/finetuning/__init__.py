@@ -1,0 +1,1 @@
+"""From labelled questions to gradients: examples, losses, hard negatives."""

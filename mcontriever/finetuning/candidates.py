@@ -1,0 +1,70 @@
+"""All that a query is compared with: the passages of every rank, which of them is its own, which are false negatives.
+
+Shapes: B queries of this rank, P passages of this rank, G passages of all ranks, H hidden, K known positives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from mcontriever.errors import RunError
+from mcontriever.finetuning.triples import TripleBatch
+from mcontriever.ranks import average, gather, gather_with_grad, rank
+from mcontriever.sub_batches import encode_in_sub_batches
+from mcontriever.tokens import PackedBatch
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """`own_BG` marks each query's positive, `negative_BG` what may be contrasted with it."""
+
+    queries_BH: torch.Tensor
+    passages_PH: torch.Tensor
+    positives_BH: torch.Tensor
+    passages_GH: torch.Tensor
+    own_BG: torch.Tensor
+    negative_BG: torch.Tensor
+
+
+def encode_candidates(
+    encoder: Callable[[PackedBatch], torch.Tensor], batch: TripleBatch, rows_per_sub_batch: int | None
+) -> Candidates:
+    """Queries and passages in one forward (two would break ZeRO-2 and 3), passages gathered with their gradient."""
+    rows = PackedBatch.join([batch.queries, batch.passages])
+    queries_BH, passages_PH = encode_in_sub_batches(encoder, rows, rows_per_sub_batch).split(
+        [len(batch.queries), len(batch.passages)]
+    )
+    passages_GH = gather_with_grad(passages_PH)
+    keys_G = gather(batch.passage_keys_P)
+    own_BG = _own(batch, len(keys_G))
+    negative_BG = ~own_BG & ~_is_known_positive(batch.known_positives_BK, keys_G)
+    refuse_nothing_to_contrast(negative_BG)
+    positives_BH = passages_PH[:: batch.passages_per_query]
+    return Candidates(queries_BH, passages_PH, positives_BH, passages_GH, own_BG, negative_BG)
+
+
+def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
+    """Agreed by all ranks, so that none waits for another that has stopped."""
+    if float(average(negative_BG.any().float())) == 0:
+        raise RunError(
+            f"a batch with nothing to contrast: {negative_BG.shape[0]} queries, and every one of the "
+            f"{negative_BG.shape[1]} passages is a positive of each",
+            fix="set data.rows to 2 or more, or data.negatives to 1 or more",
+        )
+
+
+def _own(batch: TripleBatch, passages: int) -> torch.Tensor:
+    """Rank r's query b owns passage r * P + b * (1 + n): each rank's passages stand together, each query's too."""
+    device = batch.passage_keys_P.device
+    rows_B = torch.arange(len(batch.queries), device=device)
+    own_B = rank() * len(batch.passages) + rows_B * batch.passages_per_query
+    return own_B[:, None] == torch.arange(passages, device=device)
+
+
+def _is_known_positive(known_BK: torch.Tensor, keys_G: torch.Tensor) -> torch.Tensor:
+    """Column by column: all at once would take B * G * K bytes."""
+    known_BG = torch.zeros(known_BK.shape[0], keys_G.shape[0], dtype=torch.bool, device=keys_G.device)
+    for key_B in known_BK.unbind(dim=1):
+        known_BG |= key_B[:, None] == keys_G
+    return known_BG

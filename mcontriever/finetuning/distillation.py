@@ -1,0 +1,71 @@
+"""Learn a cross-encoder's scores for a query's own passages: its margins (margin-MSE) or its ranking (KL).
+
+    margin_mse   mean over negatives of ((s(q, p+) - s(q, p-)) - (teacher(q, p+) - teacher(q, p-)))^2
+    kl           KL( softmax(teacher / t_teacher) || softmax(s / t) ) over the positive and the negatives
+
+Passages that the teacher did not score (random negatives) take part only in the contrastive loss, if that has weight.
+
+Shapes: B queries, m = 1 + n passages of each, the positive first, G passages of all ranks.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mcontriever.errors import RunError
+from mcontriever.finetuning.candidates import Candidates
+from mcontriever.finetuning.contrastive import Metrics, blind_loss, info_nce, scores_of
+from mcontriever.finetuning.triples import TripleBatch
+from mcontriever.ranks import average
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    kind: Literal["margin_mse", "kl"]
+    temperature: float
+    teacher_temperature: float = 1.0
+    contrastive_weight: float = 0.0
+
+    def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        queries_BH = candidates.queries_BH.float()
+        passages_BmH = candidates.passages_PH.float().unflatten(0, (len(queries_BH), -1))
+        scores_Bm = torch.einsum("bh,bmh->bm", queries_BH, passages_BmH)
+        teacher_Bm = batch.scores_P.unflatten(0, (len(queries_BH), -1))
+        loss_of = self._margin_mse if self.kind == "margin_mse" else self._kl
+        loss, blind = loss_of(scores_Bm, teacher_Bm), loss_of(torch.zeros_like(scores_Bm), teacher_Bm)
+        metrics: Metrics = {"distillation_loss": loss.detach()}
+        if self.contrastive_weight:
+            scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
+            contrast_B = info_nce(scores_BG / self.temperature, candidates.own_BG, candidates.negative_BG)
+            loss = loss + self.contrastive_weight * contrast_B.mean()
+            blind = blind + self.contrastive_weight * blind_loss(candidates.negative_BG)
+        return loss, metrics | {"blind_loss": blind, "temperature": self.temperature}
+
+    def _margin_mse(self, scores_Bm: torch.Tensor, teacher_Bm: torch.Tensor) -> torch.Tensor:
+        margins_Bn = scores_Bm[:, :1] - scores_Bm[:, 1:]
+        wanted_Bn = teacher_Bm[:, :1] - teacher_Bm[:, 1:]
+        known_Bn = wanted_Bn.isfinite()
+        errors_Bn = (margins_Bn - wanted_Bn.masked_fill(~known_Bn, 0)).square() * known_Bn
+        return errors_Bn.sum() / _mean_count(known_Bn)
+
+    def _kl(self, scores_Bm: torch.Tensor, teacher_Bm: torch.Tensor) -> torch.Tensor:
+        known_Bm = teacher_Bm.isfinite()
+        counted_B = known_Bm[:, 0] & (known_Bm.sum(dim=1) > 1)
+        never = torch.finfo(scores_Bm.dtype).min / 2
+        log_model_Bm = (scores_Bm / self.temperature).masked_fill(~known_Bm, never).log_softmax(dim=1)
+        teacher_Bm = teacher_Bm.masked_fill(~known_Bm, never)
+        log_teacher_Bm = (teacher_Bm / self.teacher_temperature).log_softmax(dim=1)
+        apart_Bm = log_teacher_Bm.exp() * (log_teacher_Bm - log_model_Bm)
+        return (apart_Bm.masked_fill(~known_Bm, 0).sum(dim=1) * counted_B).sum() / _mean_count(counted_B)
+
+
+def _mean_count(counted: torch.Tensor) -> torch.Tensor:
+    """The mean over ranks of how many count: dividing by it makes the average of the ranks' losses the joined one."""
+    count = average(counted.sum().float())
+    if float(count) == 0:
+        raise RunError(
+            "a batch without a single pair that a teacher scored",
+            fix="score the examples (mine with a cross_encoder), set data.hard_ratio to 1 and data.negatives above 0",
+        )
+    return count

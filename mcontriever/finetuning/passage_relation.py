@@ -1,0 +1,70 @@
+"""PAIR: a query is nearer to its positive than to other passages, and the positive is nearer to the query than to them.
+
+    loss = (1 - alpha) * L_Q + alpha * L_P
+
+L_Q is the contrastive loss. In L_P the positive looks for its query among all queries and all other passages. PAIR
+uses it in its pre-training stage, with alpha 0.1, and plain L_Q afterwards.
+
+Shapes: B queries of this rank, Q queries of all ranks, G passages of all ranks.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from mcontriever.finetuning.candidates import Candidates
+from mcontriever.finetuning.contrastive import Metrics, blind_loss, info_nce, leave_out_high_scores, scores_of
+from mcontriever.finetuning.triples import TripleBatch
+from mcontriever.ranks import gather, gather_with_grad, rank
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassageRelation:
+    temperature: float
+    alpha: float
+    false_negative_margin: float | None = None
+
+    def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
+        negative_BG = leave_out_high_scores(candidates, scores_BG, self.false_negative_margin)
+        query_loss = info_nce(scores_BG / self.temperature, candidates.own_BG, negative_BG).mean()
+        stranger_BQ, passage_loss = self._passage_loss(candidates, batch, negative_BG)
+        blind = (1 - self.alpha) * blind_loss(negative_BG)
+        blind = blind + self.alpha * blind_loss(torch.cat([stranger_BQ, negative_BG], dim=1))
+        return (1 - self.alpha) * query_loss + self.alpha * passage_loss, {
+            "query_loss": query_loss.detach(),
+            "passage_loss": passage_loss.detach(),
+            "blind_loss": blind,
+            "temperature": self.temperature,
+        }
+
+    def _passage_loss(
+        self, candidates: Candidates, batch: TripleBatch, negative_BG: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns: the queries of all ranks, of which `stranger_BQ` are negatives, then the passages of all ranks."""
+        queries_QH = gather_with_grad(candidates.queries_BH)
+        scores_BQ = scores_of(candidates.positives_BH, queries_QH)
+        scores_BG = scores_of(candidates.positives_BH, candidates.passages_GH)
+        own_BQ = _own_queries(len(batch.queries), scores_BQ.shape[1], scores_BQ.device)
+        stranger_BQ = ~own_BQ & ~_answers_too(batch)
+        loss_B = info_nce(
+            torch.cat([scores_BQ, scores_BG], dim=1) / self.temperature,
+            torch.cat([own_BQ, torch.zeros_like(negative_BG)], dim=1),
+            torch.cat([stranger_BQ, negative_BG], dim=1),
+        )
+        return stranger_BQ, loss_B.mean()
+
+
+def _own_queries(rows: int, queries: int, device: torch.device) -> torch.Tensor:
+    own_B = rank() * rows + torch.arange(rows, device=device)
+    return own_B[:, None] == torch.arange(queries, device=device)
+
+
+def _answers_too(batch: TripleBatch) -> torch.Tensor:
+    """BQ: whether this rank's positive b is a known positive of query q of any rank."""
+    positive_key_B = batch.passage_keys_P[:: batch.passages_per_query]
+    known_QK = gather(batch.known_positives_BK)
+    answers_BQ = torch.zeros(len(positive_key_B), known_QK.shape[0], dtype=torch.bool, device=known_QK.device)
+    for key_Q in known_QK.unbind(dim=1):
+        answers_BQ |= positive_key_B[:, None] == key_Q
+    return answers_BQ

@@ -1,0 +1,64 @@
+"""The objective of fine-tuning: one forward for queries and passages, then one of the losses on all that they meet.
+
+    TripleObjective(encoder=encoder, loss=Contrastive(temperature=0.05), rows_per_sub_batch=64)
+
+A loss is called with (candidates, batch) and gives (loss, metrics): see contrastive.py, passage_relation.py,
+distillation.py.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from mcontriever.embedding_spread import spread
+from mcontriever.finetuning.candidates import Candidates, encode_candidates
+from mcontriever.finetuning.contrastive import Metrics, scores_of
+from mcontriever.finetuning.triples import TripleBatch
+
+Loss = Callable[[Candidates, TripleBatch], tuple[torch.Tensor, Metrics]]
+
+
+class TripleObjective(torch.nn.Module):
+    """Keeps nothing between steps, so there is nothing to update after one, nor to store in a checkpoint."""
+
+    def __init__(self, *, encoder: Any, loss: Loss, rows_per_sub_batch: int | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.loss = loss
+        self.rows_per_sub_batch = rows_per_sub_batch
+
+    def forward(self, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        candidates = encode_candidates(self.encoder, batch, self.rows_per_sub_batch)
+        loss, metrics = self.loss(candidates, batch)
+        return loss, contrast_metrics(candidates) | metrics
+
+    def after_update(self) -> None:
+        pass
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        assert not state
+
+
+@torch.no_grad()
+def contrast_metrics(candidates: Candidates) -> Metrics:
+    """How well the batch is told apart, whatever the loss; `chance` is the accuracy of a blind guess."""
+    queries_BH = candidates.queries_BH.float()
+    scores_BG = scores_of(queries_BH, candidates.passages_GH)
+    positive_B = (scores_BG * candidates.own_BG).sum(dim=1)
+    negatives_B = candidates.negative_BG.sum(dim=1)
+    best_negative_B = scores_BG.masked_fill(~candidates.negative_BG, -torch.inf).amax(dim=1)
+    ahead_B = (positive_B - best_negative_B).masked_fill(negatives_B == 0, 0)
+    negative_sum = scores_BG.masked_fill(~candidates.negative_BG, 0).sum()
+    return {
+        "accuracy": (positive_B > best_negative_B + 1e-5 * positive_B.abs()).float().mean(),
+        "chance": (1 / (1 + negatives_B)).mean(),
+        "queries": float(len(queries_BH)),
+        "positive_score": positive_B.mean(),
+        "negative_score": negative_sum / negatives_B.sum().clamp(min=1),
+        "margin": ahead_B.sum() / (negatives_B > 0).sum().clamp(min=1),
+        **spread(queries_BH, candidates.positives_BH),
+    }

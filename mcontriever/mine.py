@@ -1,0 +1,156 @@
+"""Find hard negatives for labelled queries in a corpus: `mcontriever mine --config FILE`.
+
+Queries are searched in blocks, densely, by BM25 or both. Each block becomes a part of the output before the next one
+begins, so a run that was killed goes on where it was, and 500,000 queries never meet 8.8 million passages in one
+matrix. The output is read back with `format: dpr`.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mcontriever.config import MineConfig
+from mcontriever.disk import FolderLock, remove_temporaries, write_bytes
+from mcontriever.errors import StoreError
+from mcontriever.finetuning.hard_negatives import Window
+from mcontriever.finetuning.mined_examples import PartStatistics, mined_folder
+from mcontriever.finetuning.miner import Miner, Search, Searcher, SecondOpinion
+from mcontriever.finetuning.mining_report import mining_report
+from mcontriever.finetuning.part_folder import PartFolder
+from mcontriever.finetuning.passage_collection import text_key
+from mcontriever.finetuning.training_set import TrainingSet, open_training_set
+from mcontriever.progress import log, track
+from mcontriever.records import read_json_objects
+from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
+from mcontriever.retrieval.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.planning import check_encoder
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
+
+READ_EXAMPLES = 10
+# What changes where the result is kept and how fast it comes, not what is mined.
+NOT_IN_THE_RESULT = {"examples", "output", "memory_mb", "keep_store", "device", "processes"}
+
+
+def run(config: MineConfig) -> None:
+    """Mine, or go on mining; nothing is done where all was done before."""
+    output = Path(config.output)
+    examples = open_training_set(**config.examples.model_dump())
+    encoder = _encoder(config)
+    facts = _facts(config, examples, encoder)
+    with FolderLock(output):
+        remove_temporaries(output)
+        mined = mined_folder(output)
+        mined.begin(facts)
+        if mined.is_complete:
+            log.info(f"mined already: {output / 'report.md'}")
+            return
+        store = _open_store(config, examples, encoder)
+        _mine_blocks(config, examples, mined, _miner(config, examples, store, encoder))
+        parts = range(_blocks(config, examples))
+        total = PartStatistics.sum_of(mined.statistics(number) for number in parts)
+        write_bytes(output / "report.md", mining_report(total, facts, _examples_to_read(mined)).encode())
+        mined.complete(len(parts), total.totals())
+        if not config.keep_store and store.folder.is_relative_to(output):
+            shutil.rmtree(store.folder)
+    log.info(f"{total.negatives:,} negatives for {total.examples:,} examples: {output / 'report.md'}")
+
+
+def _encoder(config: MineConfig) -> "Encoder | None":
+    if all(searcher.kind == "bm25" for searcher in config.searchers):
+        return None
+    from mcontriever.encoder import Encoder
+    from mcontriever.retrieval.launching import Place
+
+    assert config.model is not None
+    return Encoder.load(config.model, device=Place.of_environment().device(config.device))
+
+
+def _facts(config: MineConfig, examples: TrainingSet, encoder: "Encoder | None") -> dict[str, Any]:
+    values = config.model_dump(mode="json", exclude=NOT_IN_THE_RESULT)
+    fingerprint = None if encoder is None else encoder.fingerprint()
+    return {**values, "examples": examples.fingerprint, "encoder": fingerprint}
+
+
+def _open_store(config: MineConfig, examples: TrainingSet, encoder: "Encoder | None") -> EmbeddingStore:
+    """The corpus as a store: as it is, or embedded, once, inside the output folder."""
+    corpus = Path(config.corpus) if config.corpus else examples.passages.origin
+    if (corpus / "manifest.json").exists():
+        store = EmbeddingStore.open(corpus)
+    else:
+        folder = Path(config.output) / "store"
+        fields = config.corpus_fields if config.corpus else examples.passages.fields
+        model = BM25 if encoder is None else config.model
+        request = EmbeddingRequest(str(corpus), folder, model=model, fields=fields, device=config.device)
+        embed(request, config.processes, encoder)
+        store = EmbeddingStore.open(folder)
+    if not store.manifest.layout.keeps_text:
+        raise StoreError(
+            "the store was made without texts, so a negative could not be told from a copy of the positive",
+            where=store.folder,
+            fix="embed the corpus again without --no-text",
+        )
+    if encoder is not None:
+        check_encoder(store.encoder, encoder_entry(str(config.model), encoder), store.folder)
+    return store
+
+
+def _miner(config: MineConfig, examples: TrainingSet, store: EmbeddingStore, encoder: "Encoder | None") -> Miner:
+    searches: dict[str, Search] = {}
+    if encoder is not None:
+        searches["dense"] = DenseSearch(store, encoder, config.memory_mb << 20)
+    if any(searcher.kind == "bm25" for searcher in config.searchers):
+        searches["bm25"] = LexicalSearch(store)
+    searchers = [
+        Searcher(
+            name=section.kind,
+            search=searches[section.kind],
+            window=Window(**section.model_dump(include={"first_rank", "last_rank", "margin", "relative_margin"})),
+            negatives=section.negatives,
+            at_random=section.choose == "random",
+        )
+        for section in config.searchers
+    ]
+    return Miner(
+        examples=examples,
+        searchers=searchers,
+        store=store,
+        texts=StoreTexts.read(store, text_key),
+        opinion=_second_opinion(config),
+        seed=config.seed,
+        write_texts=config.texts,
+    )
+
+
+def _second_opinion(config: MineConfig) -> SecondOpinion | None:
+    section = config.cross_encoder
+    if section is None:
+        return None
+    from mcontriever.retrieval.rerank import Reranker
+
+    reranker = Reranker.load(section.name)
+    return SecondOpinion(cross_encoder=reranker, max_score=section.max_score, examined=section.examined)
+
+
+def _mine_blocks(config: MineConfig, examples: TrainingSet, mined: PartFolder, miner: Miner) -> None:
+    with track(len(examples), "mining", "queries") as progress:
+        for number in range(_blocks(config, examples)):
+            start = number * config.queries_per_block
+            rows_Q = np.arange(start, min(start + config.queries_per_block, len(examples)))
+            if not mined.has_part(number):
+                records, statistics = miner.mine(rows_Q)
+                mined.write_part(number, records, statistics.to_json())
+            progress.advance(len(rows_Q))
+
+
+def _blocks(config: MineConfig, examples: TrainingSet) -> int:
+    return -(-len(examples) // config.queries_per_block)
+
+
+def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:
+    records = [record for _, record in read_json_objects(mined.part(0)) if record["hard_negative_ctxs"]]
+    return records[:: max(1, len(records) // READ_EXAMPLES)][:READ_EXAMPLES]

@@ -1,0 +1,58 @@
+"""Every configuration and recipe of this part of the project is read by the model that will read it."""
+
+from pathlib import Path
+
+import pytest
+
+from mcontriever.config import (
+    FinetuneConfig,
+    GenerateConfig,
+    MineConfig,
+    PlanConfig,
+    load_config,
+    load_examples_recipe,
+    load_train_config,
+    read_yaml,
+)
+from mcontriever.plan import check_stage
+from mcontriever.training.engine_settings import complete_settings
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSMARCO", "msmarco")
+    monkeypatch.setenv("DATA", "data")
+    monkeypatch.setenv("CORPUS", "corpus.jsonl")
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((REPOSITORY / "configs" / folder).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", files("finetune"), ids=lambda path: path.stem)
+def test_fine_tuning(path: Path) -> None:
+    if "stages" in read_yaml(path):
+        plan = load_config(PlanConfig, path)
+        for number, stage in enumerate(plan.stages):
+            check_stage(stage, f"stages.{number}")
+        return
+    config = load_train_config(path)
+    assert isinstance(config, FinetuneConfig)
+    complete_settings(config.deepspeed, world_size=1, total_steps=config.run.steps)
+
+
+@pytest.mark.parametrize("path", files("mine"), ids=lambda path: path.stem)
+def test_mining(path: Path) -> None:
+    assert load_config(MineConfig, path).examples.collection == "msmarco/collection.tsv"
+
+
+@pytest.mark.parametrize("path", files("generate"), ids=lambda path: path.stem)
+def test_generating(path: Path) -> None:
+    assert load_config(GenerateConfig, path).per_passage > 0
+
+
+def test_the_msmarco_recipe() -> None:
+    recipe = load_examples_recipe("msmarco")
+    assert recipe.expected["passages"] == 8_841_823
+    assert recipe.examples.format == "msmarco"

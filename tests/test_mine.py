@@ -1,0 +1,235 @@
+"""Mining end to end on a few sentences: against a naive ranking, killed and resumed, and read back for training."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mcontriever import mine
+from mcontriever.config import MineConfig
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.finetuning.part_folder import PartFolder
+from mcontriever.finetuning.training_set import open_training_set
+from tests.conftest import SENTENCES
+
+TEXTS = [text for group in SENTENCES.values() for text in group]
+COPY = f"  {TEXTS[0].upper()}"  # the text of passage 0 once more, under another id
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Sentence i is passage p<i>; a query is the beginning of a sentence, its positive the sentence."""
+    collection, queries, qrels = (tmp_path / name for name in ("collection.tsv", "queries.tsv", "qrels.tsv"))
+    passages = {f"p{number}": text for number, text in enumerate(TEXTS)} | {"copy": COPY}
+    collection.write_text("".join(f"{identifier}\t{text}\n" for identifier, text in passages.items()))
+    queries.write_text("".join(f"q{number}\t{text[:20]}\n" for number, text in enumerate(TEXTS)))
+    qrels.write_text("".join(f"q{number}\t0\tp{number}\t1\n" for number in range(len(TEXTS))))
+    return {"collection": collection, "queries": queries, "qrels": qrels}
+
+
+Config = Callable[..., MineConfig]
+
+
+@pytest.fixture
+def config(files: dict[str, Path], tiny_encoder_dir: Path, tmp_path: Path) -> Config:
+    def make(**changes: Any) -> MineConfig:
+        values = {
+            "examples": {"format": "msmarco", **{name: str(path) for name, path in files.items()}},
+            "model": str(tiny_encoder_dir),
+            "searchers": [{"kind": "dense", "negatives": 3, "last_rank": 8, "choose": "top"}],
+            "output": str(tmp_path / "mined"),
+            "queries_per_block": 6,
+            **changes,
+        }
+        return MineConfig.model_validate(values)
+
+    return make
+
+
+def records(output: str | Path) -> list[dict[str, Any]]:
+    texts = [path.read_text() for path in sorted(Path(output).glob("mined-*.jsonl"))]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def contents(output: str | Path) -> dict[str, str]:
+    kept = [path for path in sorted(Path(output).glob("*.*")) if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+
+def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir: Path) -> None:
+    made = config()
+    mine.run(made)
+    encoder = Encoder.load(tiny_encoder_dir)
+    passages = [*TEXTS, COPY]
+    scores = encoder.embed_queries([text[:20] for text in TEXTS]) @ encoder.embed_documents(passages).T
+    found = records(made.output)
+    assert [record["question"] for record in found] == [text[:20] for text in TEXTS]
+    for number, record in enumerate(found):
+        expected, seen = [], {TEXTS[number].casefold()}
+        for rank, row in enumerate(np.argsort(-scores[number], kind="stable")[:8], start=1):
+            text = " ".join(passages[row].split()).casefold()
+            if text not in seen:
+                expected.append((passages[row], rank))
+            seen.add(text)
+        negatives = [(negative["text"], negative["rank"]) for negative in record["hard_negative_ctxs"]]
+        assert negatives == expected[:3]
+        for negative in record["hard_negative_ctxs"]:
+            row = passages.index(negative["text"])
+            assert negative["score"] == pytest.approx(scores[number, row], rel=1e-2)
+        assert record["positive_ctxs"][0]["score"] == pytest.approx(scores[number, number], rel=1e-2)
+        assert record["positive_ctxs"][0]["id"] == f"p{number}"
+
+
+def test_margins_keep_negatives_below_the_positive(config: Config) -> None:
+    searchers = [{"kind": "dense", "negatives": 20, "last_rank": 21, "margin": 0.01, "relative_margin": 0.999}]
+    made = config(searchers=searchers)
+    mine.run(made)
+    for record in records(made.output):
+        positive = record["positive_ctxs"][0]["score"]
+        assert all(negative["score"] <= positive - 0.01 for negative in record["hard_negative_ctxs"])
+    manifest = json.loads((Path(made.output) / "manifest.json").read_text())
+    assert manifest["passed_over"]["too near to the positive"] > 0
+    assert manifest["negatives"] + sum(manifest["passed_over"].values()) == 20 * 21
+
+
+def test_bm25_and_dense_mixed_never_take_a_text_twice(config: Config) -> None:
+    searchers = [
+        {"kind": "bm25", "negatives": 2, "last_rank": 10},
+        {"kind": "dense", "negatives": 4, "last_rank": 21},
+    ]
+    made = config(searchers=searchers)
+    mine.run(made)
+    sources: list[str] = []
+    for record in records(made.output):
+        negatives = record["hard_negative_ctxs"]
+        texts = [" ".join(passage["text"].split()).casefold() for passage in [*negatives, *record["positive_ctxs"]]]
+        assert len(set(texts)) == len(texts)
+        assert [negative["source"] for negative in negatives] == sorted(negative["source"] for negative in negatives)
+        sources += [negative["source"] for negative in negatives]
+    assert sources.count("dense") == 4 * 20
+    assert 0 < sources.count("bm25") <= 2 * 20
+
+
+def test_bm25_alone_needs_no_model(config: Config) -> None:
+    made = config(model=None, searchers=[{"kind": "bm25", "negatives": 2, "relative_margin": 0.95}])
+    mine.run(made)
+    negatives = [negative for record in records(made.output) for negative in record["hard_negative_ctxs"]]
+    assert {negative["source"] for negative in negatives} == {"bm25"}
+    report = (Path(made.output) / "report.md").read_text()
+    assert "| 1 | " in report
+    assert TEXTS[0][:20] in report
+
+
+def test_interrupted_it_goes_on_and_ends_the_same(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = config(output=str(tmp_path / "straight"))
+    mine.run(straight)
+    broken = config(output=str(tmp_path / "broken"))
+    write_part, written = PartFolder.write_part, []
+
+    def fail_at_part_2(self: PartFolder, number: int, *arguments: Any) -> None:
+        if number == 2 and 2 not in written:
+            written.append(2)
+            raise KeyboardInterrupt
+        written.append(number)
+        write_part(self, number, *arguments)
+
+    monkeypatch.setattr(PartFolder, "write_part", fail_at_part_2)
+    with pytest.raises(KeyboardInterrupt):
+        mine.run(broken)
+    assert not (tmp_path / "broken" / "manifest.json").exists()
+    mine.run(broken)
+    assert written == [0, 1, 2, 2, 3]
+    mine.run(broken)
+    assert written == [0, 1, 2, 2, 3]
+    assert contents(tmp_path / "broken") == contents(tmp_path / "straight")
+
+
+def test_another_configuration_is_refused(config: Config) -> None:
+    mine.run(config())
+    with pytest.raises(StoreError, match=r"another configuration(.|\n)*seed: 0 there, 5 here(.|\n)*another output"):
+        mine.run(config(seed=5))
+
+
+def test_the_output_trains(config: Config, files: dict[str, Path]) -> None:
+    made = config()
+    mine.run(made)
+    paths = [str(Path(made.output) / "mined-*.jsonl")]
+    examples = open_training_set(format="dpr", paths=paths, strict=True)
+    assert len(examples) == 20
+    assert [document.text for document in examples[3].positives] == [TEXTS[3]]
+    assert len(examples[3].negatives) == 3
+    ids_only = config(output=made.output + "-ids", texts=False)
+    mine.run(ids_only)
+    assert "text" not in records(ids_only.output)[0]["hard_negative_ctxs"][0]
+    by_id = open_training_set(
+        format="dpr", paths=[f"{ids_only.output}/mined-*.jsonl"], collection=str(files["collection"]), strict=True
+    )
+    assert [by_id[row].negatives for row in range(20)] == [examples[row].negatives for row in range(20)]
+
+
+def test_all_positives_of_equal_queries_are_known(config: Config, files: dict[str, Path]) -> None:
+    """q1 and q2 ask the same words, so the answer to one is no negative of the other."""
+    lines = files["queries"].read_text().split("\n")
+    lines[2] = lines[1].replace("q1", "q2")
+    files["queries"].write_text("\n".join(lines))
+    made = config(searchers=[{"kind": "dense", "negatives": 21, "last_rank": 21}])
+    mine.run(made)
+    for number in (1, 2):
+        texts = [negative["text"] for negative in records(made.output)[number]["hard_negative_ctxs"]]
+        assert not {TEXTS[1], TEXTS[2]} & set(texts)
+        assert len(texts) == 18
+
+
+def test_a_cross_encoder_objects_and_its_scores_are_kept(
+    config: Config, tmp_path: Path, tiny_tokenizer_dir: Path
+) -> None:
+    from mcontriever.retrieval.rerank import Reranker
+    from tests.retrieval.test_rerank import save_cross_encoder
+
+    name = str(save_cross_encoder(tmp_path / "cross", tiny_tokenizer_dir))
+    reranker = Reranker.load(name)
+    pairs = [(query[:20], text) for query in TEXTS for text in TEXTS]
+    limit = float(np.median(reranker.scores(pairs)))
+    searchers = [{"kind": "dense", "negatives": 4, "last_rank": 21, "choose": "top"}]
+    made = config(searchers=searchers, cross_encoder={"name": name, "max_score": limit, "examined": 3})
+    mine.run(made)
+    for record in records(made.output):
+        passages = [*record["positive_ctxs"], *record["hard_negative_ctxs"]]
+        scores = reranker.scores([(record["question"], passage["text"]) for passage in passages])
+        assert [passage["teacher_score"] for passage in passages] == pytest.approx(scores, abs=1e-4)
+        assert all(passage["teacher_score"] <= limit for passage in record["hard_negative_ctxs"])
+    manifest = json.loads((Path(made.output) / "manifest.json").read_text())
+    assert manifest["passed_over"]["a positive to the cross-encoder"] > 0
+    examples = open_training_set(format="dpr", paths=[f"{made.output}/mined-*.jsonl"])
+    assert examples.has_scores
+    assert examples[0].positive_scores[0] == pytest.approx(records(made.output)[0]["positive_ctxs"][0]["teacher_score"])
+
+
+def test_bad_requests(config: Config, files: dict[str, Path], tmp_path: Path) -> None:
+    from mcontriever.config import parse_config
+
+    with pytest.raises(ConfigError, match="a dense searcher needs model"):
+        parse_config(MineConfig, {**config().model_dump(), "model": None}, source="mine.yaml")
+    section = {"kind": "bm25", "first_rank": 9, "last_rank": 3}
+    with pytest.raises(ConfigError, match="first_rank 9 is after last_rank 3"):
+        parse_config(MineConfig, {**config().model_dump(), "searchers": [section]}, source="mine.yaml")
+    files["qrels"].write_text("nobody\t0\tp1\t1\n")
+    with pytest.raises(DataError, match="no example can be used"):
+        mine.run(config())
+
+
+def test_a_store_of_another_encoder_is_refused(config: Config, tmp_path: Path, tiny_encoder_dir: Path) -> None:
+    mine.run(config())
+    other = Encoder.load(tiny_encoder_dir, pooling="cls")
+    other.save(tmp_path / "other")
+    with pytest.raises(StoreError, match="made by another encoder"):
+        mine.run(
+            config(corpus=str(tmp_path / "mined" / "store"), model=str(tmp_path / "other"), output=str(tmp_path / "x"))
+        )
