@@ -1,0 +1,236 @@
+"""Tokens per second of a fine-tuning step: ours beside sentence-transformers' CachedMultipleNegativesRankingLoss.
+
+    python benchmarks/speed/finetune_step.py --rounds 5                                  two cores, 6 layers of 384
+    python benchmarks/speed/finetune_step.py --device cuda --size base --rows 512        a GPU, XLM-R-base
+
+The same random weights and the same texts: queries of 8 to 32 tokens, a positive and a hard negative of at most 180 (a
+log-normal with its median at 80, as web passages have), cut out of the atlas's words. Both bound the activations in
+memory to `--sub-batch` rows and compute the exact gradient of the whole batch. Ours is the loop of `mcontriever train`;
+theirs is the bare loss in bf16 autocast with AdamW, texts tokenized in the step, without the cost of their trainer.
+`ours, whole batch` keeps all activations. Tokens are real ones; padding does not count. A round times `--steps` steps
+of every contender, one after the other; the table shows medians over rounds. Writes
+results/finetune_step-SIZE-DEVICE.json. On a machine that others use too, `--busy` takes one thread, counts its
+processor's seconds, and writes nothing.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import statistics
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np
+import torch
+from train_step import SIZES, Timed, clocked, compare, cpu, make_tokenizer, make_windows
+
+from mcontriever.encoder import Encoder
+from mcontriever.finetuning.contrastive import Contrastive
+from mcontriever.finetuning.training_set import open_training_set
+from mcontriever.finetuning.triple_objective import TripleObjective
+from mcontriever.finetuning.triples import TripleLoader
+from mcontriever.tokens import load_tokenizer
+from mcontriever.training.data_order import DataOrder
+from mcontriever.training.engine import WholeEncoder, start_engine
+from mcontriever.training.engine_settings import complete_settings
+from mcontriever.training.loop import TrainingLoop
+from mcontriever.training.prefetch import Prefetch
+from mcontriever.training.process_group import join_process_group
+from mcontriever.training.run_state import RunState
+from mcontriever.training.stop_request import StopRequest
+
+RESULTS = Path(__file__).parent / "results"
+EXAMPLES, MAX_PASSAGE, TEMPERATURE, RATE = 2000, 180, 0.05, 1e-5
+
+
+def main() -> None:
+    options = parse_options()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    if options.busy:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+    device = join_process_group() if options.device == "cuda" else cpu()
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer = load_tokenizer(str(make_tokenizer(Path(scratch))))
+        rows = make_examples(tokenizer)
+        data = Path(scratch) / "train.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        contenders = {
+            "ours": ours(options, device, tokenizer, data, options.sub_batch),
+            "ours, whole batch": ours(options, device, tokenizer, data, None),
+            "sentence-transformers cached": theirs(options, device, tokenizer, rows, Path(scratch)),
+        }
+        rates = compare(contenders, options)
+    report = make_report(rates, options, device)
+    print(json.dumps(report, indent=2))
+    if not options.busy:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"finetune_step-{options.size}-{options.device}.json").write_text(
+            json.dumps(report, indent=2) + "\n"
+        )
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--size", choices=list(SIZES), default="small")
+    parser.add_argument("--rows", type=int, default=64, help="queries in a batch, each with two passages")
+    parser.add_argument("--sub-batch", type=int, default=32, help="rows whose activations are kept at a time")
+    parser.add_argument("--vocabulary", type=int, default=32_000, help="rows of the embedding matrix")
+    parser.add_argument("--steps", type=int, default=2, help="of each contender in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--busy", action="store_true")
+    return parser.parse_args()
+
+
+def make_examples(tokenizer: Any) -> list[dict[str, str]]:
+    rng = np.random.default_rng(1)
+    windows = make_windows(tokenizer)
+
+    def texts(lengths: np.ndarray) -> list[str]:
+        chosen = windows[rng.integers(0, len(windows), size=len(lengths))]
+        return tokenizer.batch_decode([row[:length] for row, length in zip(chosen, lengths, strict=True)])
+
+    def passages() -> list[str]:
+        lengths = np.exp(rng.normal(np.log(80), 0.45, size=EXAMPLES))
+        return texts(np.clip(lengths, 16, MAX_PASSAGE - 2).astype(int))
+
+    columns = {
+        "query": texts(rng.integers(6, 31, size=EXAMPLES)),
+        "positive": passages(),
+        "negative": passages(),
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def make_encoder(options: argparse.Namespace, tokenizer: Any) -> Encoder:
+    architecture = {**SIZES[options.size], "vocab_size": options.vocabulary}
+    return Encoder.from_random(architecture, tokenizer, seed=1, max_length=256)
+
+
+def ours(options: argparse.Namespace, device: torch.device, tokenizer: Any, data: Path, sub_batch: int | None) -> Timed:
+    """The training loop itself, without logs and checkpoints."""
+    encoder = make_encoder(options, tokenizer)
+    loss = Contrastive(temperature=TEMPERATURE)
+    objective = TripleObjective(encoder=encoder, loss=loss, rows_per_sub_batch=sub_batch)
+    block: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": options.rows,
+        "zero_optimization": {"stage": 1},
+        "optimizer": {"type": "AdamW", "params": {"lr": RATE, "torch_adam": True, "fused": True}},
+        "torch_autocast": {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []},
+    }
+    settings = complete_settings(block, world_size=1, total_steps=10**6)
+    whole_encoder = WholeEncoder(encoder, settings)
+    engine = start_engine(objective, settings)
+    loader = TripleLoader.for_encoder(
+        encoder,
+        examples=open_training_set(format="columns", paths=[str(data)]),
+        negatives=1,
+        hard_ratio=1.0,
+        query_length=34,
+        passage_length=MAX_PASSAGE,
+        seed=0,
+    )
+    state = RunState()
+    loop = TrainingLoop(
+        run=Path(),
+        engine=engine,
+        whole_encoder=whole_encoder,
+        make_batch=loader.batch,
+        order=DataOrder(0, 1, options.rows, 1),
+        state=state,
+        device=device,
+        stop=StopRequest(),
+        log=None,
+        advice=lambda history: None,
+        history=[],
+        languages=[],
+        score=None,
+        describe=lambda state: ("", {}),
+        facts={},
+        asam=None,
+        total_steps=10**6,
+        stop_at=10**6,
+        seed=0,
+        log_every=1,
+        save_every=1,
+        keep_last=1,
+        evaluate_every=1,
+        metric="",
+        patience=None,
+    )
+    engine.train()
+
+    def timed(steps: int) -> tuple[float, float]:
+        before = state.tokens
+        batches = Prefetch(loop.order.endlessly(state.samples), loader.batch)
+        seconds = clocked(lambda: [loop._update(batches) for _ in range(steps)], options)
+        batches.close()
+        return seconds, state.tokens - before
+
+    return timed
+
+
+def theirs(
+    options: argparse.Namespace, device: torch.device, tokenizer: Any, rows: list[dict[str, str]], scratch: Path
+) -> Timed:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
+
+    folder = make_encoder(options, tokenizer).save(scratch / "model")
+    model = SentenceTransformer(str(folder), device=str(device)).train()
+    model.max_seq_length = MAX_PASSAGE
+    loss = CachedMultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE, mini_batch_size=options.sub_batch)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+    seen = 0
+
+    def step() -> int:
+        nonlocal seen
+        chosen = [rows[(seen + place) % len(rows)] for place in range(options.rows)]
+        seen += options.rows
+        columns = [model.preprocess([row[name] for row in chosen]) for name in ("query", "positive", "negative")]
+        columns = [
+            {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in column.items()}
+            for column in columns
+        ]
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            value = loss(columns, None)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return sum(int(column["attention_mask"].sum()) for column in columns)
+
+    def timed(steps: int) -> tuple[float, float]:
+        tokens: list[int] = []
+        seconds = clocked(lambda: tokens.extend(step() for _ in range(steps)), options)
+        return seconds, sum(tokens)
+
+    return timed
+
+
+def make_report(rates: dict[str, list[float]], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "command": f"python benchmarks/speed/finetune_step.py --device {options.device} --size {options.size} "
+        f"--rows {options.rows} --sub-batch {options.sub_batch} --steps {options.steps} --rounds {options.rounds}",
+        "machine": {
+            "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {name: version(name) for name in ("torch", "deepspeed", "sentence-transformers", "transformers")},
+        "tokens_per_second": {name: round(value) for name, value in medians.items()},
+        "ours_is_times": {name: round(medians["ours"] / value, 2) for name, value in medians.items() if name != "ours"},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""Queries per second over a store: our exact search beside FAISS flat and the indexes, alternating in one run.
+
+    python benchmarks/speed/search.py --rows 1000000 --rounds 5
+    python benchmarks/speed/search.py --part answers --rounds 5
+
+Part `vectors`: a store of synthetic embeddings (topics within topics, a falling spectrum, length one: what trained
+encoders give), queries near documents. Every round times every contender once on the same queries, together and one by
+one; the table shows medians, ratios of medians, recall@10 against fp64 brute force, and bytes a vector. Exact search's
+memory beyond the mapped files is watched in a process of its own. Part `answers`: `mcontriever search` over 100,000
+documents from a cold start, and warm queries in one process. It writes results/search-PART.json with the command and
+the machine's facts. On a machine that others use too, `--busy` takes one thread and counts its processor's seconds; it
+writes nothing.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+
+from mcontriever.encoder import Encoder
+from mcontriever.progress import setup_logging
+from mcontriever.records import Document, read_documents
+from mcontriever.retrieval.embedding_run import encoder_entry
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.exact import ExactSearch
+from mcontriever.retrieval.index import FaissIndex
+from mcontriever.retrieval.index_choice import tune
+from mcontriever.retrieval.passages import Passage
+from mcontriever.retrieval.searcher import Index
+from mcontriever.retrieval.shard_files import passages_table, shard_arrays, write_shard_files
+from mcontriever.retrieval.store_manifest import MANIFEST, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.shipped import ATLAS
+from mcontriever.tokenizer import train_tokenizer
+from mcontriever.tokens import load_tokenizer
+
+RESULTS = Path(__file__).parent / "results"
+OURS, FLAT = "exact (ours)", "FAISS flat"
+SHARD_ROWS = 10_000
+K = 10
+SINGLE_QUERIES = 20
+WARM_QUERIES = 50
+SMALL = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+def main() -> None:
+    options = parse_options()
+    setup_logging("warning")
+    threads = 1 if options.busy else os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+    clock = time.process_time if options.busy else time.perf_counter
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        parts = {"vectors": compare_searches, "answers": time_answers}
+        report = {"part": options.part, **facts(options), **parts[options.part](Path(scratch), options, clock)}
+    print(json.dumps(report, indent=2))
+    if not options.busy:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"search-{options.part}.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=("vectors", "answers"), default="vectors")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtype", choices=("fp32", "fp16", "int8"), default="fp32")
+    parser.add_argument("--kinds", nargs="*", default=["hnsw", "ivf-sq", "ivf-pq", "rabitq"])
+    parser.add_argument("--recall", type=float, default=0.95)
+    parser.add_argument("--model", help="answers: a model folder instead of random weights of 6 layers, 384 wide")
+    parser.add_argument("--scratch", help="where the stores go; they are removed afterwards")
+    parser.add_argument("--busy", action="store_true")
+    return parser.parse_args()
+
+
+def facts(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "command": f"python benchmarks/speed/search.py {' '.join(sys.argv[1:])}",
+        "options": {name: value for name, value in vars(options).items() if name not in ("scratch", "model")},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
+    }
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.machine()
+
+
+# ---- part vectors
+
+
+def compare_searches(scratch: Path, options: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    draw = embeddings_like(rng, options.dimension)
+    store = make_store(scratch / "store", draw, options.rows, options.dimension, options.dtype)
+    near = store.take(rng.integers(0, options.rows, options.queries))
+    queries = unit(near + 0.5 * draw(options.queries) / np.sqrt(options.dimension) + 0.3 * draw(options.queries))
+    contenders, sizes, build_seconds = make_contenders(store, options)
+    wanted = brute_force(store, queries)
+    times: dict[str, dict[str, list[float]]] = {name: {"together": [], "alone": []} for name in contenders}
+    recalls = {}
+    for _ in range(options.rounds):
+        for name, search in contenders.items():
+            started = clock()
+            found = search(queries)
+            times[name]["together"].append((clock() - started) / len(queries))
+            recalls[name] = float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(found, wanted, strict=True)]))
+            for query in queries[:SINGLE_QUERIES]:
+                started = clock()
+                search(query[None])
+                times[name]["alone"].append(clock() - started)
+    medians = {name: {way: statistics.median(values) for way, values in ways.items()} for name, ways in times.items()}
+    table = {
+        name: {
+            "queries_per_second": round(1 / medians[name]["together"], 1),
+            "times_faiss_flat": round(medians[FLAT]["together"] / medians[name]["together"], 2),
+            "times_our_exact": round(medians[OURS]["together"] / medians[name]["together"], 2),
+            "alone_ms": round(medians[name]["alone"] * 1e3, 3),
+            "recall_at_10": round(recalls[name], 4),
+            "bytes_per_vector": round(sizes[name] / options.rows, 1),
+            "build_seconds": round(build_seconds.get(name, 0), 1),
+        }
+        for name in contenders
+    }
+    return {"contenders": table, "exact_memory": watch_memory(store.folder, queries)}
+
+
+def make_contenders(
+    store: EmbeddingStore, options: argparse.Namespace
+) -> tuple[dict[str, Search], dict[str, float], dict[str, float]]:
+    exact, flat = ExactSearch(store), faiss.IndexFlatIP(options.dimension)
+    for start in range(0, len(store), SHARD_ROWS):
+        flat.add(store.take(np.arange(start, min(start + SHARD_ROWS, len(store)))))
+    contenders: dict[str, Search] = {
+        OURS: lambda queries: exact.search(queries, K)[1],
+        FLAT: lambda queries: flat.search(queries, K)[1],
+    }
+    stored_bytes = {"fp32": 4, "fp16": 2, "int8": 1}[options.dtype] * options.dimension * len(store)
+    sizes, build_seconds = {OURS: stored_bytes, FLAT: 4 * options.dimension * len(store)}, {}
+    for kind in options.kinds:
+        started = time.perf_counter()
+        index, _ = tune(FaissIndex.build(store, kind, 4 << 30), options.recall)
+        build_seconds[kind] = time.perf_counter() - started
+        with tempfile.TemporaryDirectory() as folder:
+            index.save(Path(folder))
+            sizes[kind] = (Path(folder) / "index.faiss").stat().st_size
+        contenders[kind] = (lambda made: lambda queries: made.search(queries, K)[1])(index)
+    return contenders, sizes, build_seconds
+
+
+def embeddings_like(rng: np.random.Generator, dimension: int) -> Callable[[int], np.ndarray]:
+    """Rows around 300 topics around 20 fields, each level with a spectrum that falls, in a corner of the space."""
+    spectrum = np.arange(1, dimension + 1, dtype=np.float32) ** -0.6
+    turn = np.linalg.qr(rng.standard_normal((dimension, dimension)))[0].astype(np.float32)
+
+    def noise(rows: int) -> np.ndarray:
+        return rng.standard_normal((rows, dimension), dtype=np.float32) * spectrum
+
+    fields = noise(20)
+    topics = fields[rng.integers(0, 20, 300)] + 0.7 * noise(300)
+    corner = noise(1)
+
+    def draw(rows: int) -> np.ndarray:
+        return unit((corner + topics[rng.integers(0, 300, rows)] + 0.7 * noise(rows)) @ turn)
+
+    return draw
+
+
+def unit(rows_NH: np.ndarray) -> np.ndarray:
+    return (rows_NH / np.linalg.norm(rows_NH, axis=1, keepdims=True)).astype(np.float32)
+
+
+def brute_force(store: EmbeddingStore, queries: np.ndarray) -> np.ndarray:
+    best = [(np.zeros((len(queries), 0)), np.zeros((len(queries), 0), dtype=np.int64))]
+    for start in range(0, len(store), SHARD_ROWS):
+        rows = np.arange(start, min(start + SHARD_ROWS, len(store)))
+        scores = np.concatenate(
+            [best[0][0], queries.astype(np.float64) @ store.take(rows).T.astype(np.float64)], axis=1
+        )
+        numbers = np.concatenate([best[0][1], np.broadcast_to(rows, (len(queries), len(rows)))], axis=1)
+        order = np.argpartition(-scores, min(K, scores.shape[1] - 1), axis=1)[:, :K]
+        best[0] = (np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1))
+    return best[0][1]
+
+
+def watch_memory(folder: Path, queries: np.ndarray) -> dict[str, float]:
+    """What exact search adds to the resident memory of a process, and the part of it that is no mapped file."""
+    receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=_search_watched, args=(folder, queries, sender))
+    process.start()
+    peak = receiver.recv()
+    process.join()
+    return {name: round(value / 1e6, 1) for name, value in peak.items()}
+
+
+def _search_watched(folder: Path, queries: np.ndarray, sender: Any) -> None:
+    def resident() -> dict[str, int]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile"))
+        }
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            now = resident()
+            for name in now:
+                peak[name] = max(peak[name], now[name])
+
+    store = EmbeddingStore.open(folder)
+    torch.ones(64, 64) @ torch.ones(64, 64)
+    before, peak, done = resident(), resident(), threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    ExactSearch(store).search(queries, K)
+    done.set()
+    watcher.join()
+    sender.send(
+        {
+            "beyond_the_mapped_file_MB": peak["RssAnon"] - before["RssAnon"],
+            "mapped_file_MB": peak["RssFile"] - before["RssFile"],
+        }
+    )
+
+
+# ---- part answers
+
+
+def time_answers(scratch: Path, options: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Any]:
+    model = Path(options.model) if options.model else make_model(scratch / "model")
+    encoder = Encoder.load(model)
+    draw = embeddings_like(np.random.default_rng(0), encoder.dimension)
+    store = make_store(scratch / "store", draw, options.documents, encoder.dimension, "fp16", encoder, str(model))
+    texts = [document.text for document in read_documents(next(ATLAS.glob("*/corpus.jsonl")))]
+    command = [sys.executable, "-m", "mcontriever", "-q", "search", str(store.folder), "where is the river?", "--json"]
+    cold = {"dense": [], "bm25": []}  # type: dict[str, list[float]]
+    for _ in range(options.rounds):
+        for mode, seconds in cold.items():
+            started = time.perf_counter()
+            subprocess.run([*command, "--mode", mode], check=True, stdout=subprocess.DEVNULL)
+            seconds.append(time.perf_counter() - started)
+    index = Index(store, encoder=encoder)
+    warm = {"dense": [], "bm25": [], "hybrid": []}  # type: dict[str, list[float]]
+    for mode in warm:
+        index.search("a first question", mode=mode)
+    for number in range(WARM_QUERIES):
+        question = " ".join(texts[number % len(texts)].split()[:12])
+        for mode, seconds in warm.items():
+            started = clock()
+            index.search(question, mode=mode)
+            seconds.append(clock() - started)
+    return {
+        "documents": options.documents,
+        "cold_seconds": {mode: round(statistics.median(values), 3) for mode, values in cold.items()},
+        "cold_seconds_first": {mode: round(values[0], 3) for mode, values in cold.items()},
+        "warm_ms": {mode: round(statistics.median(values) * 1e3, 2) for mode, values in warm.items()},
+    }
+
+
+def make_model(folder: Path) -> Path:
+    texts: dict[str, list[str]] = {}
+    for path in ATLAS.glob("*/corpus.jsonl"):
+        for document in read_documents(path):
+            texts.setdefault(document.language, []).append(document.text)
+    train_tokenizer(texts, folder / "tokenizer", vocabulary=2000)
+    Encoder.from_random(SMALL, load_tokenizer(str(folder / "tokenizer")), max_length=256).save(folder / "model")
+    return folder / "model"
+
+
+# ---- stores without an embedding run
+
+
+def make_store(
+    folder: Path,
+    draw: Callable[[int], np.ndarray],
+    rows: int,
+    dimension: int,
+    dtype: Any,
+    encoder: Encoder | None = None,
+    model: str = "",
+) -> EmbeddingStore:
+    """A store of drawn vectors, with the atlas's texts over and over if an encoder is named."""
+    folder.mkdir(parents=True)
+    layout = Layout(
+        encoder=encoder_entry(model, encoder),
+        dtype=dtype,
+        dimension=dimension,
+        keeps_text=encoder is not None,
+        passage_words=None,
+        passage_overlap=None,
+    )
+    sources = [d for path in ATLAS.glob("*/corpus.jsonl") for d in read_documents(path)]
+    shards = []
+    for number, start in enumerate(range(0, rows, SHARD_ROWS)):
+        passages = []
+        for row in range(start, min(start + SHARD_ROWS, rows)):
+            source = sources[row % len(sources)]
+            passages.append(Passage(Document(str(row), source.text, source.title, source.language), 0, source.text))
+        arrays = shard_arrays(draw(len(passages)), passages, dtype)
+        files = write_shard_files(folder, number, arrays, passages_table(passages, layout.keeps_text))
+        languages = {passage.document.language: 1 for passage in passages}
+        shards.append(
+            ShardEntry(
+                number=number,
+                run="drawn",
+                start=start,
+                stop=start + len(passages),
+                rows=len(passages),
+                documents=len(passages),
+                languages=languages,
+                empty_ids=[],
+                files=files,
+            )
+        )
+    manifest = Manifest(generation=1, next_shard=len(shards), layout=layout, shards=shards, deleted=None, runs=[])
+    write_entry(folder / MANIFEST, manifest)
+    return EmbeddingStore.open(folder)
+
+
+if __name__ == "__main__":
+    main()

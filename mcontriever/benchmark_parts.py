@@ -1,0 +1,189 @@
+"""What a model named on the command line searches with: the parts of retrieval behind the interfaces of evaluation.
+
+`searches` serves MTEB's tasks, whose documents come with them; `open_passages` serves answer recall, over a store of
+millions of passages that `mcontriever embed` made before. Shapes: Q queries, K hits, D documents, H dimensions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ConfigError, StoreError
+from mcontriever.evaluation.answer_run import Passages
+from mcontriever.evaluation.model_specs import ModelSpec
+from mcontriever.evaluation.models import encoder_search, is_centred
+from mcontriever.evaluation.mteb_combined import FusedSearch, RerankedSearch, TextSearch
+from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
+from mcontriever.progress import log
+from mcontriever.retrieval.dense_search import AUTO, open_dense_search
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.fusion import reciprocal_rank_fusion
+from mcontriever.retrieval.language_means import SMALLEST_GROUP, LanguageMeans
+from mcontriever.retrieval.lexical import LexicalIndex, Tokenize, open_lexical, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.planning import check_encoder
+from mcontriever.retrieval.rerank import Reranker
+from mcontriever.retrieval.searcher import MEMORY_MB
+from mcontriever.retrieval.store_manifest import EncoderEntry
+from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
+
+CENTRED = " (centred)"
+WORDS_REVISION = "words-1"
+TEXTS_AT_ONCE = 4096
+
+FindRows = Callable[[Sequence[str], int], np.ndarray]
+
+
+def searches(
+    specs: dict[str, ModelSpec], center_languages: bool, rerank_depth: int, device: str
+) -> Iterator[tuple[str, Any]]:
+    """(label, search), one after another: only one model is in memory."""
+    for label, spec in specs.items():
+        yield label, _search(spec, label, rerank_depth, _device(device), centred=False)
+        if center_languages:
+            search = _search(spec, label + CENTRED, rerank_depth, _device(device), centred=True)
+            if is_centred(search):
+                yield label + CENTRED, search
+            else:
+                log.info(f"{label} has no dense vectors to centre")
+
+
+def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred: bool) -> Any:
+    if spec.kind.startswith("bm25"):
+        tokenize, revision = _terms(spec)
+        return _bm25(tokenize, model_meta(label, revision))
+    if spec.kind == "encoder":
+        return encoder_search(spec.value, label, device, _centre if centred else None)
+    parts = [_search(part, label, rerank_depth, device, centred) for part in spec.parts]
+    if spec.kind == "hybrid":
+        return FusedSearch(parts, reciprocal_rank_fusion, combined_meta(label, parts))
+    meta = combined_meta(label, parts, f"{spec.value} {rerank_depth}")
+    return RerankedSearch(parts[0], Reranker.load(spec.value, device).scores, meta, rerank_depth)
+
+
+def _bm25(tokenize: Tokenize, meta: Any) -> TextSearch:
+    def build(texts: list[str]) -> Any:
+        index = LexicalIndex.build([texts], tokenize)
+        return lambda queries, k: index.search(queries, k)[::-1]
+
+    return TextSearch(build, meta)
+
+
+def _terms(spec: ModelSpec) -> tuple[Tokenize, str]:
+    """How a BM25 cuts its texts, and a revision that changes when that does."""
+    if spec.kind == "bm25":
+        return _plain_words, f"bm25s-{version('bm25s')}"
+    if spec.kind == "bm25:words":
+        return tokenize_words, WORDS_REVISION
+    tokenizer = load_tokenizer(spec.value)
+    return subword_tokenizer(tokenizer), tokenizer_fingerprint(tokenizer)
+
+
+def _plain_words(texts: Sequence[str]) -> list[list[str]]:
+    import bm25s
+
+    return bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)
+
+
+def _centre(
+    documents_DH: np.ndarray, document_languages: list[str], queries_QH: np.ndarray, query_languages: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take each language's mean document off the documents and queries of that language, as `search` does."""
+    groups = np.array(document_languages)
+    names = sorted(set(document_languages))
+    overall_H = documents_DH.mean(axis=0)
+    own = [documents_DH[groups == name] for name in names]
+    means = [vectors.mean(axis=0) if len(vectors) >= SMALLEST_GROUP else overall_H for vectors in own]
+    language_means = LanguageMeans([*names, "*"], np.stack([*means, overall_H]))
+    return documents_DH - language_means.of(document_languages), queries_QH - language_means.of(query_languages)
+
+
+def open_passages(spec: ModelSpec, stores: Sequence[Path], rerank_depth: int, device: str) -> Passages:
+    """The store that belongs to the model, and its search over rows."""
+    if not stores:
+        raise ConfigError(
+            "the questions are asked of a store of Wikipedia's passages, and no --store was given",
+            fix="mcontriever embed psgs_w100.tsv.gz --model M --output STORE, then add --store STORE",
+        )
+    opened = [EmbeddingStore.open(folder) for folder in stores]
+    store, find, revision = _row_search(spec, opened, rerank_depth, _device(device))
+    if not store.manifest.layout.keeps_text:
+        raise StoreError("the store was made without texts, so no answer can be found in them", where=store.folder)
+    return Passages(
+        count=len(store), revision=revision, data_revision=store.manifest.rows_fingerprint(), find=find,
+        texts=lambda: _texts(store),
+    )  # fmt: skip
+
+
+def _row_search(
+    spec: ModelSpec, stores: list[EmbeddingStore], rerank_depth: int, device: str
+) -> tuple[EmbeddingStore, FindRows, str]:
+    if spec.kind.startswith("bm25"):
+        # over a store there is one kind of words, that of `mcontriever search`: its index is kept beside the store
+        tokenizer = load_tokenizer(spec.value) if spec.value else None
+        lexical = open_lexical(stores[0], "subwords" if spec.value else "words", tokenizer)
+        revision = WORDS_REVISION if tokenizer is None else tokenizer_fingerprint(tokenizer)
+        return stores[0], lambda queries, k: lexical.search(queries, k, stores[0].live_N)[1], revision
+    if spec.kind == "encoder":
+        encoder = Encoder.load(spec.value, device=device)
+        store = _store_of(encoder, spec.value, stores)
+        search = open_dense_search(store, AUTO, None, MEMORY_MB << 20)
+        return store, lambda q, k: search(encoder.embed_queries(q), k, store.live_N)[1], encoder.fingerprint()
+    parts = [_row_search(part, stores, rerank_depth, device) for part in spec.parts]
+    store = parts[-1][0]
+    if any(len(part[0]) != len(store) for part in parts):
+        raise StoreError("the two models' stores hold other passages", where=store.folder, fix="embed the same corpus")
+    revision = combined_meta("", [], " ".join(part[2] for part in parts) + spec.value).revision
+    if spec.kind == "hybrid":
+        return store, lambda queries, k: _fused([part[1](queries, k) for part in parts], k), str(revision)
+    reranker = Reranker.load(spec.value, device)
+    return (
+        store,
+        lambda queries, k: _reranked(store, reranker, queries, parts[0][1](queries, k), rerank_depth),
+        str(revision),
+    )
+
+
+def _store_of(encoder: Encoder, name: str, stores: list[EmbeddingStore]) -> EmbeddingStore:
+    given = EncoderEntry(model=name, fingerprint=encoder.fingerprint(), spec=encoder.spec())
+    for store in stores:
+        if store.encoder is not None and store.encoder.fingerprint == given.fingerprint:
+            return store
+    check_encoder(stores[0].encoder, given, stores[0].folder)
+    raise AssertionError("check_encoder refuses a store of another encoder")
+
+
+def _fused(rankings: list[np.ndarray], k: int) -> np.ndarray:
+    fused_QK = np.full((len(rankings[0]), k), -1, dtype=np.int64)
+    for number, rows in enumerate(zip(*(ranking.tolist() for ranking in rankings), strict=True)):
+        merged = reciprocal_rank_fusion([[(row, 0.0) for row in found if row >= 0] for found in rows])[:k]
+        fused_QK[number, : len(merged)] = [row for row, _ in merged]
+    return fused_QK
+
+
+def _reranked(
+    store: EmbeddingStore, reranker: Reranker, queries: Sequence[str], rows_QK: np.ndarray, depth: int
+) -> np.ndarray:
+    reordered_QK = rows_QK.copy()
+    for number, query in enumerate(queries):
+        rows = rows_QK[number, :depth][rows_QK[number, :depth] >= 0]
+        shown = store.rows_shown(rows, ["title", "text"])
+        scores = reranker.scores([(query, f"{row['title']} {row['text']}".strip()) for row in shown])
+        reordered_QK[number, : len(rows)] = rows[np.argsort(-np.array(scores), kind="stable")]
+    return reordered_QK
+
+
+def _texts(store: EmbeddingStore) -> Iterator[tuple[int, str]]:
+    row = 0
+    for _, texts in store.text_batches(TEXTS_AT_ONCE):
+        yield from enumerate(texts, start=row)
+        row += len(texts)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -1,0 +1,169 @@
+"""A folder in BEIR layout as a real MTEB task, with its languages.
+
+One MTEB subset per query language, all against the folder's one pool of documents. What the folder holds and what had
+to be left out is counted in `task.counts`, never dropped in silence.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+
+from mcontriever.disk import sha256_of
+from mcontriever.errors import DataError
+from mcontriever.evaluation.languages import UNKNOWN, direction, is_known, mteb_code, short_code
+from mcontriever.progress import log
+from mcontriever.records import SHOWN_PLACES, BeirFolder, Document, Query
+
+
+class BeirFolderTask(AbsTaskRetrieval):
+    """MTEB runs it, scores it and caches its results like any of its own."""
+
+    def __init__(self, metadata: TaskMetadata, dataset: dict[str, Any], directions: dict[str, str]) -> None:
+        self.metadata = metadata
+        super().__init__()
+        self.dataset = dataset
+        self.data_loaded = True
+        self.directions = directions
+        self.counts: dict[str, int] = {}
+
+
+def beir_task(folder: str | Path, split: str = "test", name: str | None = None) -> BeirFolderTask:
+    """Read a folder whole and check it; every query left out and every unknown id is counted."""
+    beir = BeirFolder.load(folder)
+    relevance = beir.relevance(split)
+    documents = _unique(beir.documents(), beir.path_of("corpus.jsonl"))
+    queries = _unique(beir.queries(), beir.path_of("queries.jsonl"))
+    relevance, kept, counts = _reconcile(beir, relevance, documents, queries)
+    corpus = Dataset.from_dict(
+        {
+            "id": [document.id for document in documents.values()],
+            "title": [document.title for document in documents.values()],
+            "text": [document.text for document in documents.values()],
+            "language": [short_code(document.language) for document in documents.values()],
+        }
+    )
+    pool_languages = set(corpus["language"])
+    dataset, directions = {}, {}
+    for subset, asked in _by_language(kept).items():
+        directions[subset] = direction(subset, pool_languages)
+        dataset[subset] = {split: _split_data(corpus, asked, relevance)}
+    if len(dataset) == 1:
+        directions = {"default": next(iter(directions.values()))}
+        dataset = {"default": next(iter(dataset.values()))}
+    task = BeirFolderTask(_metadata(beir, name or beir.name, split, directions, pool_languages), dataset, directions)
+    task.counts = counts
+    _report(task, counts, pool_languages, {short_code(query.language) for query in kept})
+    return task
+
+
+def _unique(records: Iterable[Any], path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for record in records:
+        if record.id in found:
+            raise DataError(f"the id {record.id!r} stands twice", where=path, fix="give each line an id of its own")
+        found[record.id] = record
+    if not found:
+        raise DataError("no line in the file", where=path, fix="a benchmark needs documents and queries")
+    return found
+
+
+def _reconcile(
+    beir: BeirFolder,
+    relevance: dict[str, dict[str, int]],
+    documents: dict[str, Document],
+    queries: dict[str, Query],
+) -> tuple[dict[str, dict[str, int]], list[Query], dict[str, int]]:
+    """Judgements whose ids exist, the queries that keep a relevant document, and the counts of all else."""
+    unknown_documents = Counter(
+        document for judged in relevance.values() for document in judged if document not in documents
+    )
+    usable = {
+        query: {document: grade for document, grade in judged.items() if document in documents}
+        for query, judged in relevance.items()
+        if query in queries
+    }
+    kept = [queries[query] for query in queries if any(grade > 0 for grade in usable.get(query, {}).values())]
+    counts = {
+        "documents": len(documents),
+        "documents without text": sum(not document.full_text for document in documents.values()),
+        "queries": len(kept),
+        "queries without a relevant document": len(queries) - len(kept),
+        "judgements of unknown queries": sum(query not in queries for query in relevance),
+        "judgements of unknown documents": unknown_documents.total(),
+    }
+    if not kept:
+        shown = ", ".join(list(unknown_documents)[:SHOWN_PLACES])
+        raise DataError(
+            f"no query has a relevant document ({len(queries)} queries, {len(relevance)} judged, "
+            f"{unknown_documents.total()} judgements of unknown documents{': ' + shown if shown else ''})",
+            where=beir.folder,
+            fix="check that qrels, queries and corpus belong together",
+        )
+    return {query.id: usable[query.id] for query in kept}, kept, counts
+
+
+def _by_language(queries: list[Query]) -> dict[str, list[Query]]:
+    groups: dict[str, list[Query]] = {}
+    for query in queries:
+        groups.setdefault(short_code(query.language), []).append(query)
+    return dict(sorted(groups.items()))
+
+
+def _split_data(corpus: Dataset, queries: list[Query], relevance: dict[str, dict[str, int]]) -> dict[str, Any]:
+    columns = {
+        "id": [query.id for query in queries],
+        "text": [query.text for query in queries],
+        "language": [short_code(query.language) for query in queries],
+    }
+    return {
+        "corpus": corpus,
+        "queries": Dataset.from_dict(columns),
+        "relevant_docs": {query.id: relevance[query.id] for query in queries},
+        "top_ranked": None,
+    }
+
+
+def _metadata(
+    beir: BeirFolder, name: str, split: str, directions: dict[str, str], pool_languages: set[str]
+) -> TaskMetadata:
+    codes = {
+        subset: list(dict.fromkeys(mteb_code(code) for code in (way.split("->")[0], *sorted(pool_languages))))
+        for subset, way in directions.items()
+    }
+    return TaskMetadata(
+        name=name,
+        description=f"The BEIR folder {name}.",
+        dataset={"path": f"local/{name}", "revision": _revision(beir, split)},
+        type="Retrieval",
+        category="t2t",
+        eval_splits=[split],
+        eval_langs=codes if len(codes) > 1 else next(iter(codes.values())),
+        main_score="ndcg_at_10",
+    )
+
+
+def _revision(beir: BeirFolder, split: str) -> str:
+    """Changed files make a new revision, so MTEB never takes an old result for a new set."""
+    digest = hashlib.sha256()
+    for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv"):
+        digest.update(sha256_of(beir.path_of(name)).encode())
+    return digest.hexdigest()[:40]
+
+
+def _report(task: BeirFolderTask, counts: dict[str, int], pool: set[str], asked: set[str]) -> None:
+    odd = {what: count for what, count in counts.items() if count and what not in ("documents", "queries")}
+    silent = sorted(pool - asked) if len(pool) > 1 else []
+    if silent:
+        odd[f"document languages without queries ({', '.join(silent)})"] = len(silent)
+    unknown = sorted(code for code in (pool | asked) - {UNKNOWN} if not is_known(code))
+    if unknown:
+        odd[f"language codes that nobody knows ({', '.join(unknown)})"] = len(unknown)
+    counts |= odd
+    noted = "".join(f"; {count:,} {what}" for what, count in odd.items())
+    log.info(f"{task.metadata.name}: {counts['queries']:,} queries, {counts['documents']:,} documents{noted}")

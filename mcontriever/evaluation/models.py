@@ -1,0 +1,135 @@
+"""Dense, sparse and late-interaction models as searches: ours packed, the others through MTEB's own wrappers."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import mteb
+from mteb.models import EncoderProtocol
+from mteb.models.sentence_transformer_wrapper import (
+    MultiVectorWrapper,
+    SentenceTransformerEncoderWrapper,
+    SparseEncoderWrapper,
+)
+
+from mcontriever.disk import sha256_of
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ModelError
+from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
+from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
+from mcontriever.model_folder import read_spec
+from mcontriever.progress import log
+
+BUNDLED = "nano"
+
+
+def encoder_search(name: str, label: str, device: str, centre: Centre | None = None) -> Any:
+    """A folder, the bundled model, one that MTEB knows by name (with MTEB's prompts), or any other hub name."""
+    if name == BUNDLED or Path(name).is_dir():
+        return _of_folder(name, label, device, centre)
+    try:
+        meta = mteb.get_model_meta(name)
+    except KeyError:
+        from huggingface_hub import snapshot_download
+
+        return _of_folder(snapshot_download(name), label, device, centre)
+    if "late-interaction" in meta.model_type:
+        # sentence-transformers reads ColBERT and PyLate checkpoints itself, so PyLate need not be installed
+        return _relabelled(MultiVectorWrapper(name, revision=meta.revision, device=device), name, str(meta.revision))
+    try:
+        model = meta.load_model(device=device)
+    except ImportError as error:
+        raise ModelError(
+            f"{name} needs more than is installed: {error}", fix="install what the message names"
+        ) from error
+    return _searching(model, centre, name)
+
+
+def is_centred(search: Any) -> bool:
+    """Whether any part of a search has embeddings that were centred."""
+    parts = [*getattr(search, "parts", []), *([search.first] if hasattr(search, "first") else [])]
+    return getattr(search, "centre", None) is not None or any(is_centred(part) for part in parts)
+
+
+def hub_models(names: Iterable[str]) -> list[tuple[str, str | None]]:
+    """Of these names, those that come from the hub, with the revision that MTEB pins where it knows one."""
+    found: list[tuple[str, str | None]] = []
+    for name in dict.fromkeys(names):
+        if name != BUNDLED and not Path(name).is_dir():
+            try:
+                found.append((name, mteb.get_model_meta(name).revision))
+            except KeyError:
+                found.append((name, None))
+    return found
+
+
+def _of_folder(name: str, label: str, device: str, centre: Centre | None) -> Any:
+    kind = _kind_of(name)
+    if kind == "ours":
+        encoder = MtebEncoder(Encoder.load(name, device=device), label)
+        return EncoderSearch(encoder, encoder.mteb_model_meta, centre)
+    wrappers: dict[str, Callable[..., Any]] = {
+        "SentenceTransformer": SentenceTransformerEncoderWrapper,
+        "SparseEncoder": SparseEncoderWrapper,
+        "MultiVectorEncoder": MultiVectorWrapper,
+        "ColBERT": MultiVectorWrapper,
+    }
+    if kind not in wrappers:
+        raise ModelError(
+            f"the model is a {kind}, which finds no documents by itself",
+            where=name,
+            fix=f"re-rank with it: --model bm25+rerank:{name}",
+        )
+    return _searching(
+        _relabelled(wrappers[kind](name, device=device), label, _files_revision(Path(name))), centre, name
+    )
+
+
+def _kind_of(name: str) -> str:
+    """What sentence-transformers calls the folder's kind; "ours" where our encoder reads it."""
+    if name == BUNDLED:
+        return "ours"
+    folder = Path(name)
+    settings = folder / "config_sentence_transformers.json"
+    kind = json.loads(settings.read_text()).get("model_type") if settings.is_file() else None
+    if kind in (None, "SentenceTransformer"):
+        if not (folder / "modules.json").is_file() and _is_classifier(folder):
+            return "CrossEncoder"
+        try:
+            read_spec(folder)
+        except ModelError as error:
+            log.info(f"{folder.name}: {error.what}; it runs through sentence-transformers instead")
+            return "SentenceTransformer"
+        return "ours"
+    return str(kind)
+
+
+def _is_classifier(folder: Path) -> bool:
+    config = folder / "config.json"
+    architectures = json.loads(config.read_text()).get("architectures") if config.is_file() else None
+    return any(name.endswith("ForSequenceClassification") for name in architectures or [])
+
+
+def _searching(model: Any, centre: Centre | None, name: str) -> Any:
+    """Sparse and late-interaction models have no single dense vector per text, so there is nothing to centre."""
+    if isinstance(model, EncoderProtocol):
+        return EncoderSearch(model, model.mteb_model_meta, None if isinstance(model, SparseEncoderWrapper) else centre)
+    if not hasattr(model, "search"):
+        raise ModelError(f"{name} finds no documents by itself", fix=f"re-rank with it: --model bm25+rerank:{name}")
+    return model
+
+
+def _relabelled(model: Any, label: str, revision: str) -> Any:
+    model.mteb_model_meta = model_meta(label, revision)
+    return model
+
+
+def _files_revision(folder: Path) -> str:
+    """Hash of all that makes the model: weights, tokenizer, settings."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in (".safetensors", ".bin", ".json", ".model", ".txt"):
+            digest.update(f"{path.relative_to(folder)} {sha256_of(path)}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""One model over one MTEB task: MTEB's metrics and cache, plus what MTEB does not keep, the scores of single queries.
+
+MTEB calls `task.task_specific_scores` with every query's scores and hits once a subset is done; our recorder stands in
+its place and writes them down before MTEB throws them away.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import mteb
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+from mcontriever.errors import RunError
+from mcontriever.evaluation.language_bias import LanguageCounts, count_languages, merged
+from mcontriever.evaluation.languages import ALL, MIXED
+from mcontriever.evaluation.mteb_search import languages_of
+from mcontriever.evaluation.results import Row, SubsetScores, subset_path
+
+SAME_LANGUAGE = "same_language_at_10"
+SAME_LANGUAGE_RELEVANT = "same_language_relevant"
+_TREC_NAMES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
+
+
+def run_task(search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> list[SubsetScores]:
+    """Evaluate, or take what an earlier run of the same model, data and versions left in the folder.
+
+    `task.directions` says for each subset how its rows are called.
+    """
+    cache = mteb.ResultCache(folder / "mteb")
+    leaves = leaves_of(task)
+    for leaf in leaves:
+        leaf.task_specific_scores = _recorder(search, label, leaf, metrics, folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries' remarks on their own future; errors still come through
+        whole = all(_recorded(cache, search, label, leaf, metrics, folder) for leaf in leaves)
+        mteb.evaluate(
+            search,
+            task,
+            cache=cache,
+            overwrite_strategy="only-missing" if whole else "always",
+            co2_tracker=False,
+            show_progress_bar=False,
+            encode_kwargs={"batch_size": 32, "show_progress_bar": False},
+        )
+    return [
+        SubsetScores.load(subset_path(folder, label, leaf.metadata.name, subset))
+        for leaf in leaves
+        for subset in leaf.hf_subsets
+    ]
+
+
+def leaves_of(task: Any) -> list[Any]:
+    """The tasks that hold data: CQADupstack, for one, is twelve."""
+    return list(task.metadata.tasks) if isinstance(task, AbsTaskAggregate) else [task]
+
+
+def rows_of(task: Any, subsets: list[SubsetScores], metrics: list[str]) -> dict[Row, float]:
+    """The numbers of one task. An aggregate of tasks (CQADupstack) is one row, the mean over its parts."""
+    name = task.metadata.name
+    if isinstance(task, AbsTaskAggregate):
+        return {Row(name, subsets[0].language, m): sum(s.mean(m) for s in subsets) / len(subsets) for m in metrics}
+    return subset_rows(name, subsets, metrics)
+
+
+def subset_rows(name: str, subsets: list[SubsetScores], metrics: list[str]) -> dict[Row, float]:
+    """A row per language, and their mean where there are several."""
+    rows: dict[Row, float] = {}
+    for subset in subsets:
+        for metric in metrics:
+            rows[Row(name, subset.language, metric)] = subset.mean(metric)
+        counts = _counts(subset)
+        if counts is not None:
+            own = counts.same_language_share(subset.language.split("->")[0])
+            rows[Row(name, subset.language, SAME_LANGUAGE)] = own[0]
+            rows[Row(name, subset.language, SAME_LANGUAGE_RELEVANT)] = own[1]
+    if len(subsets) > 1:
+        language = f"{ALL}->{MIXED}" if subsets[0].languages else ALL
+        for metric in {row.metric: None for row in rows}:
+            values = [value for row, value in rows.items() if row.metric == metric]
+            rows[Row(name, language, metric)] = sum(values) / len(values)
+    return rows
+
+
+def language_counts(subsets: list[SubsetScores]) -> LanguageCounts | None:
+    """The task's whole language table, where its pool holds several languages."""
+    counts = [found for found in map(_counts, subsets) if found is not None]
+    return merged(counts) if counts else None
+
+
+def _recorder(search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> Callable[..., dict[str, float]]:
+    def record(
+        scores: dict[str, dict[str, float]],
+        qrels: Mapping[str, Mapping[str, int]],
+        results: Mapping[str, Mapping[str, float]],
+        *,
+        hf_split: str,
+        hf_subset: str,
+    ) -> dict[str, float]:
+        missing = [query for query in qrels if query not in scores]
+        if missing:
+            raise RunError(f"{len(missing)} queries of {task.metadata.name} got no answer", where=label)
+        counts = _count(task, hf_subset, hf_split, qrels, results)
+        SubsetScores(
+            model=label,
+            revision=search.mteb_model_meta.revision,
+            task=task.metadata.name,
+            data_revision=task.metadata.revision,
+            subset=hf_subset,
+            language=task.directions[hf_subset],
+            queries=list(scores),
+            values={metric: query_values(metric, scores, qrels, results) for metric in metrics},
+            languages=counts.to_dict() if counts else None,
+        ).save(folder)
+        return {}
+
+    return record
+
+
+def query_values(
+    metric: str,
+    scores: Mapping[str, Mapping[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
+    results: Mapping[str, Mapping[str, float]],
+) -> list[float]:
+    """One metric for each query, under MTEB's name ("ndcg_at_10"), from pytrec_eval's numbers."""
+    kind, _, k = metric.rpartition("_at_")
+    if kind == "mrr":
+        return [_reciprocal_rank(results[query], qrels[query], int(k)) for query in scores]
+    return [scores[query][f"{_TREC_NAMES[kind]}_{k}"] for query in scores]
+
+
+def _reciprocal_rank(hits: Mapping[str, float], relevance: Mapping[str, int], k: int) -> float:
+    best = sorted(hits.items(), key=lambda item: (item[1], item[0]), reverse=True)[:k]
+    ranks = (rank for rank, (document, _) in enumerate(best, start=1) if relevance.get(document, 0) > 0)
+    return 1.0 / next(ranks, float("inf"))
+
+
+def _count(
+    task: Any,
+    subset: str,
+    split: str,
+    qrels: Mapping[str, Mapping[str, int]],
+    results: Mapping[str, Mapping[str, float]],
+) -> LanguageCounts | None:
+    data = task.dataset[subset][split]
+    languages = dict(zip(data["corpus"]["id"], languages_of(data["corpus"]), strict=True))
+    if len(set(languages.values())) < 2:
+        return None
+    asked = dict(zip(data["queries"]["id"], languages_of(data["queries"]), strict=True))
+    return count_languages(results, qrels, asked, languages)
+
+
+def _counts(subset: SubsetScores) -> LanguageCounts | None:
+    return LanguageCounts(**subset.languages) if subset.languages else None
+
+
+def _recorded(cache: Any, search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> bool:
+    """Whether each subset that MTEB's cache holds has its single queries beside it, of this model and these data."""
+    result = cache.load_task_result(task.metadata.name, search.mteb_model_meta)
+    current = (search.mteb_model_meta.revision, task.metadata.revision)
+    for subset in result.hf_subsets if result is not None else []:
+        path = subset_path(folder, label, task.metadata.name, subset)
+        if not path.is_file():
+            return False
+        stored = SubsetScores.load(path)
+        if (stored.revision, stored.data_revision) != current or not set(metrics) <= set(stored.values):
+            return False
+    return True

@@ -1,0 +1,141 @@
+"""Exact search with any encoder behind MTEB's SearchProtocol.
+
+`index` remembers a corpus, `search` answers {query id: {document id: score}}. A corpus that several subsets share is
+embedded once. Shapes: Q queries, D documents of a block, K best, H dimensions.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from mteb.models import ModelMeta, SearchEncoderWrapper
+from mteb.types import PromptType
+from torch.utils.data import DataLoader
+
+from mcontriever.errors import ModelError
+
+Hits = dict[str, dict[str, float]]
+Centre = Callable[[np.ndarray, list[str], np.ndarray, list[str]], tuple[np.ndarray, np.ndarray]]
+
+BLOCK_DOCUMENTS = 16_384
+SCORES_AT_ONCE = 1 << 25
+KEPT_BYTES = 2 << 30
+
+
+def document_texts(corpus: Dataset) -> list[str]:
+    """Title and text joined, as MTEB joins them."""
+    texts = [text.strip() for text in corpus["text"]]
+    if "title" not in corpus.column_names:
+        return texts
+    return [f"{title} {text}".strip() if title else text for title, text in zip(corpus["title"], texts, strict=True)]
+
+
+class EncoderSearch:
+    """Exact search with any MTEB encoder, block by block, keeping the running best K of each query.
+
+    `centre(documents_DH, their languages, queries_QH, their languages)` may move both sides before they are compared.
+    """
+
+    def __init__(self, encoder: Any, meta: ModelMeta, centre: Centre | None = None) -> None:
+        self.encoder = encoder
+        self.mteb_model_meta = meta
+        self.centre = centre
+        self._corpus: Dataset | None = None
+        self._kept: list[Any] = []
+
+    def index(self, corpus: Dataset, **context: Any) -> None:
+        if self._corpus is None or corpus._fingerprint != self._corpus._fingerprint:
+            self._corpus, self._kept = corpus, []
+
+    def search(self, queries: Dataset, *, top_k: int, top_ranked: Any = None, **context: Any) -> Hits:
+        assert self._corpus is not None
+        if top_ranked is not None or "instruction" in queries.column_names:
+            wrapper = SearchEncoderWrapper(self.encoder)
+            wrapper.index(self._corpus, **{**context, "num_proc": None})
+            return wrapper.search(queries, top_k=top_k, top_ranked=top_ranked, **context)
+        queries_QH = self._encode(list(queries["text"]), PromptType.query, context)
+        if self.centre is not None:
+            blocks, queries_QH = self._centred(queries, queries_QH, context)
+        else:
+            blocks = self._blocks(context)
+        scores_QK, positions_QK = self._best(queries_QH, len(queries), blocks, min(top_k, len(self._corpus)))
+        return hits_of(list(queries["id"]), list(self._corpus["id"]), positions_QK.numpy(), scores_QK.numpy())
+
+    def _best(self, queries_QH: Any, count: int, blocks: Iterator[Any], k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        scores_QK, positions_QK = torch.empty(count, 0), torch.empty(count, 0, dtype=torch.long)
+        start = 0
+        for block_DH in blocks:
+            for part_DH in _parts(block_DH, max(1, SCORES_AT_ONCE // count)):
+                scores_QD = torch.as_tensor(self.encoder.similarity(queries_QH, part_DH)).float().cpu()
+                if not bool(torch.isfinite(scores_QD).all()):
+                    raise ModelError("the model's scores hold NaN or infinity", fix="check its weights and precision")
+                best = scores_QD.topk(min(k, scores_QD.shape[1]), dim=1)
+                scores = torch.cat([scores_QK, best.values], dim=1)
+                positions = torch.cat([positions_QK, best.indices + start], dim=1)
+                kept = scores.topk(min(k, scores.shape[1]), dim=1)
+                scores_QK, positions_QK = kept.values, positions.gather(1, kept.indices)
+                start += scores_QD.shape[1]
+        return scores_QK, positions_QK
+
+    def _blocks(self, context: dict[str, Any]) -> Iterator[Any]:
+        """Embedded documents. They are kept for the next subset while that is cheap in memory."""
+        assert self._corpus is not None
+        if self._kept:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for start in range(0, len(self._corpus), BLOCK_DOCUMENTS):
+            rows = self._corpus.select(range(start, min(start + BLOCK_DOCUMENTS, len(self._corpus))))
+            block_DH = self._encode(document_texts(rows), PromptType.document, context)
+            size += _bytes_of(block_DH)
+            if self.centre is not None or size <= KEPT_BYTES:
+                kept.append(block_DH)
+            yield block_DH
+        if self.centre is not None or size <= KEPT_BYTES:
+            self._kept = kept
+
+    def _centred(self, queries: Dataset, queries_QH: Any, context: dict[str, Any]) -> tuple[Iterator[Any], np.ndarray]:
+        assert self._corpus is not None
+        assert self.centre is not None
+        documents_DH = np.concatenate([np.asarray(block) for block in self._blocks(context)])
+        documents_DH, queries_QH = self.centre(
+            documents_DH, languages_of(self._corpus), np.asarray(queries_QH), languages_of(queries)
+        )
+        return iter([documents_DH]), queries_QH
+
+    def _encode(self, texts: list[str], kind: PromptType, context: dict[str, Any]) -> Any:
+        settings = dict(context["encode_kwargs"])
+        columns = {"text": texts, "query": texts} if kind == PromptType.query else {"text": texts}
+        loader = DataLoader(Dataset.from_dict(columns), batch_size=settings.get("batch_size", 32))
+        names = ("task_metadata", "hf_split", "hf_subset")
+        return self.encoder.encode(loader, prompt_type=kind, **{name: context[name] for name in names}, **settings)
+
+
+def hits_of(query_ids: list[str], ids: list[str], positions_QK: np.ndarray, scores_QK: np.ndarray) -> Hits:
+    """Arrays to MTEB's dictionaries; a negative position stands for no hit."""
+    rows = zip(query_ids, positions_QK.tolist(), scores_QK.tolist(), strict=True)
+    return {
+        query: {ids[position]: score for position, score in zip(positions, scores, strict=True) if position >= 0}
+        for query, positions, scores in rows
+    }
+
+
+def languages_of(dataset: Dataset) -> list[str]:
+    return list(dataset["language"]) if "language" in dataset.column_names else [""] * len(dataset)
+
+
+def _parts(block_DH: Any, rows: int) -> Iterator[Any]:
+    """Slices of at most so many documents; a sparse block cannot be sliced and stays whole."""
+    if isinstance(block_DH, torch.Tensor) and block_DH.is_sparse:
+        yield block_DH
+        return
+    for start in range(0, len(block_DH), rows):
+        yield block_DH[start : start + rows]
+
+
+def _bytes_of(block_DH: Any) -> int:
+    if isinstance(block_DH, torch.Tensor) and block_DH.is_sparse:
+        return block_DH._nnz() * 20
+    return int(np.prod(block_DH.shape)) * 4

@@ -1,0 +1,123 @@
+"""What a benchmark leaves in its folder, and how it is read again.
+
+scores.json    [{model, task, language, metric, value}], values from 0 to 1 under MTEB's names of metrics
+facts.json     format number, command, versions, fingerprints and counts: what it takes to repeat the run
+queries/       MODEL/TASK/SUBSET.json: the scores of single queries, for tests of significance and language bias
+mteb/          MTEB's own result files, for MTEB's own tools
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcontriever.disk import read_json, write_json
+from mcontriever.errors import StoreError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """What one number of a table is about. `language` may be a direction, query before document: "ar->en"."""
+
+    task: str
+    language: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class SubsetScores:
+    """One subset of a task under one model: a value per query and metric, and what the languages did."""
+
+    model: str
+    revision: str
+    task: str
+    data_revision: str
+    subset: str
+    language: str
+    queries: list[str]
+    values: dict[str, list[float]]
+    languages: dict[str, Any] | None = None
+
+    def save(self, folder: Path) -> None:
+        write_json(subset_path(folder, self.model, self.task, self.subset), {"format": FORMAT, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "SubsetScores":
+        stored = read_json(path)
+        _check_format(stored, path)
+        return cls(**{name: value for name, value in stored.items() if name != "format"})
+
+    def by_query(self, metric: str) -> dict[str, float]:
+        return dict(zip(self.queries, self.values[metric], strict=True))
+
+    def mean(self, metric: str) -> float:
+        return float(np.mean(self.values[metric]))
+
+
+def subset_path(folder: Path, model: str, task: str, subset: str) -> Path:
+    return folder / "queries" / file_name(model) / file_name(task) / f"{file_name(subset)}.json"
+
+
+def file_name(text: str) -> str:
+    """A label as a file name; different labels that we can meet stay different."""
+    return re.sub(r"[^\w.+@=-]+", "_", text.replace("/", "__"))
+
+
+def write_scores(folder: Path, scores: dict[str, dict[Row, float]], facts: dict[str, Any]) -> None:
+    rows = [
+        {"model": model, "task": row.task, "language": row.language, "metric": row.metric, "value": round(value, 6)}
+        for model, values in scores.items()
+        for row, value in values.items()
+    ]
+    write_json(folder / "facts.json", {"format": FORMAT, **facts})
+    write_json(folder / "scores.json", rows)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A folder that `mcontriever benchmark` wrote."""
+
+    folder: Path
+    scores: dict[str, dict[Row, float]]
+    facts: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Benchmark":
+        """`path` is the folder or the scores.json in it."""
+        folder = Path(path)
+        folder = folder.parent if folder.name == "scores.json" else folder
+        if not (folder / "scores.json").is_file():
+            raise StoreError("no scores.json here", where=folder, fix="give the --output folder of a benchmark")
+        facts = read_json(folder / "facts.json")
+        _check_format(facts, folder / "facts.json")
+        scores: dict[str, dict[Row, float]] = {}
+        for number, row in enumerate(read_json(folder / "scores.json")):
+            try:
+                key = Row(row["task"], row["language"], row["metric"])
+                scores.setdefault(row["model"], {})[key] = float(row["value"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise StoreError(
+                    f"entry {number} is not {{model, task, language, metric, value}}: {row}",
+                    where=folder / "scores.json",
+                    fix="run the benchmark again",
+                ) from error
+        return cls(folder, scores, facts)
+
+    def subsets(self, model: str) -> list[SubsetScores]:
+        """The single queries' scores of this run's tasks; an earlier run may have left others in the folder."""
+        found = sorted((self.folder / "queries" / file_name(model)).glob("*/*.json"))
+        return [subset for subset in map(SubsetScores.load, found) if subset.task in self.facts["tasks"]]
+
+
+def _check_format(stored: Any, path: Path) -> None:
+    found = stored.get("format") if isinstance(stored, dict) else None
+    if found != FORMAT:
+        raise StoreError(
+            f"the file has format {found}, this version of mcontriever reads format {FORMAT}",
+            where=path,
+            fix="run the benchmark again with this version, or read the file with the version that wrote it",
+        )

@@ -1,0 +1,117 @@
+"""Models that are not ours, tiny and real: which wrapper each folder gets, and that it finds as its library would."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ModelError
+from mcontriever.evaluation.models import encoder_search, hub_models, is_centred
+from mcontriever.evaluation.mteb_search import EncoderSearch
+from tests.conftest import SENTENCES
+from tests.evaluation.test_mteb_encoder import CONTEXT
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # sentence-transformers and MTEB speak of their own futures here
+
+TEXTS = [text for texts in SENTENCES.values() for text in texts]
+CORPUS = Dataset.from_dict({"id": [f"d{i}" for i in range(20)], "text": TEXTS})
+QUERIES = Dataset.from_dict({"id": ["q0", "q1"], "text": [TEXTS[0], "shamba la maji"]})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) -> dict[str, Path]:
+    """The tiny XLM-R as a SPLADE, a ColBERT, a dense model with a layer of its own, and a cross-encoder."""
+    from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+    from sentence_transformers.models import Dense, Pooling, Transformer
+    from transformers import AutoConfig, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaForSequenceClassification
+
+    home = tmp_path_factory.mktemp("models")
+    config, base = AutoConfig.from_pretrained(tiny_encoder_dir), str(tiny_encoder_dir)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder_dir)
+    torch.manual_seed(0)
+    for name, kind in (("masked", XLMRobertaForMaskedLM), ("classifier", XLMRobertaForSequenceClassification)):
+        config.num_labels = 1
+        kind(config).save_pretrained(home / name)
+        tokenizer.save_pretrained(home / name)
+    SparseEncoder(str(home / "masked")).save(str(home / "sparse"))
+    MultiVectorEncoder(base).save(str(home / "colbert"))
+    SentenceTransformer(modules=[Transformer(base), Pooling(32), Dense(32, 16)]).save(str(home / "dense"))
+    CrossEncoder(str(home / "classifier")).save(str(home / "cross"))
+    return {path.name: path for path in home.iterdir()}
+
+
+def found(folder: Path) -> np.ndarray:
+    """Scores by query and document through MTEB's protocol."""
+    search = encoder_search(str(folder), folder.name, "cpu")
+    search.index(CORPUS, **CONTEXT, num_proc=None)
+    hits = search.search(QUERIES, top_k=20, num_proc=None, **CONTEXT)
+    return np.array([[hits[query][f"d{i}"] for i in range(20)] for query in ("q0", "q1")])
+
+
+def test_a_sparse_encoder_scores_as_sentence_transformers_does(folders: dict[str, Path]) -> None:
+    from sentence_transformers import SparseEncoder
+
+    model = SparseEncoder(str(folders["sparse"]), device="cpu")
+    queries, documents = model.encode_query(list(QUERIES["text"])), model.encode_document(TEXTS)
+    np.testing.assert_allclose(found(folders["sparse"]), model.similarity(queries, documents).numpy(), rtol=1e-4)
+
+
+def test_a_colbert_scores_as_sentence_transformers_does(folders: dict[str, Path]) -> None:
+    from sentence_transformers import MultiVectorEncoder
+
+    model = MultiVectorEncoder(str(folders["colbert"]), device="cpu")
+    queries, documents = model.encode_query(list(QUERIES["text"])), model.encode_document(TEXTS)
+    np.testing.assert_allclose(found(folders["colbert"]), model.similarity(queries, documents).numpy(), rtol=1e-4)
+
+
+def test_a_dense_model_with_a_layer_that_ours_lacks_runs_through_its_library(folders: dict[str, Path]) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folders["dense"]), device="cpu")
+    queries, documents = model.encode_query(list(QUERIES["text"])), model.encode_document(TEXTS)
+    np.testing.assert_allclose(found(folders["dense"]), model.similarity(queries, documents).numpy(), rtol=1e-4)
+
+
+def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:
+    encoder = Encoder.load(tiny_encoder_dir)
+    expected = encoder.embed_queries(list(QUERIES["text"])) @ encoder.embed_documents(TEXTS).T
+    np.testing.assert_allclose(found(tiny_encoder_dir), expected, atol=1e-4)
+    search = encoder_search(str(tiny_encoder_dir), "tiny", "cpu")
+    assert isinstance(search, EncoderSearch)
+    assert search.mteb_model_meta.revision == encoder.fingerprint()[:40]
+
+
+@pytest.mark.parametrize("name", ["cross", "classifier"])
+def test_a_cross_encoder_is_told_its_place(folders: dict[str, Path], name: str) -> None:
+    with pytest.raises(ModelError, match=rf"a CrossEncoder, which finds no documents.*\n.*\n.*bm25\+rerank:.*{name}"):
+        encoder_search(str(folders[name]), name, "cpu")
+
+
+def test_only_single_dense_vectors_are_centred(folders: dict[str, Path], tiny_encoder_dir: Path) -> None:
+    def centre(
+        documents: np.ndarray, _: list[str], queries: np.ndarray, __: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return documents, queries
+
+    assert is_centred(encoder_search(str(tiny_encoder_dir), "tiny", "cpu", centre))
+    assert not is_centred(encoder_search(str(tiny_encoder_dir), "tiny", "cpu"))
+    for name in ("sparse", "colbert"):
+        assert not is_centred(encoder_search(str(folders[name]), name, "cpu", centre))
+
+
+def test_other_weights_make_another_revision(folders: dict[str, Path]) -> None:
+    revisions = {
+        encoder_search(str(folders[name]), name, "cpu").mteb_model_meta.revision for name in ("sparse", "dense")
+    }
+    assert len(revisions) == 2
+
+
+def test_hub_names_come_with_the_revision_that_mteb_pins(tiny_encoder_dir: Path) -> None:
+    names = [str(tiny_encoder_dir), "nano", "intfloat/multilingual-e5-base", "nobody/unknown-model"]
+    found = hub_models(names)
+    assert [name for name, _ in found] == ["intfloat/multilingual-e5-base", "nobody/unknown-model"]
+    assert len(found[0][1] or "") == 40
+    assert found[1][1] is None
