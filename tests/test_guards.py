@@ -1,0 +1,135 @@
+"""The house rules that a machine can hold: who imports whom, what files are called, what stands in the repository."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "mcontriever"
+DEPARTMENTS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every mcontriever.* module that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.split(".")[0] == "mcontriever"}
+
+
+def verbs() -> set[str]:
+    """The modules that cli.py imports inside its commands."""
+    tree = ast.parse((PACKAGE / "cli.py").read_text(encoding="utf-8"))
+    found = set()
+    for command in [node for node in tree.body if isinstance(node, ast.FunctionDef)]:
+        for node in ast.walk(command):
+            if isinstance(node, ast.ImportFrom) and node.module == "mcontriever":
+                found |= {f"mcontriever.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+    files = {f"mcontriever.{path.stem}" for path in PACKAGE.glob("*.py")}
+    return (found & files) - {"mcontriever.errors", "mcontriever.progress", "mcontriever.config"}
+
+
+def is_department(module: str) -> bool:
+    parts = module.split(".")
+    return len(parts) > 1 and parts[1] in DEPARTMENTS
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_departments_never_import_each_other_and_nothing_imports_a_verb(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0]
+    imported = imported_modules(path)
+    if own in DEPARTMENTS:
+        strangers = {name for name in imported if is_department(name) and name.split(".")[1] != own}
+        assert not strangers, f"{path} is in {own} but imports {strangers}"
+    if path.name != "cli.py":
+        others = verbs() - {f"mcontriever.{path.stem}"}
+        assert not imported & others, f"{path} imports the verb {imported & others}"
+
+
+def test_only_verbs_hold_a_configuration() -> None:
+    for path in sources():
+        if path.relative_to(PACKAGE).parts[0] in DEPARTMENTS:
+            used = {name for name in imported_modules(path) if name.startswith("mcontriever.config.")}
+            assert all(
+                name.split(".")[-1] == "Section" or name[len("mcontriever.config.") :].islower() for name in used
+            ), f"{path} takes a whole configuration: {used}"
+
+
+def test_no_module_beside_train_shadows_another_library() -> None:
+    """`deepspeed mcontriever/train.py` puts this folder first on the path of every library in the process."""
+    taken = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
+    ours = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
+        "__init__",
+        "__pycache__",
+    }
+    assert not ours & taken
+
+
+def test_file_names_say_what_is_inside() -> None:
+    empty_words = re.compile(r"^(utils?|helpers?|common|misc|base|manager)\.py$")
+    assert not [path for path in sources() if empty_words.match(path.name)]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def test_never_pickle_nor_foreign_code() -> None:
+    forbidden = re.compile(
+        r"^\s*import pickle|trust_remote_code=True|weights_only=False|allow_pickle=True|except:", re.M
+    )
+    offenders = [path for path in sources() if forbidden.search(path.read_text(encoding="utf-8"))]
+    assert not offenders
+
+
+def test_every_yaml_of_the_repository_parses() -> None:
+    paths = [
+        path for folder in ("configs", "data_recipes", "benchmarks") for path in (REPOSITORY / folder).rglob("*.yaml")
+    ]
+    assert paths
+    for path in paths:
+        assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict), path
+
+
+def test_help_needs_no_torch() -> None:
+    script = "import sys, mcontriever.cli; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def tracked_files() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        return [path for path in REPOSITORY.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    return [REPOSITORY / line for line in listed.stdout.splitlines() if (REPOSITORY / line).is_file()]
+
+
+def test_no_path_of_one_machine_and_no_registry_address() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt|opt)/[\w.-]+|pypi\.org|pythonhosted")
+    offenders = []
+    for path in tracked_files():
+        if (
+            path.suffix in (".py", ".yaml", ".toml", ".md", ".txt", ".json", ".tsv", "")
+            and path != Path(__file__).resolve()
+        ):
+            text = path.read_bytes().decode("utf-8", errors="replace")
+            offenders += [f"{path}: {match[0]}" for match in pattern.finditer(text)]
+    assert not offenders

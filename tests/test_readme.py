@@ -1,0 +1,66 @@
+"""Every command and every line of Python in the README runs as it stands there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+PROGRAMS = str(Path(sys.executable).parent)
+
+
+def commands(kind: str) -> list[str]:
+    return [line for language, block in BLOCKS if language == kind for line in block.splitlines() if line.strip()]
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    assert {language for language, _ in BLOCKS} <= {"bash", "sh", "python", "console"}
+
+
+def test_the_blocks_run_in_order(tmp_path: Path) -> None:
+    for name in ("mcontriever", "configs", "data_recipes", "benchmarks"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    environment = {**os.environ, "PATH": os.pathsep.join([PROGRAMS, os.environ["PATH"]]), "MASTER_PORT": "29571"}
+    for language, block in BLOCKS:
+        if language == "bash":
+            command = ["bash", "-e", "-c", block]
+        elif language == "python":
+            command = [sys.executable, "-c", block]
+        else:
+            continue
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", commands("sh"))
+def test_what_needs_a_cluster_or_a_hub_is_at_least_well_formed(line: str) -> None:
+    """The verb exists, its options exist, and the files of the project that it names are there."""
+    from typer.main import get_command
+
+    from mcontriever.cli import app
+
+    words = shlex.split(line, comments=True)
+    for word in words:
+        if word.startswith(("configs/", "data_recipes/")):
+            assert (REPOSITORY / word).is_file(), word
+    if words[0] == "deepspeed":
+        words = ["mcontriever", "train", *words[words.index("mcontriever/train.py") + 1 :]]
+    assert words[0] == "mcontriever"
+    command = get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    command.make_context(words[1], words[2:])
+    if words[1] in ("prepare", "tokenizer"):
+        assert (REPOSITORY / "data_recipes" / f"{words[2]}.yaml").is_file()
+
+
+def test_links_inside_the_project_lead_somewhere() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (REPOSITORY / target).exists(), target
