@@ -23,7 +23,7 @@ from mcontriever.retrieval.dense_search import AUTO, open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.fusion import reciprocal_rank_fusion
 from mcontriever.retrieval.language_means import SMALLEST_GROUP, LanguageMeans
-from mcontriever.retrieval.lexical import LexicalIndex, Tokenize, open_lexical, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.rerank import Reranker
 from mcontriever.retrieval.searcher import MEMORY_MB
@@ -53,8 +53,7 @@ def searches(
 
 def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred: bool) -> Any:
     if spec.kind.startswith("bm25"):
-        tokenize, revision = _terms(spec)
-        return _bm25(tokenize, model_meta(label, revision))
+        return _bm25(spec, label)
     if spec.kind == "encoder":
         return encoder_search(spec.value, label, device, _centre if centred else None)
     parts = [_search(part, label, rerank_depth, device, centred) for part in spec.parts]
@@ -64,28 +63,36 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred
     return RerankedSearch(parts[0], Reranker.load(spec.value, device).scores, meta, rerank_depth)
 
 
-def _bm25(tokenize: Tokenize, meta: Any) -> TextSearch:
+def _bm25(spec: ModelSpec, label: str) -> TextSearch:
+    if spec.kind == "bm25":
+        return TextSearch(_plain_bm25, model_meta(label, f"bm25s-{version('bm25s')}"))
+    tokenizer = load_tokenizer(spec.value) if spec.kind == "bm25:subwords" else None
+    tokenize = tokenize_words if tokenizer is None else subword_tokenizer(tokenizer)
+    revision = WORDS_REVISION if tokenizer is None else tokenizer_fingerprint(tokenizer)
+
     def build(texts: list[str]) -> Any:
         index = LexicalIndex.build([texts], tokenize)
         return lambda queries, k: index.search(queries, k)[::-1]
 
-    return TextSearch(build, meta)
+    return TextSearch(build, model_meta(label, revision))
 
 
-def _terms(spec: ModelSpec) -> tuple[Tokenize, str]:
-    """How a BM25 cuts its texts, and a revision that changes when that does."""
-    if spec.kind == "bm25":
-        return _plain_words, f"bm25s-{version('bm25s')}"
-    if spec.kind == "bm25:words":
-        return tokenize_words, WORDS_REVISION
-    tokenizer = load_tokenizer(spec.value)
-    return subword_tokenizer(tokenizer), tokenizer_fingerprint(tokenizer)
-
-
-def _plain_words(texts: Sequence[str]) -> list[list[str]]:
+def _plain_bm25(texts: list[str]) -> Any:
+    """bm25s as it comes, without stop words. What shares no word with the query is no hit, as everywhere here."""
     import bm25s
 
-    return bm25s.tokenize(list(texts), stopwords=None, return_ids=False, show_progress=False)
+    corpus = bm25s.tokenize(texts, stopwords=None, show_progress=False)
+    if not corpus.vocab:  # bm25s cannot be without terms
+        return lambda queries, k: (np.full((len(queries), k), -1), np.zeros((len(queries), k)))
+    index = bm25s.BM25()
+    index.index(corpus, show_progress=False)
+
+    def find(queries: Sequence[str], k: int) -> tuple[np.ndarray, np.ndarray]:
+        asked = bm25s.tokenize(list(queries), stopwords=None, show_progress=False)
+        positions_QK, scores_QK = index.retrieve(asked, k=k, show_progress=False)
+        return np.where(scores_QK > 0, positions_QK, -1), scores_QK
+
+    return find
 
 
 def _centre(

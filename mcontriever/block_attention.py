@@ -83,8 +83,8 @@ class _BlockAttention(torch.autograd.Function):
                 block.clear_padding_(gradient)
                 parts = [torch.empty_like(gradient) for _ in range(3)]
                 for piece in block.pieces(heads):
-                    inputs = [next(saved) for _ in range(5)]
-                    _piece_gradients(gradient[piece], *inputs, ctx.dropout, *(part[piece] for part in parts))
+                    inputs = tuple(next(saved) for _ in range(5))
+                    _piece_gradients(gradient[piece], inputs, ctx.dropout, [part[piece] for part in parts])
                 parts[0].mul_(_scale(gradient))
                 for part, output in zip(parts, outputs, strict=True):
                     block.scatter(part, output)
@@ -92,24 +92,16 @@ class _BlockAttention(torch.autograd.Function):
 
 
 def _piece_gradients(
-    gradient_PLD: torch.Tensor,
-    query_PLD: torch.Tensor,
-    key_PLD: torch.Tensor,
-    value_PLD: torch.Tensor,
-    probs_PLL: torch.Tensor,
-    bits_PLL: torch.Tensor | None,
-    dropout: float,
-    query_gradient_PLD: torch.Tensor,
-    key_gradient_PLD: torch.Tensor,
-    value_gradient_PLD: torch.Tensor,
+    gradient_PLD: torch.Tensor, inputs: tuple[Any, ...], dropout: float, outputs: list[torch.Tensor]
 ) -> None:
-    """Into the last three: the gradients of the scaled query, the key and the value."""
+    """Into `outputs`: the gradients of the scaled query, the key and the value. `inputs` is what forward saved."""
+    query_PLD, key_PLD, value_PLD, probs_PLL, bits_PLL = inputs
     used_PLL = _dropped(probs_PLL, bits_PLL, dropout)
-    torch.bmm(used_PLL.transpose(1, 2), gradient_PLD, out=value_gradient_PLD)
+    torch.bmm(used_PLL.transpose(1, 2), gradient_PLD, out=outputs[2])
     probs_gradient_PLL = _dropped(torch.bmm(gradient_PLD, value_PLD.transpose(1, 2)), bits_PLL, dropout)
     scores_gradient_PLL = torch._softmax_backward_data(probs_gradient_PLL, probs_PLL, -1, probs_PLL.dtype)
-    torch.bmm(scores_gradient_PLL, key_PLD, out=query_gradient_PLD)
-    torch.bmm(scores_gradient_PLL.transpose(1, 2), query_PLD, out=key_gradient_PLD)
+    torch.bmm(scores_gradient_PLL, key_PLD, out=outputs[0])
+    torch.bmm(scores_gradient_PLL.transpose(1, 2), query_PLD, out=outputs[1])
 
 
 def _dropped(values: torch.Tensor, bits: torch.Tensor | None, rate: float) -> torch.Tensor:

@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 
 HEAD_START_SECONDS = 10.0
+INTERRUPTED = 130
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one value: section.key=value. Repeatable.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Show the resolved values and stop.")]
@@ -36,12 +37,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(args=arguments, standalone_mode=True)
     except UserError as error:
         fail(error)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        log.warning("interrupted; run the same command again to go on")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            log.warning("interrupted; run the same command again to go on")
+        raise
     sys.exit(0)
 
 
@@ -223,6 +222,7 @@ def embed(
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
     """Embed a corpus into a store. Interrupted, it goes on where it was."""
     from mcontriever import embed as verb
@@ -242,6 +242,7 @@ def embed(
         passage_overlap=passage_overlap,
         shard_documents=shard_documents,
         device=device,
+        precision=precision,
         restart=restart,
     )
     verb.run(request, processes)
@@ -260,9 +261,11 @@ def search(
     trec: Annotated[bool, typer.Option("--trec", help="With --queries: a TREC run instead of JSON lines.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show what put each hit where it is.")] = False,
     language: Annotated[str, typer.Option(help="Only documents in these languages: ar,sw")] = "",
-    query_language: Annotated[str, typer.Option(help="The queries' language, for --center-languages.")] = "",
     center_languages: Annotated[
-        bool, typer.Option("--center-languages", help="Take each language's mean vector off.")
+        bool, typer.Option("--center-languages", help="Take each language's mean off its documents.")
+    ] = False,
+    center_queries: Annotated[
+        bool, typer.Option("--center-queries", help="With --queries: and each language's mean off its queries.")
     ] = False,
     index: Annotated[str, typer.Option(help="auto, exact, or a kind that mcontriever index made.")] = "auto",
     terms: Annotated[Literal["words", "subwords"], typer.Option(help="What BM25 counts.")] = "words",
@@ -291,7 +294,7 @@ def search(
         store,
         query=query,
         queries=queries,
-        query_language=query_language,
+        center_queries=center_queries,
         options=options,
         model=model,
         rerank=rerank,

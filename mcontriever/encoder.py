@@ -20,12 +20,22 @@ from torch.nn.functional import normalize as unit_length
 from mcontriever.bag_of_subwords import bag_means, is_plain_bag
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
-from mcontriever.inference import Embed, build_inference_model, embed_texts, resolve_precision
+from mcontriever.inference import (
+    PRECISIONS,
+    Embed,
+    build_inference_model,
+    calibrate_on,
+    checked_device,
+    embed_texts,
+    resolve_precision,
+)
+from mcontriever.light_backbone import load_light_backbone
 from mcontriever.model_folder import (
     DEFAULT_MAX_LENGTH,
     POOLING_MODES,
     SIMILARITIES,
     load_backbone,
+    read_int8_ranges,
     read_spec,
     write_model_folder,
 )
@@ -56,6 +66,7 @@ class Encoder(torch.nn.Module):
         query_prefix: str = "",
         document_prefix: str = "",
         precision: str = "float32",
+        int8_ranges: dict[str, torch.Tensor] | None = None,
         compute_dtype: torch.dtype | None = None,
         checkpoint_layers: bool = False,
     ) -> None:
@@ -70,27 +81,34 @@ class Encoder(torch.nn.Module):
         self.query_prefix = query_prefix
         self.document_prefix = document_prefix
         self.precision = precision
+        self.int8_ranges = int8_ranges
         self.compute_dtype = compute_dtype
         self.checkpoint_layers = checkpoint_layers
         self.special = SpecialTokens.of(tokenizer)
         self.first_position = first_position(backbone)
         self.dimension = int(backbone.config.hidden_size)
+        self.truncated_texts = 0  # how many texts embed_* had to cut to max_length so far
         self._kept: dict[str, tuple[Any, Any]] = {}
         _check(self)
 
     @classmethod
-    def load(cls, name_or_folder: str | Path, *, device: str | torch.device = "cpu", **changes: Any) -> "Encoder":
+    def load(
+        cls, name_or_folder: str | Path, *, device: str | torch.device = "cpu", light: bool = False, **changes: Any
+    ) -> "Encoder":
         """A folder of ours, a sentence-transformers model or a plain backbone, by path or hub name.
 
         `changes` (pooling, normalize, similarity, max_length, query_prefix, document_prefix, precision, ...) override
-        what the folder says; None leaves it.
+        what the folder says; None leaves it. `light` is for inference on the CPU: see light_backbone.py.
         """
         folder = model_folder(name_or_folder)
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
-        backbone = load_backbone(folder)
+        backbone = (load_light_backbone(folder) if light else None) or load_backbone(folder)
         freeze_as_noted(backbone)
         settings.setdefault("max_length", min(DEFAULT_MAX_LENGTH, _positions(backbone)))
-        return cls(backbone, load_tokenizer(folder), **settings).to(device).eval()
+        settings.setdefault("int8_ranges", read_int8_ranges(folder))
+        encoder = cls(backbone, load_tokenizer(folder), **settings)
+        resolve_precision(encoder.precision, checked_device(device))
+        return encoder.to(device).eval()
 
     @classmethod
     def from_random(cls, config: Mapping[str, Any], tokenizer: Any, *, seed: int = 0, **settings: Any) -> "Encoder":
@@ -172,9 +190,14 @@ class Encoder(torch.nn.Module):
             texts = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
         return embed_texts(self, [self.document_prefix + text for text in texts])
 
+    def calibrate(self, texts: Sequence[str]) -> None:
+        """Learn int8's ranges from a sample of the texts to come; `save` keeps them with the model."""
+        self.int8_ranges = calibrate_on(self, texts)
+
     def inference_model(self) -> Embed:
-        """The function behind `embed_*`, kept until a weight or the precision changes."""
-        return self._keep("inference", (self.precision, self.pooling), lambda: build_inference_model(self))
+        """The function behind `embed_*`, kept until a weight or a setting changes."""
+        key = (self.precision, self.pooling, id(self.int8_ranges))
+        return self._keep("inference", key, lambda: build_inference_model(self))
 
     def fingerprint(self) -> str:
         """sha256 over weights, tokenizer and spec: two encoders share it iff their embeddings are comparable."""
@@ -194,6 +217,7 @@ class Encoder(torch.nn.Module):
         """Optimizers may write to weights behind torch's version counter, so training forgets what was kept."""
         if mode:
             self._kept.clear()
+            self.int8_ranges = None
         return super().train(mode)
 
     def spec(self) -> dict[str, Any]:
@@ -212,7 +236,9 @@ class Encoder(torch.nn.Module):
 
     def save(self, folder: str | Path, card: str | None = None, attachments: Mapping[str, bytes] | None = None) -> Path:
         """Write the folder that SentenceTransformer, AutoModel and `Encoder.load` all open to the same embeddings."""
-        return write_model_folder(folder, self.folded_backbone(), self.tokenizer, self.spec(), card, attachments)
+        return write_model_folder(
+            folder, self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
         """A copy of the weights; the tokenizer, which nobody changes, is shared."""
@@ -234,10 +260,10 @@ def _check(encoder: Encoder) -> None:
     for name, value, allowed in (
         ("pooling", encoder.pooling, POOLING_MODES),
         ("similarity", encoder.similarity, SIMILARITIES),
+        ("precision", encoder.precision, PRECISIONS),
     ):
         if value not in allowed:
             raise ModelError(f"{name} {value!r} is not one of {', '.join(allowed)}")
-    resolve_precision(encoder.precision, torch.device("cpu"))
     room = _positions(encoder.backbone)
     if encoder.max_length > room:
         raise ModelError(

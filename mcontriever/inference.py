@@ -3,8 +3,8 @@
 Texts are tokenized a window at a time, one window ahead of the model. Within a window they are sorted by length and
 cut into batches of a fixed number of tokens; the rows come back in the order they were given.
 
-Precision: float32 is exact; bfloat16 and float16 are the processor's fast types; int8 needs calibration (see
-`int8_openvino.py`); auto is the fastest of the floating types that this processor is good at.
+Precision: float32 is exact; bfloat16 and float16 are the processor's fast types; int8 (CPU) is faster still and needs
+a sample of texts once, see `int8_cpu.py`; auto is the fastest of the floating types that this processor is good at.
 Shapes: N rows, H hidden, T tokens in all.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,14 +20,16 @@ import torch
 
 from mcontriever.errors import ModelError
 from mcontriever.packed_forward import can_pack, packed_hidden_states
+from mcontriever.progress import log
 from mcontriever.tokens import PackedBatch, pack, tokenize_texts
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 TEXTS_PER_WINDOW = 4096
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}
+CALIBRATION_TEXTS = 256
 _FLOAT16_CAPABILITY, _BFLOAT16_CAPABILITY = (7, 0), (8, 0)
 
 Embed = Callable[[PackedBatch], torch.Tensor]
@@ -35,17 +38,37 @@ Embed = Callable[[PackedBatch], torch.Tensor]
 def embed_texts(encoder: "Encoder", texts: Sequence[str]) -> np.ndarray:
     """float32 [n, H], one row per text. An empty text is its two special tokens; a long one is cut to max_length."""
     embeddings_NH = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-    device = encoder.device
-    budget = TOKENS_PER_BATCH.get(device.type, TOKENS_PER_BATCH["cuda"])
+    if not texts:
+        return embeddings_NH
+    if encoder.precision == "int8" and encoder.int8_ranges is None:
+        log.info("int8: calibrating on the first texts; call Encoder.calibrate with a sample of yours to choose them")
+        encoder.calibrate(texts)
     with _evaluating(encoder), torch.inference_mode():
         embed = encoder.inference_model()
-        for first, window in _tokenized_windows(encoder, texts):
-            order = np.argsort(-window.lengths_N.numpy(), kind="stable")
-            by_length = window.select(order)
-            for start, stop in _batches(by_length.lengths_N.numpy(), budget):
-                batch = by_length.slice(start, stop).to(device, non_blocking=True)
-                embeddings_NH[first + order[start:stop]] = embed(batch).float().cpu().numpy()
+        for rows, batch in _sorted_batches(encoder, texts):
+            encoder.truncated_texts += batch.truncated
+            embeddings_NH[rows] = embed(batch.to(encoder.device, non_blocking=True)).float().cpu().numpy()
     return embeddings_NH
+
+
+def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """int8's ranges from at most CALIBRATION_TEXTS of these, evenly spaced."""
+    from mcontriever.int8_cpu import calibrate
+
+    _check_int8(encoder)
+    sample = texts[:: -(-len(texts) // CALIBRATION_TEXTS)]
+    return calibrate(encoder.folded_backbone(), (batch for _, batch in _sorted_batches(encoder, sample)))
+
+
+def _sorted_batches(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[np.ndarray, PackedBatch]]:
+    """(indices of the texts, their packed batch); a window's cut texts are counted in its first batch."""
+    budget = TOKENS_PER_BATCH.get(encoder.device.type, TOKENS_PER_BATCH["cuda"])
+    for first, window in _tokenized_windows(encoder, texts):
+        order = np.argsort(-window.lengths_N.numpy(), kind="stable")
+        by_length, truncated = window.select(order), window.truncated
+        for start, stop in _batches(by_length.lengths_N.numpy(), budget):
+            yield first + order[start:stop], replace(by_length.slice(start, stop), truncated=truncated)
+            truncated = 0
 
 
 @contextlib.contextmanager
@@ -87,10 +110,19 @@ def _batches(lengths_N: np.ndarray, token_budget: int) -> Iterator[tuple[int, in
         start = stop
 
 
+def checked_device(device: str | torch.device) -> torch.device:
+    device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f"no GPU for device {str(device)!r}: torch {torch.__version__} sees none", fix="use device cpu"
+        )
+    return device
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`auto` chooses by what the processor can do; a type it cannot compute in is refused."""
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if device.type != "cpu" and precision == "int8":
+        raise ModelError(f"int8 is for CPUs, not {device}", fix="set precision to bfloat16, float16 or auto on a GPU")
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         best = "bfloat16" if capability >= _BFLOAT16_CAPABILITY else "float16"
@@ -98,7 +130,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
             best if precision == "auto" and capability >= _FLOAT16_CAPABILITY else precision.replace("auto", "float32")
         )
     if precision == "float16":
-        raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32 or auto on a CPU")
+        raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32, int8 or auto on a CPU")
     from mcontriever.fast_cpu import good_at_bf16
 
     return ("bfloat16" if good_at_bf16() else "float32") if precision == "auto" else precision
@@ -107,16 +139,34 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def build_inference_model(encoder: "Encoder") -> Embed:
     """A function from packed batches to embeddings; it may hold a copy of the weights as they are now."""
     precision = resolve_precision(encoder.precision, encoder.device)
+    if precision == "int8":
+        from mcontriever.int8_cpu import int8_backbone
+
+        _check_int8(encoder)
+        assert encoder.int8_ranges is not None, "calibrated by embed_texts"
+        return _pooling(encoder, int8_backbone(encoder.folded_backbone(), encoder.int8_ranges))
     dtype: torch.dtype = getattr(torch, precision)
     if not can_pack(encoder.backbone.config):
         return _padded_model(encoder, dtype)
     if encoder.device.type == "cpu":
         from mcontriever.fast_cpu import FastCpuBackbone
 
-        return _pooling(encoder, FastCpuBackbone(encoder.folded_backbone(), dtype))
+        return _pooling(encoder, FastCpuBackbone.of(encoder.folded_backbone(), dtype))
     backbone = encoder.folded_backbone()
     backbone = backbone if dtype == torch.float32 else copy.deepcopy(backbone).to(dtype)
     return _pooling(encoder, lambda batch: packed_hidden_states(backbone, batch))
+
+
+def _check_int8(encoder: "Encoder") -> None:
+    from mcontriever.int8_cpu import can_int8
+
+    if not can_pack(encoder.backbone.config):
+        raise ModelError(
+            f"int8 is for XLM-R, RoBERTa and BERT models; this is {encoder.backbone.config.model_type}",
+            fix="set precision to bfloat16 or float32",
+        )
+    if not can_int8():
+        raise ModelError("this build of torch has no 8-bit products", fix="set precision to bfloat16 or float32")
 
 
 def _pooling(encoder: "Encoder", hidden_states: Callable[[PackedBatch], torch.Tensor]) -> Embed:

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import atomic_folder
 from mcontriever.errors import ModelError
@@ -21,6 +23,7 @@ from mcontriever.errors import ModelError
 POOLING_MODES = ("mean", "cls")
 SIMILARITIES = ("dot", "cosine")
 DEFAULT_MAX_LENGTH = 512
+INT8_RANGES = "int8_ranges.safetensors"
 # The names every version of sentence-transformers resolves, old and new.
 _TRANSFORMER = "sentence_transformers.models.Transformer"
 _POOLING = "sentence_transformers.models.Pooling"
@@ -50,6 +53,7 @@ def write_model_folder(
     spec: Mapping[str, Any],
     card: str | None = None,
     attachments: Mapping[str, bytes] | None = None,
+    int8_ranges: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write all of it under a temporary name, then rename: a reader never meets half a model."""
     folder = Path(folder)
@@ -62,6 +66,8 @@ def write_model_folder(
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
         (temporary / "README.md").write_text(card if card is not None else _plain_card(spec))
+        if int8_ranges is not None:
+            save_file(int8_ranges, temporary / INT8_RANGES)
         for name, content in (attachments or {}).items():
             (temporary / name).write_bytes(content)
     return folder
@@ -160,6 +166,11 @@ def _read(file: Path) -> Any:
         raise ModelError(f"not valid JSON: {error}", where=file, fix="export or download the model again") from error
 
 
+def read_int8_ranges(folder: Path) -> dict[str, torch.Tensor] | None:
+    file = folder / INT8_RANGES
+    return load_file(file) if file.exists() else None
+
+
 def load_backbone(folder: str | Path) -> Any:
     """The Hugging Face model of a folder, every weight accounted for, in float32."""
     try:
@@ -186,7 +197,6 @@ def load_backbone(folder: str | Path) -> Any:
 
 
 def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
-    import torch
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

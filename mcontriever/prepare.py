@@ -85,14 +85,14 @@ def _plan_record(recipe: PrepareRecipe, jobs: Sequence[Job], tokenizer: dict[str
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
         "tokenizer": tokenizer,
-        "sources": [[job.shard.name, job.shard.source_bytes] for job in jobs],
+        "sources": {job.shard.name: job.shard.source_bytes for job in jobs},
     }
 
 
 def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], strict: bool) -> Settings:
     return Settings(
         folder=output,
-        tokenizer_file=output / "staging" / "tokenizer.json",
+        tokenizer_file=output / "staging" / f"tokenizer-{tokenizer['fingerprint'][:16]}.json",
         token_dtype="<u2" if tokenizer["vocabulary"] <= 1 << 16 else "<u4",
         normalisation=recipe.normalisation,
         exact=recipe.duplicates.exact,

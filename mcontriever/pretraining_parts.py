@@ -96,7 +96,8 @@ def make_objective(config: TrainConfig, encoder: Any, settings: Mapping[str, Any
     values["temperature"] = _temperature(config.objective.temperature)
     if config.objective.kind == "inbatch":
         return InBatch(encoder, **values)
-    values["key_compute_dtype"] = torch.bfloat16 if autocast_dtype(settings) else None
+    has_layers = encoder.backbone.config.num_hidden_layers > 0  # a bag of subwords has no products to make faster
+    values["key_compute_dtype"] = torch.bfloat16 if autocast_dtype(settings) and has_layers else None
     return (MoCo if config.objective.kind == "moco" else relevance_objective)(encoder, **values)
 
 

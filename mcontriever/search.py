@@ -4,8 +4,9 @@ mcontriever search STORE "who built the bridge?" --language ar,sw --explain
 mcontriever search STORE --queries queries.jsonl --trec -k 100 > run.trec
 """
 
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -24,7 +25,7 @@ def run(
     *,
     query: str | None,
     queries: str | None,
-    query_language: str = "",
+    center_queries: bool = False,
     options: SearchOptions,
     model: str | None = None,
     rerank: str | None = None,
@@ -35,19 +36,23 @@ def run(
 ) -> None:
     if query is not None and queries is not None:
         raise ConfigError("a query and --queries were both given", fix="give one of them")
-    if as_trec and queries is None:
-        raise ConfigError("--trec writes a run of many queries", fix="add --queries FILE")
+    if (as_trec or center_queries) and queries is None:
+        raise ConfigError("--trec and --center-queries are for many queries", fix="add --queries FILE")
     index = Index.open(store, model=model, memory_mb=memory_mb)
     if rerank is not None:
         from mcontriever.retrieval.rerank import Reranker
 
         index.reranker = Reranker.load(rerank)
     if queries is not None:
-        _answer_file(index, queries, query_language, options, as_trec, explain)
+        asked: Iterable[Query] = read_queries(queries)
+        if center_queries:
+            asked = list(asked)
+            index.center_queries(asked)
+        _answer_all(index, asked, options, as_trec, explain)
     elif query is not None:
-        _answer(index, Query("0", query, query_language), options, as_json, explain)
+        _answer(index, Query("0", query), options, as_json, explain)
     elif sys.stdin.isatty():
-        _answer_prompt(index, query_language, options, as_json, explain)
+        _answer_prompt(index, options, as_json, explain)
     else:
         raise ConfigError("no query was given", fix='add one: mcontriever search STORE "..." (or --queries FILE)')
 
@@ -61,33 +66,24 @@ def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, e
         _print_line(_record(hit, explain))
 
 
-def _answer_prompt(index: Index, query_language: str, options: SearchOptions, as_json: bool, explain: bool) -> None:
+def _answer_prompt(index: Index, options: SearchOptions, as_json: bool, explain: bool) -> None:
     while True:
         try:
             text = input(PROMPT).strip()
         except EOFError:
             return
         if text:
-            _answer(index, Query("0", text, query_language), options, as_json, explain)
+            _answer(index, Query("0", text), options, as_json, explain)
 
 
-def _answer_file(
-    index: Index, path: str, query_language: str, options: SearchOptions, as_trec: bool, explain: bool
-) -> None:
-    from itertools import tee
-
-    asked, answered = tee(_queries(path, query_language))
+def _answer_all(index: Index, queries: Iterable[Query], options: SearchOptions, as_trec: bool, explain: bool) -> None:
+    asked, answered = itertools.tee(queries)
     for query, hits in zip(answered, index.search_many(asked, options=options, texts=not as_trec), strict=True):
         for hit in hits:
             if as_trec:
                 sys.stdout.write(_trec_line(query, hit) + "\n")
             else:
                 _print_line({"query": query.id, **_record(hit, explain)})
-
-
-def _queries(path: str, language: str) -> Iterator[Query]:
-    for query in read_queries(path):
-        yield query if query.language else Query(query.id, query.text, language)
 
 
 def _record(hit: Hit, explain: bool) -> dict[str, object]:

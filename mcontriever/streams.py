@@ -58,30 +58,30 @@ def scan_lines(path: str, max_line_bytes: int) -> Iterator[tuple[int, bytes | No
 
     A file that breaks off is a DamagedFileError, after all of its whole lines were given.
     """
-    number, parts, waiting_bytes = 0, list[bytes](), 0  # parts: the line that the last block did not end
+    number, waiting, waiting_bytes = 0, list[bytes](), 0  # waiting: parts of the line that the last block did not end
     try:
         for block in read_blocks(path):
             *ended, rest = block.split(b"\n")
             if ended:
-                if waiting_bytes:
-                    ended[0] = b"".join([*parts, ended[0]])
-                too_long = waiting_bytes > max_line_bytes  # then `parts` was emptied on the way
-                parts.clear()
+                waiting_bytes += len(ended[0])
+                yield number + 1, None if waiting_bytes > max_line_bytes else b"".join([*waiting, ended[0]])
+                waiting.clear()
                 waiting_bytes = 0
-                for line in ended:
-                    number += 1
-                    yield number, None if too_long or len(line) > max_line_bytes else line
-                    too_long = False
+                others: list[Any] = ended[1:]
+                if len(block) > max_line_bytes:  # else none of them can be too long
+                    others = [line if len(line) <= max_line_bytes else None for line in others]
+                yield from enumerate(others, start=number + 2)
+                number += len(ended)
             waiting_bytes += len(rest)
             if waiting_bytes > max_line_bytes:
-                parts.clear()
+                waiting.clear()
             elif rest:
-                parts.append(rest)
+                waiting.append(rest)
     except DamagedFileError as damage:
         damage.line, damage.half_line = number + 1, waiting_bytes > 0
         raise
     if waiting_bytes:
-        yield number + 1, None if waiting_bytes > max_line_bytes else b"".join(parts)
+        yield number + 1, None if waiting_bytes > max_line_bytes else b"".join(waiting)
 
 
 class DamagedFileError(DataError):

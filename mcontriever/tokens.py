@@ -232,7 +232,9 @@ def load_tokenizer(name_or_folder: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(f"the tokenizer cannot be read: {error}", where=folder, fix="export the model again") from error
+        raise ModelError(
+            f"the tokenizer cannot be read: {error}", where=folder, fix="export the model again"
+        ) from error
     SpecialTokens.of(tokenizer)
     return tokenizer
 

@@ -47,3 +47,13 @@ def test_permutations_look_random_and_differ_by_key() -> None:
         assert abs(np.corrcoef(image, other)[0, 1]) < 0.06
         assert (image == other).mean() < 0.003
     assert np.abs(np.diff(first)).mean() == pytest.approx(5000 / 3, rel=0.1)
+
+
+def test_permuted_takes_a_size_for_each_index() -> None:
+    sizes = np.array([1, 7, 5000, 7, 10**12])
+    index = np.array([0, 3, 4999, 6, 10**12 - 1])
+    together = chance.permuted(9, "p", sizes, index, 4)
+    alone = [
+        chance.permuted(9, "p", int(size), np.array([place]), 4)[0] for size, place in zip(sizes, index, strict=True)
+    ]
+    assert together.tolist() == alone

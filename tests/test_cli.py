@@ -1,6 +1,12 @@
 """The command line's manners: help, version, one message and exit code 2 for a mistake."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +31,7 @@ def test_help_lists_every_verb_and_each_has_help(run_cli: RunCli) -> None:
         assert re.search(rf"^\s+{name}\s+\S", shown.stdout, re.M), f"{name} has no line in the help"
         assert command.help, name
         for parameter in command.params:
-            assert parameter.param_type_name == "argument" or parameter.help, (
+            assert parameter.param_type_name == "argument" or parameter.help or parameter.hidden, (
                 f"{name} {parameter.name} is not explained"
             )
 
@@ -44,3 +50,27 @@ def test_a_mistake_is_one_message_and_exit_code_2(run_cli: RunCli, arguments: li
     assert done.stdout == ""
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "endless.jsonl"
+    os.mkfifo(pipe)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: x\nlicence: none\nsources: [{{reader: jsonl, paths: ['{pipe}'], languages: [en]}}]\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "mcontriever", "prepare", recipe, "--output", tmp_path / "out"]
+    running = subprocess.Popen(
+        [*command, "--tokenizer", tiny_tokenizer_dir, "--workers", "1"], stderr=subprocess.PIPE, text=True
+    )
+    assert running.stderr is not None
+    signal.signal(signal.SIGALRM, lambda *_: running.kill())
+    signal.alarm(100)
+    with running, open(os.open(pipe, os.O_RDWR), "w"):
+        descriptors = Path(f"/proc/{running.pid}/fd")
+        while running.poll() is None and str(pipe) not in map(os.path.realpath, descriptors.glob("*")):
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130
+        signal.alarm(0)
+        assert "interrupted; run the same command again to go on" in running.stderr.read()

@@ -244,3 +244,11 @@ def test_fingerprint_covers_weights_and_spec_and_survives_a_process(tiny_encoder
     edit_norm.backbone.config.layer_norm_eps = 0.1
     fingerprints.add(edit_norm.fingerprint())
     assert len(fingerprints) == 4
+
+
+def test_what_the_processor_cannot_do_is_refused(tiny_encoder_dir: Path) -> None:
+    with pytest.raises(ModelError, match="float16 is for GPUs"):
+        Encoder.load(tiny_encoder_dir, precision="float16")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelError, match="no GPU for device 'cuda'"):
+            Encoder.load(tiny_encoder_dir, device="cuda")

@@ -74,9 +74,9 @@ def test_without_positions_order_does_not_matter_to_layers_either(tokenizer: Any
 def test_token_weights_need_a_bag(tokenizer: Any) -> None:
     with pytest.raises(ModelError, match="token_weights with num_hidden_layers 2"):
         Encoder.from_random({**WEIGHTED_BAG, "num_hidden_layers": 2}, tokenizer)
+    distilbert = {"model_type": "distilbert", "dim": 16, "n_layers": 0, "n_heads": 2, "num_hidden_layers": 0}
     with pytest.raises(ModelError, match=r"a distilbert model has no embeddings\.token_type_embeddings\.weight"):
-        distilbert = {"model_type": "distilbert", "dim": 16, "n_layers": 0, "n_heads": 2}
-        Encoder.from_random({**distilbert, "num_hidden_layers": 0, "token_weights": True}, tokenizer)
+        Encoder.from_random({**distilbert, "token_weights": True}, tokenizer)
 
 
 @pytest.fixture(scope="module")

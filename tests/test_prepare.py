@@ -350,8 +350,11 @@ def test_changed_sources_and_tokenizers_are_refused(
     other = train_tokenizer(sentences, tmp_path / "other", 180)
     with pytest.raises(StoreError, match=r"tokenizer\.fingerprint: \w+ before, \w+ now"):
         prepare.run(recipe_of(jsonl(path)), out, str(other), workers=1)
+    before = stored_documents(out, "en")
+    prepare.run(recipe_of(jsonl(path)), out, str(other), workers=1, restart=True)
+    assert stored_documents(out, "en") != before
     write_lines(path, [document("Changed.")])
-    with pytest.raises(StoreError, match=r"sources\.0\.1: \d+ before, \d+ now"):
+    with pytest.raises(StoreError, match=r"sources\..*a\.jsonl: \d+ before, \d+ now"):
         prepare.run(recipe_of(jsonl(path)), out, str(tiny_tokenizer_dir), workers=1)
 
 
@@ -407,6 +410,9 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path
         {"reader": "jsonl", "paths": [here], "filters": {"min_characters": 9, "max_characters": 5}}
     )
     assert "language 'a/b' is no code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
+    assert "pip install what fsspec needs for nosuch://" in message(
+        {"reader": "text", "paths": ["nosuch://bucket/a.txt"], "languages": ["sw"]}
+    )
     assert "titles: true needs" in message({"reader": "text", "paths": [here], "languages": ["sw"], "titles": True})
 
 

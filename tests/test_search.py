@@ -90,7 +90,7 @@ def test_the_prompt_answers_until_the_end_of_input(lexical_store: Path) -> None:
     [
         ([], "no query was given"),
         (["x", "--queries", "y"], "a query and --queries were both given"),
-        (["x", "--trec"], "--trec writes a run of many queries"),
+        (["x", "--trec"], "--trec and --center-queries are for many queries"),
         (
             ["x", "--language", "xx"],
             "no document is in the language 'xx'; the store's languages are ar, en, hi, sw, zh",

@@ -1,4 +1,4 @@
-"""streams.py: the same lines from every compression, bounded lines, paths expanded in a fixed order, hosts probed fast."""
+"""streams.py: the same lines from every compression, bounded lines, damage named, paths in order, hosts probed."""
 
 import gzip
 import http.server
@@ -82,3 +82,24 @@ def test_a_host_that_is_not_there_fails_fast_and_names_the_way_out() -> None:
     with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: give a local folder"):
         require_host("https://nowhere.invalid/data", "give a local folder")
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_cut_file_is_an_error_and_not_a_short_file(tmp_path: Path, suffix: str) -> None:
+    zstd = zstandard.ZstdCompressor(write_checksum=True).compress
+    pack = {".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd}[suffix]
+    path = tmp_path / f"cut{suffix}"
+    packed = pack(b"".join(b"line %d\n" % number for number in range(50_000)))
+    path.write_bytes(packed[:-100])
+    with pytest.raises(DataError, match=r"ends before its end mark\n  where: .*cut\.\w+\n  fix: restore the file"):
+        list(read_lines(str(path)))
+    path.write_bytes(packed[:100] + b"\xff" * 100 + packed[200:])
+    with pytest.raises(DataError, match="the content is damaged"):
+        list(read_lines(str(path)))
+
+
+def test_a_file_that_cannot_be_opened_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such file\n  where: .*absent\.txt"):
+        list(read_lines(str(tmp_path / "absent.txt")))
+    with pytest.raises(DataError, match="a folder where a file is expected"):
+        list(read_lines(str(tmp_path)))

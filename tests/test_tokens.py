@@ -1,5 +1,6 @@
 """Packing against a naive loop, and what tokenizers of several kinds put around a text."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def packed(rows: list[list[int]], max_length: int = 100, first_position: int = 2
 
 def rows_of(batch: PackedBatch) -> list[list[int]]:
     bounds = batch.offsets.tolist()
-    return [batch.token_ids_T[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [batch.token_ids_T[a:b].tolist() for a, b in itertools.pairwise(bounds)]
 
 
 @pytest.mark.parametrize(("max_length", "first_position"), [(100, 2), (8, 0), (3, 2)])
@@ -145,8 +146,7 @@ def test_fingerprint_is_stable_over_loads_copies_calls_and_processes(tiny_tokeni
     tokenizer.save_pretrained(tmp_path / "copy")
     assert tokenizer_fingerprint(load_tokenizer(tmp_path / "copy")) == fingerprint
     program = (
-        "from mcontriever.tokens import *;"
-        f"print(tokenizer_fingerprint(load_tokenizer({str(tiny_tokenizer_dir)!r})))"
+        f"from mcontriever.tokens import *;print(tokenizer_fingerprint(load_tokenizer({str(tiny_tokenizer_dir)!r})))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == fingerprint
@@ -159,7 +159,10 @@ def test_fingerprint_tells_tokenizers_apart(tiny_tokenizer_dir: Path, tmp_path: 
     lowercasing = load_tokenizer(tiny_tokenizer_dir)
     lowercasing.backend_tokenizer.normalizer = normalizers.Lowercase()
     rescored = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)), pad_token="<pad>", unk_token="<unk>", mask_token="<mask>"
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
     )
     fingerprints = {tokenizer_fingerprint(each) for each in (tokenizer, lowercasing, rescored)}
     assert len(fingerprints) == 3

@@ -35,7 +35,7 @@ def _run(processes: ProcessPoolExecutor, function: Callable[..., Any], arguments
     with tempfile.TemporaryDirectory() as folder:
         meeting_point = str(Path(folder) / "ranks")
         futures = [processes.submit(_as_rank, rank, meeting_point, function, arguments) for rank in range(WORLD)]
-        return [future.result(timeout=240) for future in futures]
+        return [future.result(timeout=600) for future in futures]
 
 
 def _as_rank(rank: int, meeting_point: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

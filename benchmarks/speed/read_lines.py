@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from mcontriever.streams import read_lines
+from mcontriever.streams import read_lines, scan_lines
 
 RESULTS = Path(__file__).parent / "results"
 MEGABYTES = 60
@@ -127,7 +127,7 @@ def read_with_gzip_and_json(path: Path) -> int:
 
 
 def read_ours(path: Path) -> int:
-    return sum(len(orjson.loads(line)["raw_content"]) for _, line in read_lines(str(path)))
+    return sum(len(orjson.loads(line)["raw_content"]) for _, line in scan_lines(str(path), 1 << 26) if line)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ same number of pairs in a batch. Ours is the loop of `mcontriever train`: MoCo, 
 Sentence-transformers runs its own trainer with MultipleNegativesRankingLoss. The plain Contriever step is written out
 below: padded, float32, the queue cloned, the momentum encoder updated one parameter after the other. Tokens are real
 ones; padding does not count. A round times `--steps` steps of every contender, one after the other; the table shows
-medians over rounds and ratios of medians. Writes results/train_step-SIZE-DEVICE.json. Needs `accelerate`, which
-their trainer is made with. On a machine that others use
-too, `--busy` takes one thread and counts its processor's seconds; it writes nothing.
+medians over rounds and ratios of medians. Writes results/train_step-SIZE-DEVICE.json. Needs
+`accelerate`, which their trainer is made with. On a machine that others use too, `--busy` takes one thread and counts
+its processor's seconds; it writes nothing.
 """
 
 import argparse
@@ -32,6 +32,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from transformers.utils.logging import disable_progress_bar
 
 from mcontriever.encoder import Encoder
 from mcontriever.pretraining.crops import IndependentCrops
@@ -76,6 +77,7 @@ def main() -> None:
     options = parse_options()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
+    disable_progress_bar()
     if options.busy:
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
@@ -268,7 +270,7 @@ def their_trainer(
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from transformers import TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
 
     folder = make_encoder(options, tokenizer).save(scratch / f"model-{bf16}")
     model = SentenceTransformer(str(folder), device=str(device))
@@ -308,14 +310,16 @@ def their_trainer(
             loss=MultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE),
             callbacks=[ends],
         )
-        collate = trainer.data_collator
+        trainer.remove_callback(PrinterCallback)
+        collator = type(trainer.data_collator)
 
-        def counted(features: Any) -> Any:
-            batch = collate(features)
-            tokens.append(sum(int(value.sum()) for name, value in batch.items() if name.endswith("attention_mask")))
-            return batch
+        class Counting(collator):  # type: ignore[misc, valid-type]
+            def __call__(self, features: Any) -> Any:
+                batch = super().__call__(features)
+                tokens.append(sum(int(value.sum()) for name, value in batch.items() if name.endswith("attention_mask")))
+                return batch
 
-        trainer.data_collator = counted
+        trainer.data_collator.__class__ = Counting
         trainer.train()
         return ends.at[-1] - ends.at[0], float(sum(tokens[1 : steps + 1]))
 

@@ -48,7 +48,7 @@ def beir_task(folder: str | Path, split: str = "test", name: str | None = None) 
             "language": [short_code(document.language) for document in documents.values()],
         }
     )
-    pool_languages = set(corpus["language"])
+    pool_languages = set(corpus["language"][:])
     dataset, directions = {}, {}
     for subset, asked in _by_language(kept).items():
         directions[subset] = direction(subset, pool_languages)

@@ -59,7 +59,7 @@ class CrossLingualXQuAD(AbsTaskRetrieval):
     def _pair(self, data: Any, pair: str) -> dict[str, Any]:
         asked, found = (data[language][_SPLIT] for language in self.pairs[pair])
         judged = found["relevant_docs"]
-        ids = list(asked["queries"]["id"])
+        ids = asked["queries"]["id"][:]
         shared = [position for position, query in enumerate(ids) if query in judged]
         if len(shared) < SHARED_MIN * len(ids):
             raise DataError(

@@ -31,8 +31,8 @@ class TextSearch:
 
     def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
         assert self._corpus is not None
-        positions_QK, scores_QK = self._find(list(queries["text"]), min(top_k, len(self._corpus)))
-        return hits_of(list(queries["id"]), list(self._corpus["id"]), positions_QK, scores_QK)
+        positions_QK, scores_QK = self._find(queries["text"][:], min(top_k, len(self._corpus)))
+        return hits_of(queries["id"][:], self._corpus["id"][:], positions_QK, scores_QK)
 
 
 class FusedSearch:
@@ -44,7 +44,7 @@ class FusedSearch:
     def index(self, corpus: Dataset, **context: Any) -> None:
         for part in self.parts:
             part.index(corpus, **context)
-        self._ids = list(corpus["id"])
+        self._ids = corpus["id"][:]
         self._position = {document: position for position, document in enumerate(self._ids)}
 
     def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
@@ -54,7 +54,7 @@ class FusedSearch:
                 self._ids[position]: score
                 for position, score in self.fuse([self._ranking(answer.get(query, {})) for answer in answers])[:top_k]
             }
-            for query in queries["id"]
+            for query in queries["id"][:]
         }
 
     def _ranking(self, hits: Mapping[str, float]) -> Ranking:
@@ -78,13 +78,13 @@ class RerankedSearch:
     def index(self, corpus: Dataset, **context: Any) -> None:
         self.first.index(corpus, **context)
         self._corpus = corpus
-        self._position = {document: position for position, document in enumerate(corpus["id"])}
+        self._position = {document: position for position, document in enumerate(corpus["id"][:])}
 
     def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
         found = self.first.search(queries, top_k=top_k, **context)
         return {
             query: self._reordered(text, found.get(query, {}))
-            for query, text in zip(queries["id"], queries["text"], strict=True)
+            for query, text in zip(queries["id"][:], queries["text"][:], strict=True)
         }
 
     def _reordered(self, query: str, hits: Mapping[str, float]) -> dict[str, float]:

@@ -30,7 +30,7 @@ class MtebEncoder:
 
     def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **_: Any) -> np.ndarray:
         """`inputs` is a DataLoader; its column of texts is taken whole, since we sort and pack by length ourselves."""
-        texts = list(inputs.dataset["text"])
+        texts = inputs.dataset["text"][:]
         if prompt_type == PromptType.query:
             return self.encoder.embed_queries(texts)
         return self.encoder.embed_documents(texts)

@@ -145,10 +145,10 @@ def _count(
     results: Mapping[str, Mapping[str, float]],
 ) -> LanguageCounts | None:
     data = task.dataset[subset][split]
-    languages = dict(zip(data["corpus"]["id"], languages_of(data["corpus"]), strict=True))
+    languages = dict(zip(data["corpus"]["id"][:], languages_of(data["corpus"]), strict=True))
     if len(set(languages.values())) < 2:
         return None
-    asked = dict(zip(data["queries"]["id"], languages_of(data["queries"]), strict=True))
+    asked = dict(zip(data["queries"]["id"][:], languages_of(data["queries"]), strict=True))
     return count_languages(results, qrels, asked, languages)
 
 

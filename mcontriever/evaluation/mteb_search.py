@@ -25,11 +25,11 @@ KEPT_BYTES = 2 << 30
 
 
 def document_texts(corpus: Dataset) -> list[str]:
-    """Title and text joined, as MTEB joins them."""
-    texts = [text.strip() for text in corpus["text"]]
+    """Title and text joined, as MTEB joins them. (A column's [:] is a list at once; iterating takes row by row.)"""
+    texts = [text.strip() for text in corpus["text"][:]]
     if "title" not in corpus.column_names:
         return texts
-    return [f"{title} {text}".strip() if title else text for title, text in zip(corpus["title"], texts, strict=True)]
+    return [f"{title} {text}".strip() if title else text for title, text in zip(corpus["title"][:], texts, strict=True)]
 
 
 class EncoderSearch:
@@ -55,13 +55,13 @@ class EncoderSearch:
             wrapper = SearchEncoderWrapper(self.encoder)
             wrapper.index(self._corpus, **{**context, "num_proc": None})
             return wrapper.search(queries, top_k=top_k, top_ranked=top_ranked, **context)
-        queries_QH = self._encode(list(queries["text"]), PromptType.query, context)
+        queries_QH = self._encode(queries["text"][:], PromptType.query, context)
         if self.centre is not None:
             blocks, queries_QH = self._centred(queries, queries_QH, context)
         else:
             blocks = self._blocks(context)
         scores_QK, positions_QK = self._best(queries_QH, len(queries), blocks, min(top_k, len(self._corpus)))
-        return hits_of(list(queries["id"]), list(self._corpus["id"]), positions_QK.numpy(), scores_QK.numpy())
+        return hits_of(queries["id"][:], self._corpus["id"][:], positions_QK.numpy(), scores_QK.numpy())
 
     def _best(self, queries_QH: Any, count: int, blocks: Iterator[Any], k: int) -> tuple[torch.Tensor, torch.Tensor]:
         scores_QK, positions_QK = torch.empty(count, 0), torch.empty(count, 0, dtype=torch.long)
@@ -115,15 +115,17 @@ class EncoderSearch:
 
 def hits_of(query_ids: list[str], ids: list[str], positions_QK: np.ndarray, scores_QK: np.ndarray) -> Hits:
     """Arrays to MTEB's dictionaries; a negative position stands for no hit."""
-    rows = zip(query_ids, positions_QK.tolist(), scores_QK.tolist(), strict=True)
-    return {
-        query: {ids[position]: score for position, score in zip(positions, scores, strict=True) if position >= 0}
-        for query, positions, scores in rows
-    }
+    names = np.array(ids, dtype=object)
+    hits: Hits = {}
+    for query, positions, scores in zip(query_ids, positions_QK, scores_QK, strict=True):
+        if positions.size and positions.min() < 0:
+            positions, scores = positions[positions >= 0], scores[positions >= 0]
+        hits[query] = dict(zip(names[positions].tolist(), scores.tolist(), strict=True))
+    return hits
 
 
 def languages_of(dataset: Dataset) -> list[str]:
-    return list(dataset["language"]) if "language" in dataset.column_names else [""] * len(dataset)
+    return dataset["language"][:] if "language" in dataset.column_names else [""] * len(dataset)
 
 
 def _parts(block_DH: Any, rows: int) -> Iterator[Any]:

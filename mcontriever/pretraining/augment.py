@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.pairs import PairSource, TokenPairs
+from mcontriever.pretraining.pairs import MOST_VIEWS, PairSource, TokenPairs
 from mcontriever.pretraining.ragged import IntArray, Ragged
 from mcontriever.pretraining.words import BoolArray, WordBoundaries
 from mcontriever.tokens import SpecialTokens
@@ -139,7 +139,7 @@ def place_bits(
 
     64-bit mixing per row, and only a 32-bit finaliser per token: that is what makes 300,000 samples a second.
     """
-    row_keys_N = (chance.random_bits(seed, stream, samples, views) >> np.uint64(32)).astype(np.uint32)
+    row_keys_N = (chance.random_bits(seed, stream, samples * MOST_VIEWS + views) >> np.uint64(32)).astype(np.uint32)
     bits_T = place_T.astype(np.uint32)
     bits_T *= np.uint32(0x9E3779B1)
     bits_T ^= np.repeat(row_keys_N, rows.lengths_N)

@@ -51,7 +51,8 @@ class BilingualDictionary:
         lines = [(languages.index(language), *line) for language in paths for line in read_dictionary(paths[language])]
         pairs = [line for line in lines if line[1] and line[2]]
         number_of = {text: n for n, text in enumerate(dict.fromkeys(text for _, *both, _ in pairs for text in both))}
-        english_C, foreign_C = (np.array([number_of[pair[side]] for pair in pairs], dtype=np.int64) for side in (1, 2))
+        english_C = np.array([number_of[pair[1]] for pair in pairs], dtype=np.int64)
+        foreign_C = np.array([number_of[pair[2]] for pair in pairs], dtype=np.int64)
         language_C = np.array([pair[0] for pair in pairs])
         both_ways = _WordPairs(
             texts=list(number_of),

@@ -17,6 +17,8 @@ import torch
 from mcontriever.pretraining.ragged import IntArray, Ragged
 from mcontriever.tokens import SPECIALS_PER_ROW, PackedBatch, SpecialTokens, pack
 
+MOST_VIEWS = 64  # of one text: a query and its keys
+
 
 @dataclass(frozen=True, eq=False)
 class TokenPairs:

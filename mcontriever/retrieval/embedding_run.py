@@ -2,36 +2,31 @@
 
 import io
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
 import orjson
 
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError
-from mcontriever.progress import log, track
+from mcontriever.progress import log
 from mcontriever.records import Document
 from mcontriever.retrieval.corpus import Corpus
-from mcontriever.retrieval.estimate import announce_estimate, shown_size
+from mcontriever.retrieval.estimate import shown_size
 from mcontriever.retrieval.launching import Place
-from mcontriever.retrieval.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.planning import Mode, choose_layout, make_plan
 from mcontriever.retrieval.process_group import run_ranks
-from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Plan, ShardEntry, VectorType, read_manifest
-from mcontriever.retrieval.store_runs import complete, done_shards, meeting, write_shard, writing
-from mcontriever.retrieval.survey import is_empty
+from mcontriever.retrieval.shard_embedding import embed_shards
+from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Plan, VectorType, read_manifest
+from mcontriever.retrieval.store_runs import complete, meeting, writing
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
 BM25 = "bm25"
 STANDARD_INPUT = "-"
-DOCUMENTS_PER_CALL = 1024
 SPOOL = "spooled-corpus.jsonl.zst"
 
 
@@ -53,6 +48,7 @@ class EmbeddingRequest:
     passage_overlap: int | None = None
     shard_documents: int | None = None
     device: str = "auto"
+    precision: str = "auto"
     restart: bool = False
 
 
@@ -68,7 +64,7 @@ def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | Non
         corpus = _open_corpus(request)
         encoder, plan = _prepare(request, corpus, place, encoder)
         if plan is not None and processes == 1:
-            _embed_shards(request.output, plan, corpus, encoder, place)
+            embed_shards(request.output, plan, corpus, encoder, place)
             _finish(request.output, plan, place)
     if plan is None:
         log.info(f"{request.output} is complete already: {described(request.output)}")
@@ -112,7 +108,7 @@ def _prepare(
     if encoder is None and name != BM25:
         from mcontriever.encoder import Encoder
 
-        encoder = Encoder.load(name, device=place.device(request.device))
+        encoder = Encoder.load(name, device=place.device(request.device), precision=request.precision)
     layout = choose_layout(
         request.output,
         encoder_entry(name, encoder),
@@ -141,56 +137,6 @@ def _model_of(folder: Path) -> str:
     return made_by.model if made_by else BM25
 
 
-def _embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | None", place: Place) -> None:
-    """This rank's shards that are not done yet: read ahead, embed, write behind."""
-    done = {entry.number - plan.run.first_shard for entry in done_shards(folder, plan)}
-    mine = [index for index in place.shards(len(plan.run.shard_ends)) if index not in done]
-    if done:
-        log.info(f"going on: {len(done):,} of {len(plan.run.shard_ends):,} shards are done")
-    ends = [0, *plan.run.shard_ends]
-    bounds = [(ends[index], ends[index + 1]) for index in mine]
-    total = sum(stop - start for start, stop in bounds)
-    shards, shares = corpus.ranges(bounds), _LanguageShares(plan)
-    with (
-        track(total, "embedding", "documents") as progress,
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(1) as writer,
-    ):
-        upcoming: Future[list[Document]] = reader.submit(next, shards, [])
-        writing_now: Future[ShardEntry] | None = None
-        for place_in_order, index in enumerate(mine):
-            documents = upcoming.result()
-            upcoming = reader.submit(next, shards, [])
-            if place_in_order == 0 and place.rank == 0:
-                announce_estimate(folder, plan, total / plan.run.documents, documents, encoder)
-            passages: list[Passage] = []
-            vectors: list[np.ndarray] = []
-            for start in range(0, len(documents), DOCUMENTS_PER_CALL):
-                chunk = documents[start : start + DOCUMENTS_PER_CALL]
-                rows = _passages_of_all(chunk, plan)
-                passages += rows
-                vectors.append(embed_passages(encoder, rows))
-                progress.advance(len(chunk), languages=shares.after(chunk))
-            if writing_now is not None:
-                writing_now.result()
-            writing_now = writer.submit(
-                write_shard,
-                folder,
-                plan,
-                plan.run.first_shard + index,
-                np.concatenate(vectors) if encoder else None,
-                passages,
-                empty_ids=[document.id for document in documents if is_empty(document)],
-            )
-        if writing_now is not None:
-            writing_now.result()
-
-
-def _passages_of_all(documents: Sequence[Document], plan: Plan) -> list[Passage]:
-    length = plan.layout.passage_length
-    return [row for document in documents if not is_empty(document) for row in passages_of(document, length)]
-
-
 def _finish(folder: Path, plan: Plan, place: Place) -> None:
     with meeting(folder):
         by_another = (folder / MANIFEST).exists() and read_manifest(folder).runs[-1].id == plan.run.id
@@ -198,7 +144,19 @@ def _finish(folder: Path, plan: Plan, place: Place) -> None:
             log.info(f"rank {place.rank} of {place.world} is done; the last one to finish completes the store")
             return
         (folder / SPOOL).unlink(missing_ok=True)
+    _warn_of_cuts(folder, plan)
     log.info(f"{folder}: {described(folder)}")
+
+
+def _warn_of_cuts(folder: Path, plan: Plan) -> None:
+    shards = [shard for shard in read_manifest(folder).shards if shard.run == plan.run.id]
+    truncated, rows = sum(shard.truncated for shard in shards), sum(shard.rows for shard in shards)
+    if truncated and plan.layout.encoder:
+        limit = plan.layout.encoder.spec["max_length"]
+        log.warning(
+            f"{truncated:,} of {rows:,} texts are longer than the encoder's {limit} tokens, and only their beginning "
+            "is embedded; --passage-words cuts documents into passages instead"
+        )
 
 
 def _open_corpus(request: EmbeddingRequest) -> Corpus:
@@ -217,17 +175,3 @@ def _write_spool(path: Path, source: IO[bytes]) -> None:
 
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         zstandard.ZstdCompressor(level=1).copy_stream(source, file)
-
-
-class _LanguageShares:
-    """How much of each of the largest languages is done, for the progress line."""
-
-    def __init__(self, plan: Plan, shown: int = 4) -> None:
-        self.totals = dict(sorted(plan.run.languages.items(), key=lambda item: -item[1])[:shown])
-        self.done = Counter[str]()
-
-    def after(self, documents: Sequence[Document]) -> str:
-        self.done.update(document.language for document in documents)
-        return ", ".join(
-            f"{language or 'unnamed'} {self.done[language] / total:.0%}" for language, total in self.totals.items()
-        )

@@ -1,8 +1,9 @@
 """The mean vector of each language, to be taken off: what the vectors of a language share says nothing of their topic.
 
 A store's languages each sit in a corner of their own, so documents in the query's language crowd out better ones in
-others. Seen through `CentredVectors`, every document loses its language's mean; a query loses its own language's, or
-where that is not known, the mean of all documents.
+others. Seen through `CentredVectors`, every document loses its language's mean and, if the similarity is the cosine,
+gets its length of one back. Queries are left alone: they do not lie where documents lie, and less the documents' means
+they found less (measured on xquad-mixed5). Many queries at once have means of their own, and those help a little more.
 
 Shapes: N rows, L languages, H dimensions, Q queries.
 """
@@ -41,6 +42,7 @@ class CentredVectors:
 
     def __init__(self, store: EmbeddingStore, means: LanguageMeans) -> None:
         self.store, self.means = store, means
+        self.unit = store.encoder is not None and store.encoder.spec["similarity"] == "cosine"
 
     @property
     def dimension(self) -> int:
@@ -56,11 +58,17 @@ class CentredVectors:
     def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
         codes_N = self.store.languages[0]
         for piece in self.store.pieces(start, stop):
-            yield piece.astype(np.float32) - self._mean_of_code[codes_N[start : start + len(piece)]]
+            yield self._centred(piece.astype(np.float32), codes_N[start : start + len(piece)])
             start += len(piece)
 
     def take(self, rows_R: np.ndarray) -> np.ndarray:
-        return self.store.take(rows_R) - self._mean_of_code[self.store.languages[0][rows_R]]
+        return self._centred(self.store.take(rows_R), self.store.languages[0][rows_R])
+
+    def _centred(self, vectors_RH: np.ndarray, codes_R: np.ndarray) -> np.ndarray:
+        vectors_RH = vectors_RH - self._mean_of_code[codes_R]
+        if self.unit:
+            vectors_RH /= np.maximum(np.linalg.norm(vectors_RH, axis=1, keepdims=True), 1e-12)
+        return vectors_RH
 
 
 def open_language_means(store: EmbeddingStore) -> LanguageMeans:
@@ -87,6 +95,18 @@ def compute_language_means(store: EmbeddingStore) -> LanguageMeans:
                 sums_LH[code] += block[codes == code].sum(axis=0, dtype=np.float64)
             counts_L += np.bincount(codes, minlength=len(names))
             progress.advance(stop - start)
+    return _means(names, sums_LH, counts_L)
+
+
+def means_of_queries(queries_QH: np.ndarray, languages: Sequence[str]) -> LanguageMeans:
+    """The means of many queries, by their languages."""
+    names, codes_Q = np.unique(np.array(languages, dtype=str), return_inverse=True)
+    sums_LH = np.zeros((len(names), queries_QH.shape[1]))
+    np.add.at(sums_LH, codes_Q, queries_QH)
+    return _means(names.tolist(), sums_LH, np.bincount(codes_Q, minlength=len(names)))
+
+
+def _means(names: list[str], sums_LH: np.ndarray, counts_L: np.ndarray) -> LanguageMeans:
     overall = sums_LH.sum(axis=0) / max(counts_L.sum(), 1)
     means_LH = sums_LH / np.maximum(counts_L, 1)[:, None]
     means_LH[counts_L < SMALLEST_GROUP] = overall

@@ -8,7 +8,7 @@ for hit in index.search("Where does the river begin?", k=3):
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from mcontriever.retrieval.store_manifest import EncoderEntry
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
+    from mcontriever.retrieval.language_means import LanguageMeans
     from mcontriever.retrieval.rerank import Reranker
 
 Mode = Literal["dense", "bm25", "hybrid"]
@@ -78,6 +79,7 @@ class Index:
         self.store = store
         self.reranker = reranker
         self.memory_mb = memory_mb
+        self.query_means: LanguageMeans | None = None
         self._model = model
         self._given_encoder = encoder
         self._row_searches: dict[tuple[str, bool], RowSearch] = {}
@@ -126,6 +128,13 @@ class Index:
         if waiting:
             yield from self._search(waiting, options, texts)
 
+    def center_queries(self, queries: Sequence[Query]) -> None:
+        """From now on take off queries the means of these, by language."""
+        from mcontriever.retrieval.language_means import means_of_queries
+
+        embedded_QH = self.encoder.embed_queries([query.text for query in queries])
+        self.query_means = means_of_queries(embedded_QH, [query.language for query in queries])
+
     @cached_property
     def encoder(self) -> "Encoder":
         made_by = self.store.encoder
@@ -139,7 +148,7 @@ class Index:
         if encoder is None:
             from mcontriever.encoder import Encoder
 
-            encoder = Encoder.load(self._model or made_by.model)
+            encoder = Encoder.load(self._model or made_by.model, light=True, precision="auto")
         name = self._model or ("the one given" if self._given_encoder is not None else made_by.model)
         given = EncoderEntry(model=name, fingerprint=encoder.fingerprint(), spec=encoder.spec())
         check_encoder(made_by, given, self.store.folder)
@@ -209,8 +218,8 @@ class Index:
         self, queries: list[Query], wanted: int, allowed_N: np.ndarray | None, options: SearchOptions
     ) -> list[Ranking]:
         queries_QH = self.encoder.embed_queries([query.text for query in queries])
-        if options.center_languages:
-            queries_QH = queries_QH - self._means.of([query.language for query in queries])
+        if self.query_means is not None:
+            queries_QH = queries_QH - self.query_means.of([query.language for query in queries])
         search = self._row_search(options.index, options.center_languages)
         return self._documents(search, queries_QH, len(queries), wanted, allowed_N)
 

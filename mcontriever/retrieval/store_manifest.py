@@ -37,7 +37,7 @@ class FileEntry(Entry):
 class ShardEntry(Entry):
     """A shard; `start` and `stop` are its documents' places in the corpus of its run, empty ones included.
 
-    `removed_ids` were deleted and then compacted away.
+    `removed_ids` were deleted and then compacted away; `truncated` rows were longer than the encoder takes.
     """
 
     number: int
@@ -49,6 +49,7 @@ class ShardEntry(Entry):
     languages: dict[str, int]
     empty_ids: list[str]
     removed_ids: list[str] = []
+    truncated: int = 0
     files: dict[str, FileEntry]
 
 

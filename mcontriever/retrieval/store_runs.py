@@ -77,6 +77,7 @@ def write_shard(
     passages: Sequence[Passage],
     *,
     empty_ids: Sequence[str],
+    truncated: int = 0,
 ) -> ShardEntry:
     """Write shard `number` of a plan; when its entry stands, it is done."""
     arrays = shard_arrays(vectors_NH, passages, plan.layout.dtype)
@@ -91,6 +92,7 @@ def write_shard(
         documents=sum(passage.part == 0 for passage in passages),
         languages=dict(Counter(passage.document.language for passage in passages)),
         empty_ids=list(empty_ids),
+        truncated=truncated,
         files=files,
     )
     write_entry(shard_entry_path(folder, number), entry)

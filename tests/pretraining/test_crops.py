@@ -98,7 +98,7 @@ def test_inverse_cloze_never_leaves_a_key_empty() -> None:
 def test_ratios_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"crop ratios 0\.5 to 0\.1 are not 0 < min <= max <= 1"):
         IndependentCrops(0.5, 0.1)
-    with pytest.raises(ConfigError, match="keys_per_query 0 is less than 1"):
+    with pytest.raises(ConfigError, match="keys_per_query 0 is not between 1 and 63"):
         IndependentCrops(0.1, 0.5, keys_per_query=0)
     with pytest.raises(ConfigError, match="keep_probability 2"):
         InverseCloze(0.1, 0.5, keep_probability=2)

@@ -12,7 +12,7 @@ from mcontriever.records import Query
 from mcontriever.retrieval import language_means, store_runs
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.language_means import CentredVectors, compute_language_means, open_language_means
-from mcontriever.retrieval.searcher import Index
+from mcontriever.retrieval.searcher import Index, SearchOptions
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
 
@@ -47,24 +47,28 @@ def test_means_and_centred_vectors(store: EmbeddingStore) -> None:
     np.testing.assert_allclose(vectors.take(np.array([40, 3])), centred[[40, 3]], atol=1e-5)
 
 
-def test_centred_search_equals_brute_force(store: EmbeddingStore, encoder: Encoder) -> None:
-    queries = [
-        Query("1", "The river reaches the sea", "en"),
-        Query("2", "Mvua", "sw"),
-        Query("3", "水", "xx"),
-        Query("4", "rain"),
-    ]
-    expected, vectors = naive_means(store), CentredVectors(store, compute_language_means(store))
-    documents = vectors.take(np.arange(len(store)))
-    from mcontriever.retrieval.searcher import SearchOptions
+def test_vectors_of_length_one_get_it_back(tmp_path: Path, tiny_encoder_dir: Path) -> None:
+    cosine = Encoder.load(tiny_encoder_dir, similarity="cosine")
+    store = make_store(tmp_path / "s", mixed_documents(60), cosine, dtype="fp32")
+    centred = CentredVectors(store, compute_language_means(store)).take(np.arange(60))
+    np.testing.assert_allclose(np.linalg.norm(centred, axis=1), 1, rtol=1e-5)
 
-    found = list(Index(store).search_many(queries, options=SearchOptions(k=8, center_languages=True)))
-    ids = np.array(all_ids(store))
-    for query, hits in zip(queries, found, strict=True):
-        centred = (
-            encoder.embed_queries([query.text])[0] - expected[query.language if query.language in expected else "*"]
-        )
-        scores = np.where(store.live_N, documents @ centred, -np.inf)
+
+@pytest.mark.parametrize("queries_too", [False, True])
+def test_centred_search_equals_brute_force(store: EmbeddingStore, encoder: Encoder, queries_too: bool) -> None:
+    queries = [
+        Query(str(number), document.text, document.language) for number, document in enumerate(mixed_documents(40))
+    ]
+    queries_QH = encoder.embed_queries([query.text for query in queries])
+    documents = CentredVectors(store, compute_language_means(store)).take(np.arange(len(store)))
+    index, ids = Index(store, encoder=encoder), np.array(all_ids(store))
+    if queries_too:
+        index.center_queries(queries)
+        languages = np.array([query.language for query in queries])
+        queries_QH = queries_QH - np.stack([queries_QH[languages == language].mean(axis=0) for language in languages])
+    found = list(index.search_many(queries, options=SearchOptions(k=8, center_languages=True)))
+    for query_H, hits in zip(queries_QH, found, strict=True):
+        scores = np.where(store.live_N, documents @ query_H, -np.inf)
         np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1][:8], rtol=1e-3, atol=1e-5)
         own = [scores[np.flatnonzero(ids == hit.id)[-1]] for hit in hits]
         np.testing.assert_allclose([hit.score for hit in hits], own, rtol=1e-3, atol=1e-5)

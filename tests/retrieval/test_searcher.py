@@ -30,7 +30,7 @@ def test_six_lines_from_texts_to_hits(encoder: Encoder, sentences: dict[str, lis
 def test_dense_hits_equal_brute_force_with_all_their_fields(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     scores = encoder.embed_documents([d.full_text for d in DOCUMENTS]) @ encoder.embed_queries([QUERY])[0]
     score_of = dict(zip(BY_ID, scores, strict=True))
-    hits = Index(mixed_store).search(QUERY)
+    hits = Index(mixed_store, encoder=encoder).search(QUERY)
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1][:10], rtol=1e-5)
     np.testing.assert_allclose([hit.score for hit in hits], [score_of[hit.id] for hit in hits], rtol=1e-5)
     for hit in hits:

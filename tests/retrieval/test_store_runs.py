@@ -117,7 +117,7 @@ def test_the_same_run_again_does_nothing_and_a_changed_corpus_is_noticed(tmp_pat
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
     """Let the run end with an error when so many shards are written."""
-    from mcontriever.retrieval import embedding_run
+    from mcontriever.retrieval import shard_embedding
 
     write_shard, written = store_runs.write_shard, iter(range(shards))
 
@@ -126,7 +126,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
             raise KeyboardInterrupt
         return write_shard(*arguments, **named)
 
-    monkeypatch.setattr(embedding_run, "write_shard", limited)
+    monkeypatch.setattr(shard_embedding, "write_shard", limited)
 
 
 def test_an_unfinished_run_is_refused_to_others_and_goes_on(

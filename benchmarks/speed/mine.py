@@ -1,0 +1,229 @@
+"""Seconds to mine hard negatives from a store, beside a bare FAISS flat search of the same queries to the same depth.
+
+    python benchmarks/speed/mine.py --rounds 3
+
+The store holds synthetic embeddings as benchmarks/speed/search.py draws them, in fp16, each with a text of its own of
+about 60 words; a query lies near its positive. Ours is all that `mcontriever mine` does with a query once it is
+embedded: search, leaving out known positives and copies, margins, choice, reading the texts, writing the examples.
+FAISS only searches, over vectors that are in memory already. Rounds alternate. Memory beyond the mapped files is
+watched in a process of its own. Writes results/mine.json. On a machine that others use too, `--busy` takes one thread,
+counts its processor's seconds, and writes nothing.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from search import SHARD_ROWS, embeddings_like, processor, unit
+
+from mcontriever.disk import write_json
+from mcontriever.finetuning.hard_negatives import Window
+from mcontriever.finetuning.mined_examples import mined_folder
+from mcontriever.finetuning.miner import Miner, Searcher
+from mcontriever.finetuning.passage_collection import text_key
+from mcontriever.finetuning.training_set import open_training_set
+from mcontriever.progress import setup_logging
+from mcontriever.records import Document, read_documents, write_json_lines
+from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.passages import Passage
+from mcontriever.retrieval.shard_files import passages_table, shard_arrays, write_shard_files
+from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.shipped import ATLAS
+
+RESULTS = Path(__file__).parent / "results"
+NEGATIVES, MEMORY_BYTES = 30, 500 << 20
+
+
+class KnownVectors:
+    """In the place of an encoder: query number i has vector i."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+
+    def embed_queries(self, texts: list[str]) -> np.ndarray:
+        return self.vectors[[int(text.split()[-1]) for text in texts]]
+
+
+def main() -> None:
+    options = parse_options()
+    setup_logging("warning")
+    threads = 1 if options.busy else os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
+    clock = time.process_time if options.busy else time.perf_counter
+    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+        folder = Path(scratch)
+        queries = make_data(folder, options)
+        report = {**facts(options), **compare(folder, queries, options, clock), "memory": watch_memory(folder, options)}
+    print(json.dumps(report, indent=2))
+    if not options.busy:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "mine.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--passages", type=int, default=200_000)
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--dimension", type=int, default=768)
+    parser.add_argument("--depth", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", help="where the store goes; it is removed afterwards")
+    parser.add_argument("--busy", action="store_true")
+    return parser.parse_args()
+
+
+def facts(options: argparse.Namespace) -> dict[str, Any]:
+    shown = {name: value for name, value in vars(options).items() if name != "scratch"}
+    return {
+        "command": f"python benchmarks/speed/mine.py --rounds {options.rounds}",
+        "options": shown,
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
+    }
+
+
+def make_data(folder: Path, options: argparse.Namespace) -> np.ndarray:
+    """A store, examples whose positives are in it, and the vectors of their queries."""
+    rng = np.random.default_rng(0)
+    draw = embeddings_like(rng, options.dimension)
+    sources = [document.text.split()[:60] for document in read_documents(ATLAS / "train" / "corpus.jsonl")]
+
+    def text(row: int) -> str:
+        return f"{row} {' '.join(sources[row % len(sources)])}"
+
+    make_store(folder / "store", draw, options, text)
+    positives = rng.integers(0, options.passages, options.queries)
+    records = (
+        {"question": f"query {number}", "positive_ctxs": [{"id": str(row), "text": text(row)}]}
+        for number, row in enumerate(positives.tolist())
+    )
+    write_json_lines(folder / "examples.jsonl", records)
+    near = EmbeddingStore.open(folder / "store").take(positives)
+    noise = draw(options.queries) - draw(options.queries)
+    queries = unit(near + 0.5 * noise)
+    np.save(folder / "queries.npy", queries)
+    return queries
+
+
+def make_store(
+    folder: Path, draw: Callable[[int], np.ndarray], options: argparse.Namespace, text: Callable[[int], str]
+) -> None:
+    folder.mkdir()
+    encoder = EncoderEntry(model="drawn", fingerprint="drawn", spec={})
+    layout = Layout(
+        encoder=encoder,
+        dtype="fp16",
+        dimension=options.dimension,
+        keeps_text=True,
+        passage_words=None,
+        passage_overlap=None,
+    )
+    shards = []
+    for number, start in enumerate(range(0, options.passages, SHARD_ROWS)):
+        stop = min(start + SHARD_ROWS, options.passages)
+        passages = [Passage(Document(str(row), text(row), "", "en"), 0, text(row)) for row in range(start, stop)]
+        arrays = shard_arrays(draw(len(passages)), passages, "fp16")
+        files = write_shard_files(folder, number, arrays, passages_table(passages, True))
+        entry = {"number": number, "run": "drawn", "start": start, "stop": stop, "files": files, "empty_ids": []}
+        count = len(passages)
+        shards.append(ShardEntry(**entry, rows=count, documents=count, languages={"en": count}))
+    manifest = Manifest(generation=1, next_shard=len(shards), layout=layout, shards=shards, deleted=None, runs=[])
+    write_entry(folder / MANIFEST, manifest)
+
+
+def compare(
+    folder: Path, queries: np.ndarray, options: argparse.Namespace, clock: Callable[[], float]
+) -> dict[str, Any]:
+    store = EmbeddingStore.open(folder / "store")
+    flat = faiss.IndexFlatIP(options.dimension)
+    for start in range(0, len(store), SHARD_ROWS):
+        flat.add(store.take(np.arange(start, min(start + SHARD_ROWS, len(store)))))
+    contenders: dict[str, Callable[[], object]] = {
+        "ours": lambda: mine_all(folder, options),
+        "FAISS flat": lambda: flat.search(queries, options.depth),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(options.rounds):
+        for name, work in contenders.items():
+            started = clock()
+            work()
+            seconds[name].append(clock() - started)
+    medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
+    return {"seconds": medians, "ours_takes_this_share": round(medians["ours"] / medians["FAISS flat"], 3)}
+
+
+def mine_all(folder: Path, options: argparse.Namespace) -> None:
+    store = EmbeddingStore.open(folder / "store")
+    encoder: Any = KnownVectors(np.load(folder / "queries.npy", mmap_mode="r"))
+    window = Window(first_rank=1, last_rank=options.depth, relative_margin=0.95)
+    search = DenseSearch(store, encoder, MEMORY_BYTES)
+    searcher = Searcher(name="dense", search=search, window=window, negatives=NEGATIVES, at_random=True)
+    miner = Miner(
+        examples=open_training_set(format="dpr", paths=[str(folder / "examples.jsonl")]),
+        searchers=[searcher],
+        store=store,
+        texts=StoreTexts.read(store, text_key),
+        opinion=None,
+        seed=0,
+        write_texts=True,
+    )
+    output = mined_folder(folder / "mined")
+    for number, start in enumerate(range(0, options.queries, 8192)):
+        records, statistics_ = miner.mine(np.arange(start, min(start + 8192, options.queries)))
+        output.write_part(number, records, statistics_.to_json())
+    write_json(folder / "mined" / "done.json", {"parts": number + 1})
+
+
+def watch_memory(folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """What mining adds to the resident memory of a process, and the part of it that is a mapped file."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_mine_watched, args=(folder, options, sender))
+    process.start()
+    peak = receiver.recv()
+    process.join()
+    return {name: round(value / 1e6, 1) for name, value in peak.items()}
+
+
+def _mine_watched(folder: Path, options: argparse.Namespace, sender: Any) -> None:
+    def resident() -> dict[str, int]:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile"))
+        }
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            for name, value in resident().items():
+                peak[name] = max(peak[name], value)
+
+    torch.set_num_threads(1 if options.busy else os.cpu_count() or 1)
+    before, peak, done = resident(), resident(), threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    mine_all(folder, options)
+    done.set()
+    watcher.join()
+    sender.send(
+        {
+            "beyond_the_mapped_files_MB": peak["RssAnon"] - before["RssAnon"],
+            "mapped_files_MB": peak["RssFile"] - before["RssFile"],
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

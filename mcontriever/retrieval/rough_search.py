@@ -1,0 +1,171 @@
+"""Many queries, deep rankings, scores that are right to about a thousandth: what mining asks of a search.
+
+Rows and queries are rounded to 8 bits where the processor multiplies those fast (to bf16 where it does that), and
+nothing is scored again. Before rounding, dimensions are brought to like sizes, so that a few large ones do not take
+all the bits. A block of rows meets 256 queries at a time. Of a group of rows, which share one scale, only the best
+product is looked at, unless it beats what the query needs by now; after the first block few do.
+
+Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, G groups of R rows, K wanted, P pairs of a
+group and a query, S rows found.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcontriever.retrieval.exact import Vectors, bf16_is_fast
+
+BLOCK_ROWS = 65_536
+QUERIES_PER_PRODUCT = 256
+GROUP_ROWS = 16
+SAMPLED_ROWS = 4096
+LARGEST_INT8 = 127
+NOTHING, LEAST = -(2**31), -1e30  # the product of a hidden row; what every other row scores more than
+
+
+class RoughSearch:
+    """Holds on to the rounded rows when all of them fit into half of the memory budget."""
+
+    def __init__(self, vectors: Vectors, *, memory_bytes: int, device: str | torch.device = "cpu") -> None:
+        self.vectors, self.device = vectors, torch.device(device)
+        self.dtype = product_type(self.device)
+        row_bytes = vectors.dimension * self.dtype.itemsize + 4 * QUERIES_PER_PRODUCT + 4 * vectors.dimension
+        self.block_rows = int(np.clip(memory_bytes // 2 // row_bytes, GROUP_ROWS, BLOCK_ROWS))
+        self.block_rows -= self.block_rows % GROUP_ROWS
+        self.keeps_blocks = len(vectors) * vectors.dimension * self.dtype.itemsize <= memory_bytes // 2
+        self._kept: dict[int, _Block] = {}
+        self._evening_H = self._even_dimensions()
+
+    def search(
+        self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(scores_QK, rows_QK), best first; rows not allowed are passed over."""
+        k = min(k, len(self.vectors) if allowed_N is None else int(np.count_nonzero(allowed_N)))
+        queries = torch.from_numpy(np.ascontiguousarray(queries_QH, dtype=np.float32)).to(self.device)
+        rounded, scales_Q = rounded_rows(queries * self._evening_H, self.dtype)
+        bests = [_Best(part, k) for part in rounded.split(QUERIES_PER_PRODUCT)]
+        for start in range(0, len(self.vectors), self.block_rows):
+            block = self._block(start)
+            hidden_B = self._hidden_rows(start, len(block.rows_BH), allowed_N)
+            for best in bests:
+                best.add(block, hidden_B)
+        if not bests or k == 0:
+            return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+        scores_QK = torch.cat([best.scores_QC for best in bests]) * scales_Q[:, None]
+        rows_QK = torch.cat([best.rows_QC for best in bests])
+        return scores_QK.cpu().numpy(), rows_QK.cpu().numpy()
+
+    def _even_dimensions(self) -> torch.Tensor:
+        """What queries are multiplied by and rows divided by: half of a dimension's size goes to either side."""
+        chosen = np.unique(np.linspace(0, len(self.vectors) - 1, SAMPLED_ROWS).astype(np.int64))
+        sample = torch.from_numpy(self.vectors.take(chosen))
+        sizes_H = sample.square().mean(0).sqrt().clamp(min=1e-12)
+        return (sizes_H / sizes_H.mean()).sqrt().to(self.device)
+
+    def _block(self, start: int) -> "_Block":
+        if start in self._kept:
+            return self._kept[start]
+        stop = min(start + self.block_rows, len(self.vectors))
+        pieces = [torch.from_numpy(np.asarray(piece)) for piece in self.vectors.pieces(start, stop)]
+        block = _Block.rounded(torch.cat(pieces).to(self.device), self._evening_H, self.dtype, start)
+        if self.keeps_blocks:
+            self._kept[start] = block
+        return block
+
+    def _hidden_rows(self, start: int, rows: int, allowed_N: np.ndarray | None) -> torch.Tensor | None:
+        """Rows of a block that no query may find: those not allowed, and those that fill up the last group."""
+        stop = min(start + rows, len(self.vectors))
+        hidden = np.ones(rows, dtype=bool)
+        hidden[: stop - start] = False if allowed_N is None else ~allowed_N[start:stop]
+        return torch.from_numpy(np.flatnonzero(hidden)).to(self.device) if hidden.any() else None
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Rounded rows in whole groups, the scale of each group, and the number of the first row."""
+
+    rows_BH: torch.Tensor
+    scales_G: torch.Tensor
+    first: int
+
+    @classmethod
+    def rounded(cls, rows_BH: torch.Tensor, evening_H: torch.Tensor, dtype: torch.dtype, first: int) -> "_Block":
+        rows, scales = [], []
+        for part in rows_BH.split(SAMPLED_ROWS):
+            even = part.float() / evening_H
+            even = torch.nn.functional.pad(even, (0, 0, 0, -len(even) % GROUP_ROWS))
+            groups, group_scales = rounded_rows(even.view(-1, GROUP_ROWS * even.shape[1]), dtype)
+            rows.append(groups.view(even.shape))
+            scales.append(group_scales)
+        return cls(torch.cat(rows), torch.cat(scales), first)
+
+
+def product_type(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16
+    if hasattr(torch, "_int_mm") and torch.cpu._is_vnni_supported():
+        return torch.int8
+    return torch.bfloat16 if bf16_is_fast() else torch.float32
+
+
+def rounded_rows(rows_BH: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in `dtype`, and what each has to be multiplied by: in 8 bits a row's largest value becomes 127."""
+    if dtype != torch.int8:
+        return rows_BH.to(dtype), torch.ones(len(rows_BH), device=rows_BH.device)
+    scales_B = rows_BH.abs().amax(1).clamp(min=1e-30) / LARGEST_INT8
+    return (rows_BH / scales_B[:, None]).round_().to(torch.int8), scales_B
+
+
+def products(block_BH: torch.Tensor, queries_QH: torch.Tensor) -> torch.Tensor:
+    if block_BH.dtype == torch.int8:
+        return torch._int_mm(block_BH, queries_QH.T)
+    return block_BH @ queries_QH.T
+
+
+class _Best:
+    """The best C rows so far of some queries, by products times the row's scale."""
+
+    def __init__(self, queries_QH: torch.Tensor, count: int) -> None:
+        self.queries_QH, self.count = queries_QH, count
+        self.scores_QC = torch.zeros(len(queries_QH), 0, device=queries_QH.device)
+        self.rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64, device=queries_QH.device)
+
+    def add(self, block: _Block, hidden_B: torch.Tensor | None) -> None:
+        products_BQ = products(block.rows_BH, self.queries_QH)
+        if hidden_B is not None:
+            products_BQ[hidden_B] = NOTHING
+        groups_GRQ = products_BQ.view(-1, GROUP_ROWS, len(self.queries_QH))
+        best_GQ = groups_GRQ.amax(1).float() * block.scales_G[:, None]
+        cutoff_Q = self._cutoff(best_GQ)
+        query_P, group_P = (best_GQ >= cutoff_Q).T.nonzero(as_tuple=True)
+        scores_PR = groups_GRQ[group_P, :, query_P].float() * block.scales_G[group_P, None]
+        self._merge(query_P, group_P * GROUP_ROWS + block.first, scores_PR, cutoff_Q)
+
+    def _cutoff(self, best_GQ: torch.Tensor) -> torch.Tensor:
+        """What a row must score: as many rows as are wanted score at least that, one in each of as many groups."""
+        if self._is_full():
+            return self.scores_QC[:, -1]
+        if len(best_GQ) < self.count:
+            return torch.full((best_GQ.shape[1],), LEAST, device=best_GQ.device)
+        return torch.topk(best_GQ.T, self.count, dim=1).values[:, -1].clamp(min=LEAST)
+
+    def _merge(
+        self, query_P: torch.Tensor, first_P: torch.Tensor, scores_PR: torch.Tensor, cutoff_Q: torch.Tensor
+    ) -> None:
+        pair_S, row_S = (scores_PR >= cutoff_Q[query_P, None]).nonzero(as_tuple=True)
+        query_S = query_P[pair_S]
+        counts_Q = torch.bincount(query_S, minlength=len(cutoff_Q))
+        column_S = torch.arange(len(query_S), device=query_S.device) - (counts_Q.cumsum(0) - counts_Q)[query_S]
+        shape = (len(cutoff_Q), int(counts_Q.max()))
+        scores = torch.full(shape, -torch.inf, device=query_S.device)
+        rows = torch.full(shape, -1, dtype=torch.int64, device=query_S.device)
+        scores[query_S, column_S] = scores_PR[pair_S, row_S]
+        rows[query_S, column_S] = first_P[pair_S] + row_S
+        scores, rows = torch.cat([self.scores_QC, scores], dim=1), torch.cat([self.rows_QC, rows], dim=1)
+        self.scores_QC, order = torch.topk(scores, min(self.count, scores.shape[1]), dim=1)
+        self.rows_QC = rows.gather(1, order)
+
+    def _is_full(self) -> bool:
+        """Whether each query has as many rows as are wanted, and not only places for them."""
+        return self.scores_QC.shape[1] == self.count and bool(self.scores_QC[:, -1].isfinite().all())
