@@ -149,27 +149,36 @@ class _SeveralValues(TyperCommand):
 def benchmark(
     model: Annotated[
         list[str] | None,
-        typer.Option(help="A folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B or X+rerank:CE. Several may follow."),
+        typer.Option(
+            help="A folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B or X+rerank:CE. Several may follow."
+        ),
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="atlas, beir, nano-beir, cross-script, mr-tydi, ... or a YAML file.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="atlas, beir, nano-beir, cross-script, mr-tydi, ... or a YAML file.")
+    ] = None,
     tasks: Annotated[
         list[str] | None, typer.Option(help="Folders in BEIR layout, or names of MTEB's tasks. Several may follow.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The folder for scores.json, scores.md and scores.png.")] = None,
-    offline: Annotated[Path | None, typer.Option(help="Use what --prefetch put into this folder, and no network.")] = None,
+    offline: Annotated[
+        Path | None, typer.Option(help="Use what --prefetch put into this folder, and no network.")
+    ] = None,
     prefetch: Annotated[Path | None, typer.Option(help="Fetch the suite's data and models into this folder.")] = None,
     compare: Annotated[
         tuple[str, str] | None, typer.Option(help="Two results (DIR or DIR:MODEL): what changed, beyond noise?")
     ] = None,
     store: Annotated[
-        list[Path] | None, typer.Option(help="Stores of psgs_w100.tsv for the suites open-qa and mkqa. Several may follow.")
+        list[Path] | None,
+        typer.Option(help="Stores of psgs_w100.tsv for the suites open-qa and mkqa. Several may follow."),
     ] = None,
     center_languages: Annotated[
         bool, typer.Option("--center-languages", help="Each encoder a second time, less each language's mean vector.")
     ] = False,
     rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: reads anew.")] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    card: Annotated[bool, typer.Option("--card", help="Write the scores into the model card of each model folder.")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the scores into the model card of each model folder.")
+    ] = False,
 ) -> None:
     """Score models on retrieval tasks through MTEB, beside the published figures."""
     from mcontriever import benchmark as verb
@@ -366,7 +375,9 @@ def train(
     config: Annotated[str, typer.Option(help="An experiment (YAML), for example configs/pretrain/tiny_cpu.yaml.")],
     overrides: Overrides = None,
     print_config: PrintConfig = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Show size, memory, tokens and time; do nothing.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Show size, memory, tokens and time; do nothing.")
+    ] = False,
     gpus: Annotated[int, typer.Option(min=1, help="With --estimate: on how many GPUs.")] = 1,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Files of the project that verbs read: in a checkout they stand beside the package, in an installed wheel inside it."""
+"""Files of the project that verbs read: beside the package in a checkout, inside it in an installed wheel."""
 
 from pathlib import Path
 
