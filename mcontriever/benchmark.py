@@ -14,7 +14,7 @@ from typing import Any
 
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
-from mcontriever.evaluation.model_specs import ModelSpec, parse_models
+from mcontriever.evaluation.model_specs import BUNDLED, ModelSpec, parse_models
 from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
 from mcontriever.progress import log
 from mcontriever.shipped import shipped
@@ -25,7 +25,6 @@ OFFLINE_WAY = (
     "then here the same command with --offline FOLDER"
 )
 HUB = "https://huggingface.co"
-BUNDLED = ("nano",)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _tasks(suite: Suite) -> list[Any]:
         elif suite.name == "atlas":
             tasks.append(beir_task(shipped(entry.folder), name="atlas"))
         else:
-            tasks.append(beir_task(entry.folder))
+            tasks.append(beir_task(entry.folder, entry.split or "test"))
     return tasks
 
 
@@ -131,8 +130,8 @@ def _data_folder(request: Request, suite: Suite) -> Path | None:
     if not suite.needs_hub:
         return None
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-        if not any(home.glob("hub/datasets--*")):
+        home = _hub_cache()
+        if not any(home.glob("datasets--*")):
             raise HubError("HF_HUB_OFFLINE is set, and the cache holds no data set", where=home, fix=OFFLINE_WAY)
         return home
     require_host(os.environ.get("HF_ENDPOINT", HUB), OFFLINE_WAY)
@@ -142,13 +141,12 @@ def _data_folder(request: Request, suite: Suite) -> Path | None:
 def _require_models(specs: dict[str, ModelSpec], offline: Path | None) -> None:
     """Every model is a folder, comes with us, lies in the cache, or can be fetched."""
     for name in dict.fromkeys(name for spec in specs.values() for name in spec.names):
-        if name in BUNDLED or Path(name).is_dir():
+        if name == BUNDLED or Path(name).is_dir():
             continue
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError("no such folder", where=name, fix="check the path of the model")
-        homes = [offline / "hub"] if offline is not None else []
-        homes.append(Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "hub")
-        if any((home / f"models--{name.replace('/', '--')}" / "snapshots").is_dir() for home in homes):
+        home = _hub_cache() if offline is None else offline / "hub"
+        if (home / f"models--{name.replace('/', '--')}" / "snapshots").is_dir():
             continue
         if offline is not None:
             raise HubError(f"no copy of the model {name}", where=offline, fix=OFFLINE_WAY)
@@ -164,6 +162,11 @@ def _questions_folder(request: Request) -> Path:
     return request.offline
 
 
+def _hub_cache() -> Path:
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
+
+
 def _quiet_libraries(offline: Path | None) -> None:
     """Before they are imported: no bars and no chatter, and with --offline no network and that folder's models."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -171,8 +174,7 @@ def _quiet_libraries(offline: Path | None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if offline is not None:
         os.environ["HF_HUB_OFFLINE"] = "1"
-        if (offline / "hub").is_dir():
-            os.environ["HF_HUB_CACHE"] = str(offline / "hub")
+        os.environ["HF_HUB_CACHE"] = str(offline / "hub" if (offline / "hub").is_dir() else offline)
 
 
 def _prefetch(folder: Path, suite: Suite, specs: dict[str, ModelSpec]) -> None:

@@ -22,7 +22,7 @@ from mcontriever.progress import log
 from mcontriever.retrieval.dense_search import AUTO, open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.fusion import reciprocal_rank_fusion
-from mcontriever.retrieval.language_means import SMALLEST_GROUP, LanguageMeans
+from mcontriever.retrieval.language_means import means_of_queries as means_of_vectors
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.rerank import Reranker
@@ -95,17 +95,9 @@ def _plain_bm25(texts: list[str]) -> Any:
     return find
 
 
-def _centre(
-    documents_DH: np.ndarray, document_languages: list[str], queries_QH: np.ndarray, query_languages: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Take each language's mean document off the documents and queries of that language, as `search` does."""
-    groups = np.array(document_languages)
-    names = sorted(set(document_languages))
-    overall_H = documents_DH.mean(axis=0)
-    own = [documents_DH[groups == name] for name in names]
-    means = [vectors.mean(axis=0) if len(vectors) >= SMALLEST_GROUP else overall_H for vectors in own]
-    language_means = LanguageMeans([*names, "*"], np.stack([*means, overall_H]))
-    return documents_DH - language_means.of(document_languages), queries_QH - language_means.of(query_languages)
+def _centre(documents_DH: np.ndarray, languages: list[str]) -> np.ndarray:
+    """Take each language's mean off its documents, as `mcontriever search --center-languages` does."""
+    return documents_DH - means_of_vectors(documents_DH, languages).of(languages)
 
 
 def open_passages(spec: ModelSpec, stores: Sequence[Path], rerank_depth: int, device: str) -> Passages:

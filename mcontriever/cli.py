@@ -231,7 +231,7 @@ def embed(
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")] = "auto",
 ) -> None:
     """Embed a corpus into a store. Interrupted, it goes on where it was."""
     from mcontriever import embed as verb
@@ -414,7 +414,9 @@ def export(
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs (run.output).")],
     output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("curves.png"),
-    metric: Annotated[Literal["ndcg@10", "recall@100"], typer.Option(help="Which dev score to draw.")] = "ndcg@10",
+    metric: Annotated[
+        Literal["ndcg@10", "mrr@100", "recall@100"], typer.Option(help="Which dev score to draw.")
+    ] = "ndcg@10",
 ) -> None:
     """Draw the curves of one or several runs: loss, accuracy, alignment and uniformity, dev scores."""
     from mcontriever import plot as verb

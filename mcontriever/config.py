@@ -472,7 +472,7 @@ class EvaluationSection(Section):
     sets: list[str] = []
     split: str = "test"
     every: Count = 1000
-    metric: str = "mean/ndcg@10"  # SET/METRIC that says what is best; metrics are ndcg@10 and recall@100
+    metric: str = "mean/ndcg@10"  # SET/METRIC that says what is best; metrics: ndcg@10, mrr@100, recall@100
     patience: Count | None = None  # stop after so many evaluations without a new best
 
 
@@ -679,7 +679,7 @@ class MineConfig(Section):
     output: str
     texts: bool = True  # False writes ids only, to be read again with `collection`
     seed: int = 0
-    queries_per_block: Count = 8192
+    queries_per_block: Count = 4096
     memory_mb: int = pydantic.Field(default=500, ge=64)
     keep_store: bool = True  # the embeddings, where they were made here
     device: str = "auto"

@@ -51,7 +51,7 @@ def _train(tokenizer: Path, tokens: Path, output: Path) -> None:
     }
     overrides = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     config = shipped("configs/pretrain/tiny_cpu.yaml")
-    launcher = ["deepspeed", "--num_gpus", str(_processes()), str(Path(__file__).parent / "train.py")]
+    launcher = ["deepspeed", "--quiet", "--num_gpus", str(_processes()), str(Path(__file__).parent / "train.py")]
     _command([*launcher, "--config", str(config), *overrides])
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize as unit_length
 
+from mcontriever.backbone_loading import load_backbone
 from mcontriever.bag_of_subwords import bag_means, is_plain_bag
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
@@ -34,7 +35,6 @@ from mcontriever.model_folder import (
     DEFAULT_MAX_LENGTH,
     POOLING_MODES,
     SIMILARITIES,
-    load_backbone,
     read_int8_ranges,
     read_spec,
     write_model_folder,

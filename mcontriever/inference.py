@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mcontriever.bag_of_subwords import is_plain_bag
 from mcontriever.errors import ModelError
 from mcontriever.packed_forward import can_pack, packed_hidden_states
 from mcontriever.progress import log
@@ -56,6 +57,8 @@ def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Te
     from mcontriever.int8_cpu import calibrate
 
     _check_int8(encoder)
+    if not texts:
+        raise ModelError("no text to calibrate int8 on", fix="give a sample of the texts to embed")
     sample = texts[:: -(-len(texts) // CALIBRATION_TEXTS)]
     return calibrate(encoder.folded_backbone(), (batch for _, batch in _sorted_batches(encoder, sample)))
 
@@ -73,12 +76,14 @@ def _sorted_batches(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[
 
 @contextlib.contextmanager
 def _evaluating(encoder: "Encoder") -> Iterator[None]:
-    was_training = encoder.backbone.training
+    if not encoder.backbone.training:
+        yield
+        return
     encoder.backbone.eval()
     try:
         yield
     finally:
-        encoder.backbone.train(was_training)
+        encoder.backbone.train()
 
 
 def _tokenized_windows(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[int, PackedBatch]]:
@@ -148,6 +153,8 @@ def build_inference_model(encoder: "Encoder") -> Embed:
     dtype: torch.dtype = getattr(torch, precision)
     if not can_pack(encoder.backbone.config):
         return _padded_model(encoder, dtype)
+    if encoder.pooling == "mean" and is_plain_bag(encoder.backbone):
+        return encoder.forward
     if encoder.device.type == "cpu":
         from mcontriever.fast_cpu import FastCpuBackbone
 

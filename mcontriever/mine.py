@@ -9,19 +9,18 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mcontriever.config import MineConfig
 from mcontriever.disk import FolderLock, remove_temporaries, write_bytes
 from mcontriever.errors import StoreError
 from mcontriever.finetuning.hard_negatives import Window
 from mcontriever.finetuning.mined_examples import PartStatistics, mined_folder
 from mcontriever.finetuning.miner import Miner, Search, Searcher, SecondOpinion
+from mcontriever.finetuning.mining_loop import mine_blocks
 from mcontriever.finetuning.mining_report import mining_report
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.passage_collection import text_key
 from mcontriever.finetuning.training_set import TrainingSet, open_training_set
-from mcontriever.progress import log, track
+from mcontriever.progress import log
 from mcontriever.records import read_json_objects
 from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
 from mcontriever.retrieval.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
@@ -50,8 +49,9 @@ def run(config: MineConfig) -> None:
             log.info(f"mined already: {output / 'report.md'}")
             return
         store = _open_store(config, examples, encoder)
-        _mine_blocks(config, examples, mined, _miner(config, examples, store, encoder))
-        parts = range(_blocks(config, examples))
+        miner = _miner(config, examples, store, encoder)
+        count = mine_blocks(examples, mined, miner, queries_per_block=config.queries_per_block, texts=config.texts)
+        parts = range(count)
         total = PartStatistics.sum_of(mined.statistics(number) for number in parts)
         write_bytes(output / "report.md", mining_report(total, facts, _examples_to_read(mined)).encode())
         mined.complete(len(parts), total.totals())
@@ -119,10 +119,9 @@ def _miner(config: MineConfig, examples: TrainingSet, store: EmbeddingStore, enc
         examples=examples,
         searchers=searchers,
         store=store,
-        texts=StoreTexts.read(store, text_key),
+        texts=StoreTexts.open(store, text_key),
         opinion=_second_opinion(config),
         seed=config.seed,
-        write_texts=config.texts,
     )
 
 
@@ -134,21 +133,6 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
 
     reranker = Reranker.load(section.name)
     return SecondOpinion(cross_encoder=reranker, max_score=section.max_score, examined=section.examined)
-
-
-def _mine_blocks(config: MineConfig, examples: TrainingSet, mined: PartFolder, miner: Miner) -> None:
-    with track(len(examples), "mining", "queries") as progress:
-        for number in range(_blocks(config, examples)):
-            start = number * config.queries_per_block
-            rows_Q = np.arange(start, min(start + config.queries_per_block, len(examples)))
-            if not mined.has_part(number):
-                records, statistics = miner.mine(rows_Q)
-                mined.write_part(number, records, statistics.to_json())
-            progress.advance(len(rows_Q))
-
-
-def _blocks(config: MineConfig, examples: TrainingSet) -> int:
-    return -(-len(examples) // config.queries_per_block)
 
 
 def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:

@@ -7,16 +7,15 @@ config_sentence_transformers.json                  similarity and prefixes
 README.md                                          model card
 """
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mcontriever.backbone_loading import quiet_transformers
 from mcontriever.disk import atomic_folder
 from mcontriever.errors import ModelError
 
@@ -28,22 +27,6 @@ INT8_RANGES = "int8_ranges.safetensors"
 _TRANSFORMER = "sentence_transformers.models.Transformer"
 _POOLING = "sentence_transformers.models.Pooling"
 _NORMALIZE = "sentence_transformers.models.Normalize"
-# Heads that checkpoints carry and an embedding model has no use for. Any other unknown weight is an error.
-_KNOWN_HEADS = (
-    "pooler.",
-    "lm_head.",
-    "cls.",
-    "vocab_transform.",
-    "vocab_layer_norm.",
-    "vocab_projector.",
-    "discriminator_predictions.",
-    "generator_predictions.",
-    "generator_lm_head.",
-    "head.",
-    "decoder.",
-    "classifier.",
-)
-_KNOWN_BUFFERS = ("embeddings.position_ids",)
 
 
 def write_model_folder(
@@ -58,7 +41,7 @@ def write_model_folder(
     """Write all of it under a temporary name, then rename: a reader never meets half a model."""
     folder = Path(folder)
     with atomic_folder(folder) as temporary:
-        with _without_progress_bars():
+        with quiet_transformers():
             backbone.save_pretrained(temporary)
         _write_tokenizer(tokenizer, temporary, spec["max_length"])
         for name, value in _sentence_transformers_files(spec, backbone.config.hidden_size).items():
@@ -169,70 +152,3 @@ def _read(file: Path) -> Any:
 def read_int8_ranges(folder: Path) -> dict[str, torch.Tensor] | None:
     file = folder / INT8_RANGES
     return load_file(file) if file.exists() else None
-
-
-def load_backbone(folder: str | Path) -> Any:
-    """The Hugging Face model of a folder, every weight accounted for, in float32."""
-    try:
-        backbone, report = _from_pretrained(folder)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"no backbone can be made of this folder: {error}", where=folder, fix="export or download the model again"
-        ) from error
-    prefix = f"{backbone.base_model_prefix}."
-    unexpected = [name for name in sorted(report["unexpected_keys"]) if not _is_known(name.removeprefix(prefix))]
-    problems = {
-        "missing from the file": sorted(report["missing_keys"]),
-        "unknown to the architecture": unexpected,
-        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
-    }
-    for what, names in problems.items():
-        if names:
-            raise ModelError(
-                f"{len(names)} weights {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
-                where=folder,
-                fix=f"config.json says {backbone.config.model_type!r}: check that it belongs to these weights",
-            )
-    return backbone
-
-
-def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    extra = {"add_pooling_layer": False} if _has_pooler(config) else {}
-    with _without_progress_bars():
-        return AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they come in the report, beside the others
-            **extra,
-        )
-
-
-@contextlib.contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _has_pooler(config: Any) -> bool:
-    import inspect
-
-    from transformers import MODEL_MAPPING
-
-    return "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
-
-
-def _is_known(name: str) -> bool:
-    return name.startswith(_KNOWN_HEADS) or name in _KNOWN_BUFFERS

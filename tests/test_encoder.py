@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from mcontriever.attention_blocks import plan_blocks
+from mcontriever.block_attention import block_attention
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.fast_dropout import dropout, keep_bits
 from mcontriever.tokens import PackedBatch, load_tokenizer, pack
-from mcontriever.varlen_attention import PackedAttention
+from mcontriever.varlen_attention import PackedAttention, _padded_sdpa, _varlen
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -142,6 +143,25 @@ def test_attention_and_its_gradient_equal_a_naive_one_with_the_same_dropout(rate
     total.backward()
     for gradient, double in zip(gradients, doubles, strict=False):
         torch.testing.assert_close(gradient.double(), double.grad, atol=1e-5, rtol=1e-5)
+
+
+def test_padded_sdpa_of_a_gpu_without_the_kernel_equals_block_attention() -> None:
+    lengths = [9, 9, 8, 3, 1]
+    offsets = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    parts = [torch.randn(30, 2, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    blocks = plan_blocks(offsets, torch.device("cpu"))
+    assert len(blocks) > 1
+    torch.testing.assert_close(_padded_sdpa(*parts, blocks, 0.0), block_attention(*parts, blocks, 0.0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_the_call_of_the_gpus_kernel_has_the_right_form(rate: float) -> None:
+    """Shapes and autograd only, on tensors without memory: the kernel itself needs a GPU."""
+    query, key, value = (torch.empty(30, 2, 8, device="meta", dtype=torch.bfloat16, requires_grad=True) for _ in "qkv")
+    context = _varlen(query, key, value, torch.empty(6, dtype=torch.int32, device="meta"), 9, rate)
+    assert context.shape == query.shape
+    context.sum().backward()
+    assert all(part.grad is not None and part.grad.shape == part.shape for part in (query, key, value))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -156,13 +156,17 @@ def test_weights_must_all_be_accounted_for(model_copy: Path) -> None:
         Encoder.load(model_copy)
 
 
-def test_a_checkpoint_with_the_prefix_of_its_pretraining_task(model_copy: Path) -> None:
-    """XLM-R's own file: every name begins with `roberta.`, and the language model's head comes along."""
+def test_a_checkpoint_with_the_prefix_of_its_pretraining_task(
+    model_copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """XLM-R's own file: every name begins with `roberta.`, and the language model's head comes along, unremarked."""
     expected = Encoder.load(model_copy).embed_queries(["river"])
     weights = {f"roberta.{name}": value for name, value in load_file(model_copy / "model.safetensors").items()}
     weights |= {"lm_head.dense.weight": torch.zeros(32, 32), "roberta.pooler.dense.bias": torch.zeros(32)}
     save_file(weights, model_copy / "model.safetensors", metadata={"format": "pt"})
+    capfd.readouterr()
     np.testing.assert_array_equal(Encoder.load(model_copy).embed_queries(["river"]), expected)
+    assert capfd.readouterr() == ("", "")
 
 
 def edit(file: Path, **changes: Any) -> None:

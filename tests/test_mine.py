@@ -62,6 +62,7 @@ def contents(output: str | Path) -> dict[str, str]:
 
 
 def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir: Path) -> None:
+    """The search rounds to 8 bits, which in 32 dimensions is a hundredth: neighbours may change places."""
     made = config()
     mine.run(made)
     encoder = Encoder.load(tiny_encoder_dir)
@@ -70,19 +71,25 @@ def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir:
     found = records(made.output)
     assert [record["question"] for record in found] == [text[:20] for text in TEXTS]
     for number, record in enumerate(found):
-        expected, seen = [], {TEXTS[number].casefold()}
-        for rank, row in enumerate(np.argsort(-scores[number], kind="stable")[:8], start=1):
-            text = " ".join(passages[row].split()).casefold()
-            if text not in seen:
-                expected.append((passages[row], rank))
-            seen.add(text)
-        negatives = [(negative["text"], negative["rank"]) for negative in record["hard_negative_ctxs"]]
-        assert negatives == expected[:3]
-        for negative in record["hard_negative_ctxs"]:
-            row = passages.index(negative["text"])
-            assert negative["score"] == pytest.approx(scores[number, row], rel=1e-2)
-        assert record["positive_ctxs"][0]["score"] == pytest.approx(scores[number, number], rel=1e-2)
+        falling, near = np.sort(scores[number])[::-1], 1e-2 * float(np.abs(scores[number]).max())
         assert record["positive_ctxs"][0]["id"] == f"p{number}"
+        assert record["positive_ctxs"][0]["score"] == pytest.approx(scores[number, number], abs=near)
+        negatives = record["hard_negative_ctxs"]
+        assert len(negatives) == 3
+        for negative in negatives:
+            row = passages.index(negative["text"])
+            assert negative["score"] == pytest.approx(scores[number, row], abs=near)
+            assert falling[negative["rank"] - 1] == pytest.approx(scores[number, row], abs=near)
+        ranks, folded = [negative["rank"] for negative in negatives], {_folded(one["text"]) for one in negatives}
+        assert ranks == sorted(ranks)
+        assert len(folded) == 3
+        assert _folded(TEXTS[number]) not in folded
+        passed_over = set(range(1, ranks[-1])) - set(ranks)  # the positive, its copy, or a copy of one taken
+        assert len(passed_over) <= 2
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def test_margins_keep_negatives_below_the_positive(config: Config) -> None:

@@ -18,20 +18,15 @@ TEXTS = [text for group in SENTENCES.values() for text in group]
 
 @pytest.fixture
 def stages(tmp_path: Path, tiny_encoder_dir: Path) -> list[dict[str, Any]]:
-    """Mine by BM25, then train on it for three steps with negatives mined anew after every second one."""
+    """Train for three steps, with negatives that are mined anew after the second one."""
     examples = tmp_path / "train.jsonl"
     records = [{"query": text[:20], "positive": text} for text in TEXTS]
     examples.write_text("".join(json.dumps(record) + "\n" for record in records))
-    mine = {
-        "examples": {"format": "columns", "paths": [str(examples)]},
-        "searchers": [{"kind": "bm25", "negatives": 2}],
-        "output": str(tmp_path / "mined"),
-    }
     train = {
         "stage": "finetune",
         "encoder": {"name": str(tiny_encoder_dir)},
         "data": {
-            "examples": {"format": "dpr", "paths": [str(tmp_path / "mined" / "mined-*.jsonl")]},
+            "examples": {"format": "columns", "paths": [str(examples)]},
             "hard_ratio": 1.0,
             "passage_length": 32,
             "refresh_every": 2,
@@ -44,7 +39,7 @@ def stages(tmp_path: Path, tiny_encoder_dir: Path) -> list[dict[str, Any]]:
         },
     }
     searchers = [{"kind": "dense", "negatives": 2, "last_rank": 10}]
-    return [{"mine": mine}, {"alternate": {"train": train, "mine": {"searchers": searchers}}}]
+    return [{"alternate": {"train": train, "mine": {"searchers": searchers}}}]
 
 
 def followed(stages: list[dict[str, Any]], output: Path) -> None:
@@ -63,22 +58,24 @@ def test_a_plan_is_followed_to_its_end_once(stages: list[dict[str, Any]], tmp_pa
     assert mined_with["model"] == str(run / "checkpoints" / "step-00000002" / "model")
     assert not (run / "negatives" / "step-00000002" / "store").exists()
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    followed(stages[1:], tmp_path / "plan")
+    followed(stages, tmp_path / "plan")
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_every_stage_is_checked_before_the_first_one_starts(stages: list[dict[str, Any]], tmp_path: Path) -> None:
-    stages[1]["alternate"]["train"]["data"]["hard_ration"] = 1
+    stages.insert(0, {"command": ["tokenizer", "atlas", "--output", str(tmp_path / "tokenizer")]})
+    train = stages[1]["alternate"]["train"]
+    train["data"]["hard_ration"] = train["data"].pop("hard_ratio")
     with pytest.raises(ConfigError, match=r"unknown key data.hard_ration(.|\n)*stages.1.alternate.train"):
         followed(stages, tmp_path / "plan")
-    del stages[1]["alternate"]["train"]["data"]["hard_ration"], stages[1]["alternate"]["train"]["data"]["refresh_every"]
+    del train["data"]["hard_ration"], train["data"]["refresh_every"]
     with pytest.raises(ConfigError, match=r"data.refresh_every is not set"):
         followed(stages, tmp_path / "plan")
     with pytest.raises(
         ConfigError, match=r"a stage is one of train, mine, generate, alternate, command; found mine, tr"
     ):
         followed([{"mine": {}, "train": {}}], tmp_path / "plan")
-    assert not (tmp_path / "mined").exists()
+    assert not (tmp_path / "tokenizer").exists()
 
 
 def test_commands_are_done_once_and_a_failure_names_its_stage(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What MTEB adds: our encoder and BM25 through `mcontriever benchmark`'s classes beside the bare libraries.
 
-    python benchmarks/speed/benchmark_overhead.py --documents 1500 --queries 300 --rounds 5
+    python benchmarks/speed/benchmark_overhead.py --documents 600 --queries 200 --rounds 5
 
 Bare is `embed_documents` and `embed_queries` of the same texts, or bm25s's own tokenize, index and retrieve of the best
 1,000. Beside each stand what MTEB calls for it (`index` and `search`, which for the encoder includes the exact search)
@@ -76,8 +76,8 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", type=int, default=1500)
-    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--documents", type=int, default=600)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--lexical-documents", type=int, default=20_000)
     parser.add_argument("--lexical-queries", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)

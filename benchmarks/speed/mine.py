@@ -5,8 +5,9 @@
 The store holds synthetic embeddings as benchmarks/speed/search.py draws them, in fp16, each with a text of its own of
 about 60 words; a query lies near its positive. Ours is all that `mcontriever mine` does with a query once it is
 embedded: search, leaving out known positives and copies, margins, choice, reading the texts, writing the examples.
-FAISS only searches, over vectors that are in memory already. Rounds alternate. Memory beyond the mapped files is
-watched in a process of its own. Writes results/mine.json. On a machine that others use too, `--busy` takes one thread,
+What is kept beside the store (a key for each text) is made in a round before that is not counted. FAISS only
+searches, over vectors that are in memory already. Rounds alternate. Memory beyond the mapped files is watched in a
+process of its own. Writes results/mine.json. On a machine that others use too, `--busy` takes one thread,
 counts its processor's seconds, and writes nothing.
 """
 
@@ -27,10 +28,10 @@ import numpy as np
 import torch
 from search import SHARD_ROWS, embeddings_like, processor, unit
 
-from mcontriever.disk import write_json
 from mcontriever.finetuning.hard_negatives import Window
 from mcontriever.finetuning.mined_examples import mined_folder
 from mcontriever.finetuning.miner import Miner, Searcher
+from mcontriever.finetuning.mining_loop import mine_blocks
 from mcontriever.finetuning.passage_collection import text_key
 from mcontriever.finetuning.training_set import open_training_set
 from mcontriever.progress import setup_logging
@@ -43,11 +44,13 @@ from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Layout,
 from mcontriever.shipped import ATLAS
 
 RESULTS = Path(__file__).parent / "results"
-NEGATIVES, MEMORY_BYTES = 30, 500 << 20
+NEGATIVES, MEMORY_BYTES, QUERIES_PER_BLOCK = 30, 500 << 20, 4096
 
 
 class KnownVectors:
     """In the place of an encoder: query number i has vector i."""
+
+    device = torch.device("cpu")
 
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = vectors
@@ -155,6 +158,7 @@ def compare(
         "ours": lambda: mine_all(folder, options),
         "FAISS flat": lambda: flat.search(queries, options.depth),
     }
+    mine_all(folder, options)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(options.rounds):
         for name, work in contenders.items():
@@ -171,20 +175,17 @@ def mine_all(folder: Path, options: argparse.Namespace) -> None:
     window = Window(first_rank=1, last_rank=options.depth, relative_margin=0.95)
     search = DenseSearch(store, encoder, MEMORY_BYTES)
     searcher = Searcher(name="dense", search=search, window=window, negatives=NEGATIVES, at_random=True)
+    examples = open_training_set(format="dpr", paths=[str(folder / "examples.jsonl")])
     miner = Miner(
-        examples=open_training_set(format="dpr", paths=[str(folder / "examples.jsonl")]),
+        examples=examples,
         searchers=[searcher],
         store=store,
-        texts=StoreTexts.read(store, text_key),
+        texts=StoreTexts.open(store, text_key),
         opinion=None,
         seed=0,
-        write_texts=True,
     )
-    output = mined_folder(folder / "mined")
-    for number, start in enumerate(range(0, options.queries, 8192)):
-        records, statistics_ = miner.mine(np.arange(start, min(start + 8192, options.queries)))
-        output.write_part(number, records, statistics_.to_json())
-    write_json(folder / "mined" / "done.json", {"parts": number + 1})
+    with tempfile.TemporaryDirectory(dir=folder) as output:
+        mine_blocks(examples, mined_folder(output), miner, queries_per_block=QUERIES_PER_BLOCK, texts=True)
 
 
 def watch_memory(folder: Path, options: argparse.Namespace) -> dict[str, float]:

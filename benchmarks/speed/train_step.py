@@ -152,7 +152,7 @@ def ours(
     block: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": options.rows,
         "gradient_clipping": 1.0,
-        "zero_optimization": {"stage": 1},
+        "zero_optimization": {"stage": 0},  # one process has nobody to share with
         "optimizer": {"type": "AdamW", "params": {"lr": RATE, "torch_adam": True, "fused": True}},
     }
     if precision:

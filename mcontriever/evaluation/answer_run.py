@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcontriever.evaluation.suite_run import SuiteRun
 
 QUESTIONS_AT_ONCE = 256
+PASSAGES_PER_STEP = 10_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def _watched(passages: Passages) -> Iterator[tuple[int, str]]:
     with track(passages.count, "looking for answers", "passages") as progress:
         for row, text in passages.texts():
             yield row, text
-            progress.advance()
+            if row % PASSAGES_PER_STEP == PASSAGES_PER_STEP - 1:
+                progress.advance(PASSAGES_PER_STEP)
 
 
 def _save(run: "SuiteRun", label: str, one: _Asked, passages: Passages, ranks_Q: np.ndarray) -> None:

@@ -18,7 +18,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#8A8A8A"
 DOTS_PER_INCH = 150
-ROW_INCHES = 0.34
+ROW_INCHES, MARK_INCHES = 0.34, 0.12
 
 
 def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence[str] = ()) -> None:
@@ -26,13 +26,13 @@ def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence
 
     Those in `highlighted` have hollow marks and a name of their own, the others are ticks.
     """
-    height = ROW_INCHES * len(table.rows)
-    figure = _figure(width=9.0, height=height + 2.0)
-    # Sizes in inches, so that one row is drawn as large as fifty; saving cuts the margins to what they hold.
-    axes = figure.add_axes((0.3, 1.2 / (height + 2.0), 0.68, height / (height + 2.0)))
     measured = [column for column in table.columns if column.measured]
     named = [column for column in table.columns if not column.measured and column.name in highlighted]
     others = [column for column in table.columns if not column.measured and column.name not in highlighted]
+    height = max(ROW_INCHES, MARK_INCHES * len(measured)) * len(table.rows)
+    figure = _figure(width=9.0, height=height + 2.0)
+    # Sizes in inches, so that one row is drawn as large as fifty; saving cuts the margins to what they hold.
+    axes = figure.add_axes((0.3, 1.2 / (height + 2.0), 0.68, height / (height + 2.0)))
     heights = {row: -float(number) for number, row in enumerate(table.rows)}
     for number, column in enumerate(others):
         label = f"other published systems ({len(others)})" if number == 0 else None
@@ -43,7 +43,7 @@ def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence
     for number, column in enumerate(measured):
         turn = number // len(COLOURS)  # from the ninth model on, colours come again with another shape
         style = {"marker": MARKERS[(number + 3 * turn) % len(MARKERS)], "color": COLOURS[number % len(COLOURS)]}
-        shift = 0.3 * (number - (len(measured) - 1) / 2) / max(len(measured) - 1, 1)
+        shift = 0.55 * (number - (len(measured) - 1) / 2) / max(len(measured) - 1, 1)
         shifted = {row: height - shift for row, height in heights.items()}
         _marks(axes, column, shifted, s=42, label=column.name, zorder=3, edgecolors="white", linewidths=0.6, **style)
     _label_rows(axes, table.rows, heights)

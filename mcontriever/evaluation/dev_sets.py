@@ -1,6 +1,7 @@
-"""Small retrieval sets scored while a model trains: nDCG@10 and recall@100 by pytrec_eval, as MTEB computes them.
+"""Small retrieval sets scored while a model trains: nDCG@10, MRR@100 and recall@100 by pytrec_eval, as in MTEB.
 
-A set is a folder in BEIR's layout. The ranks share the encoding; the main rank searches exhaustively and scores.
+A set is a folder in BEIR's layout. The ranks share the encoding; the main rank searches exhaustively and scores. Where
+queries are in several languages, each language is scored by itself too, so that one that is forgotten shows.
 Shapes: Q queries, D documents, H hidden.
 """
 
@@ -17,7 +18,7 @@ from mcontriever.errors import DataError
 from mcontriever.records import BeirFolder, Document, Query
 
 DEPTH = 100
-METRICS = ("ndcg@10", "recall@100")
+METRICS = ("ndcg@10", "mrr@100", "recall@100")
 QUERIES_PER_BLOCK = 256
 
 
@@ -52,25 +53,46 @@ class DevSet:
 
 
 def score_dev_sets(encoder: Any, sets: Sequence[DevSet]) -> dict[str, dict[str, float]]:
-    """{set: {metric: value}}, and the mean over sets under "mean". Collective; every rank gets the scores."""
+    """{set: {metric: value}}, "SET (LANGUAGE)" too, and "mean" over sets. Collective; every rank gets the scores."""
     scores: dict[str, dict[str, float]] = {}
     for dev_set in sets:
         queries_QH = _embed_shared(encoder.embed_queries, [query.text for query in dev_set.queries])
         texts, titles = [d.text for d in dev_set.documents], [d.title for d in dev_set.documents]
         documents_DH = _embed_shared(encoder.embed_documents, texts, titles)
-        scores[dev_set.name] = score(dev_set, queries_QH, documents_DH) if ranks.is_main() else {}
+        if ranks.is_main():
+            scores |= score_by_language(dev_set, queries_QH, documents_DH)
     scores = ranks.broadcast_object(scores)
-    means = {metric: float(np.mean([values[metric] for values in scores.values()])) for metric in METRICS}
-    return {**scores, "mean": means} if len(sets) > 1 else {**scores, "mean": dict(means)}
+    whole = [scores[dev_set.name] for dev_set in sets]
+    return {**scores, "mean": {metric: float(np.mean([values[metric] for values in whole])) for metric in METRICS}}
+
+
+def score_by_language(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, dict[str, float]]:
+    """The whole set, and each language of its queries if there are several."""
+    results = _results(dev_set, queries_QH, documents_DH)
+    language_of = {query.id: query.language for query in dev_set.queries}
+    languages = sorted(set(language_of.values()))
+    scores = {dev_set.name: _means(list(results.values()))}
+    for language in languages if len(languages) > 1 else []:
+        own = [result for query, result in results.items() if language_of[query] == language]
+        scores[f"{dev_set.name} ({language or 'unknown'})"] = _means(own)
+    return scores
 
 
 def score(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, float]:
+    return _means(list(_results(dev_set, queries_QH, documents_DH).values()))
+
+
+def _results(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, dict[str, float]]:
     import pytrec_eval
 
-    evaluator = pytrec_eval.RelevanceEvaluator(dev_set.relevance, {"ndcg_cut.10", f"recall.{DEPTH}"})
-    results = evaluator.evaluate(_run(dev_set, queries_QH, documents_DH))
-    names = {"ndcg@10": "ndcg_cut_10", "recall@100": f"recall_{DEPTH}"}
-    return {ours: float(np.mean([result[theirs] for result in results.values()])) for ours, theirs in names.items()}
+    # the run is cut at DEPTH, so its reciprocal rank is MRR@100
+    evaluator = pytrec_eval.RelevanceEvaluator(dev_set.relevance, {"ndcg_cut.10", "recip_rank", f"recall.{DEPTH}"})
+    return evaluator.evaluate(_run(dev_set, queries_QH, documents_DH))
+
+
+def _means(results: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict(zip(METRICS, ("ndcg_cut_10", "recip_rank", f"recall_{DEPTH}"), strict=True))
+    return {ours: float(np.mean([result[theirs] for result in results])) for ours, theirs in names.items()}
 
 
 def _run(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, dict[str, float]]:

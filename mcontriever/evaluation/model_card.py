@@ -1,4 +1,4 @@
-"""A model card's scores, taken from a benchmark's folder: `mcontriever benchmark ... --card` writes them into README.md.
+"""A model card's scores, taken from a benchmark's folder; `mcontriever benchmark ... --card` puts them into README.md.
 
 The block stands between two marks; a later benchmark replaces it and leaves the rest of the card alone.
 """

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mcontriever.errors import ConfigError
 
+BUNDLED = "nano"
 RERANK, HYBRID, SUBWORDS = "+rerank:", "hybrid:", "bm25:subwords="
 
 

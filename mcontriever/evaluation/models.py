@@ -17,12 +17,12 @@ from mteb.models.sentence_transformer_wrapper import (
 from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
+from mcontriever.evaluation.model_specs import BUNDLED
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
+from mcontriever.hub import model_folder
 from mcontriever.model_folder import read_spec
 from mcontriever.progress import log
-
-BUNDLED = "nano"
 
 
 def encoder_search(name: str, label: str, device: str, centre: Centre | None = None) -> Any:
@@ -32,18 +32,18 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
     try:
         meta = mteb.get_model_meta(name)
     except KeyError:
-        from huggingface_hub import snapshot_download
-
-        return _of_folder(snapshot_download(name), label, device, centre)
+        return _of_folder(str(model_folder(name)), label, device, centre)
     if "late-interaction" in meta.model_type:
         # sentence-transformers reads ColBERT and PyLate checkpoints itself, so PyLate need not be installed
         return _relabelled(MultiVectorWrapper(name, revision=meta.revision, device=device), name, str(meta.revision))
     try:
         model = meta.load_model(device=device)
     except ImportError as error:
-        raise ModelError(
-            f"{name} needs more than is installed: {error}", fix="install what the message names"
-        ) from error
+        fix = "install what the message names"
+        raise ModelError(f"{name} needs more than is installed: {error}", fix=fix) from error
+    except (OSError, ValueError) as error:
+        fix = "check the name and the network, or fetch it first: mcontriever benchmark --prefetch FOLDER --model ..."
+        raise ModelError(f"the model cannot be loaded: {str(error).splitlines()[0]}", where=name, fix=fix) from error
     return _searching(model, centre, name)
 
 

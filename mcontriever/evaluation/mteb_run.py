@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+from datasets.exceptions import DatasetsError
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
-from mcontriever.errors import RunError
+from mcontriever.errors import DataError, RunError
 from mcontriever.evaluation.language_bias import LanguageCounts, count_languages, merged
 from mcontriever.evaluation.languages import ALL, MIXED
 from mcontriever.evaluation.mteb_search import languages_of
@@ -35,15 +36,20 @@ def run_task(search: Any, label: str, task: Any, metrics: list[str], folder: Pat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries' remarks on their own future; errors still come through
         whole = all(_recorded(cache, search, label, leaf, metrics, folder) for leaf in leaves)
-        mteb.evaluate(
-            search,
-            task,
-            cache=cache,
-            overwrite_strategy="only-missing" if whole else "always",
-            co2_tracker=False,
-            show_progress_bar=False,
-            encode_kwargs={"batch_size": 32, "show_progress_bar": False},
-        )
+        try:
+            mteb.evaluate(
+                search,
+                task,
+                cache=cache,
+                overwrite_strategy="only-missing" if whole else "always",
+                co2_tracker=False,
+                show_progress_bar=False,
+                encode_kwargs={"batch_size": 32, "show_progress_bar": False},
+            )
+        except (OSError, DatasetsError) as error:
+            fix = "check the network or the --offline folder, then run the same command again: what is done is kept"
+            what = f"{task.metadata.name} cannot be loaded: {str(error).splitlines()[0]}"
+            raise DataError(what, where=task.metadata.dataset["path"], fix=fix) from error
     return [
         SubsetScores.load(subset_path(folder, label, leaf.metadata.name, subset))
         for leaf in leaves

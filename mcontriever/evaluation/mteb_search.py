@@ -15,11 +15,12 @@ from mteb.types import PromptType
 from torch.utils.data import DataLoader
 
 from mcontriever.errors import ModelError
+from mcontriever.progress import track
 
 Hits = dict[str, dict[str, float]]
-Centre = Callable[[np.ndarray, list[str], np.ndarray, list[str]], tuple[np.ndarray, np.ndarray]]
+Centre = Callable[[np.ndarray, list[str]], np.ndarray]
 
-BLOCK_DOCUMENTS = 16_384
+BLOCK_DOCUMENTS = 4096
 SCORES_AT_ONCE = 1 << 25
 KEPT_BYTES = 2 << 30
 
@@ -35,7 +36,8 @@ def document_texts(corpus: Dataset) -> list[str]:
 class EncoderSearch:
     """Exact search with any MTEB encoder, block by block, keeping the running best K of each query.
 
-    `centre(documents_DH, their languages, queries_QH, their languages)` may move both sides before they are compared.
+    `centre(documents_DH, their languages)` may move the documents before they are searched; where the similarity is the
+    cosine they get their length of one back.
     """
 
     def __init__(self, encoder: Any, meta: ModelMeta, centre: Centre | None = None) -> None:
@@ -56,10 +58,7 @@ class EncoderSearch:
             wrapper.index(self._corpus, **{**context, "num_proc": None})
             return wrapper.search(queries, top_k=top_k, top_ranked=top_ranked, **context)
         queries_QH = self._encode(queries["text"][:], PromptType.query, context)
-        if self.centre is not None:
-            blocks, queries_QH = self._centred(queries, queries_QH, context)
-        else:
-            blocks = self._blocks(context)
+        blocks = self._blocks(context) if self.centre is None else iter([self._centred(context)])
         scores_QK, positions_QK = self._best(queries_QH, len(queries), blocks, min(top_k, len(self._corpus)))
         return hits_of(queries["id"][:], self._corpus["id"][:], positions_QK.numpy(), scores_QK.numpy())
 
@@ -86,24 +85,26 @@ class EncoderSearch:
             yield from self._kept
             return
         kept, size = [], 0
-        for start in range(0, len(self._corpus), BLOCK_DOCUMENTS):
-            rows = self._corpus.select(range(start, min(start + BLOCK_DOCUMENTS, len(self._corpus))))
-            block_DH = self._encode(document_texts(rows), PromptType.document, context)
-            size += _bytes_of(block_DH)
-            if self.centre is not None or size <= KEPT_BYTES:
-                kept.append(block_DH)
-            yield block_DH
+        with track(len(self._corpus), "embedding", "documents") as progress:
+            for start in range(0, len(self._corpus), BLOCK_DOCUMENTS):
+                rows = self._corpus.select(range(start, min(start + BLOCK_DOCUMENTS, len(self._corpus))))
+                block_DH = self._encode(document_texts(rows), PromptType.document, context)
+                progress.advance(len(rows))
+                size += _bytes_of(block_DH)
+                if self.centre is not None or size <= KEPT_BYTES:
+                    kept.append(block_DH)
+                yield block_DH
         if self.centre is not None or size <= KEPT_BYTES:
             self._kept = kept
 
-    def _centred(self, queries: Dataset, queries_QH: Any, context: dict[str, Any]) -> tuple[Iterator[Any], np.ndarray]:
+    def _centred(self, context: dict[str, Any]) -> np.ndarray:
         assert self._corpus is not None
         assert self.centre is not None
         documents_DH = np.concatenate([np.asarray(block) for block in self._blocks(context)])
-        documents_DH, queries_QH = self.centre(
-            documents_DH, languages_of(self._corpus), np.asarray(queries_QH), languages_of(queries)
-        )
-        return iter([documents_DH]), queries_QH
+        documents_DH = self.centre(documents_DH, languages_of(self._corpus))
+        if self.mteb_model_meta.similarity_fn_name == "cosine":
+            documents_DH /= np.maximum(np.linalg.norm(documents_DH, axis=1, keepdims=True), 1e-12)
+        return documents_DH
 
     def _encode(self, texts: list[str], kind: PromptType, context: dict[str, Any]) -> Any:
         settings = dict(context["encode_kwargs"])

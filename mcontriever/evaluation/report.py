@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from mcontriever.disk import write_bytes
+from mcontriever.disk import write_bytes, write_json
 from mcontriever.evaluation.charts import plot_language_bias, plot_scores
 from mcontriever.evaluation.language_bias import LanguageCounts
 from mcontriever.evaluation.languages import language_name
 from mcontriever.evaluation.published import PublishedSystem
 from mcontriever.evaluation.results import Benchmark, SubsetScores, file_name
-from mcontriever.evaluation.score_table import ScoreTable, metric_name, score_table, to_markdown
+from mcontriever.evaluation.score_table import ScoreTable, metric_name, score_table, to_json, to_markdown
 from mcontriever.evaluation.significance import PairedTest, paired_test
 
 Biases = dict[str, dict[str, LanguageCounts]]
@@ -28,10 +28,11 @@ def write_report(
     highlighted: Sequence[str] = (),
     biases: Biases | None = None,
 ) -> str:
-    """Write scores.md, scores.png and a heat map per mixed pool; returns the main table."""
+    """Write scores.md, table.json, scores.png and a heat map per mixed pool; returns the main table."""
     folder = benchmark.folder
     tables = [score_table(benchmark.scores, published, metric, left_out) for metric in metrics]
     plot_scores(tables[0], folder / "scores.png", f"{title}, {metric_name(metrics[0])}", highlighted)
+    write_json(folder / "table.json", [to_json(table) for table in tables])
     main = to_markdown(tables[0])
     parts = [
         f"# Benchmark: {title}",

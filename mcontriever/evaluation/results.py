@@ -1,6 +1,7 @@
 """What a benchmark leaves in its folder, and how it is read again.
 
 scores.json    [{model, task, language, metric, value}], values from 0 to 1 under MTEB's names of metrics
+table.json     the tables of scores.md with the published systems beside ours, in percent
 facts.json     format number, command, versions, fingerprints and counts: what it takes to repeat the run
 queries/       MODEL/TASK/SUBSET.json: the scores of single queries, for tests of significance and language bias
 mteb/          MTEB's own result files, for MTEB's own tools

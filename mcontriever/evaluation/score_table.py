@@ -6,7 +6,7 @@ has the highest value among those shown, as the papers do: over every row, in-do
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mcontriever.evaluation.languages import ALL, language_name
 from mcontriever.evaluation.published import PublishedSystem
@@ -110,6 +110,26 @@ def to_markdown(table: ScoreTable) -> str:
     return "\n".join(lines)
 
 
+def to_json(table: ScoreTable) -> dict[str, object]:
+    """The same table for programs; values in percent, null where a column has no such row."""
+    return {
+        "metric": table.metric,
+        "columns": [
+            {
+                "name": column.name,
+                "measured": column.measured,
+                "average": _average_json(table.average(column)),
+                "own_average": _average_json(table.own_average(column)),
+                "best_on": table.best_on(column),
+                "values": [column.values.get(row) for row in table.rows],
+            }
+            for column in table.columns
+        ],
+        "rows": [{"task": row.task, "language": row.language} for row in table.rows],
+        "left_out_of_averages": list(table.left_out),
+    }
+
+
 def metric_name(metric: str) -> str:
     """ "ndcg_at_10" -> "nDCG@10"."""
     kind, _, k = metric.rpartition("_at_")
@@ -131,6 +151,10 @@ def _summary_lines(table: ScoreTable) -> list[str]:
     if len(table.columns) > 1:
         lines.append(_line(["best on", "", *(str(table.best_on(column)) for column in table.columns)]))
     return lines
+
+
+def _average_json(average: Average | None) -> dict[str, float] | None:
+    return asdict(average) if average is not None else None
 
 
 def _counted(average: Average) -> str:

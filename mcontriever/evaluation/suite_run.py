@@ -3,6 +3,7 @@
 What is written holds all it takes to repeat the run: command, versions, revisions of models and data, and counts.
 """
 
+import os
 import platform
 import shlex
 import sys
@@ -68,7 +69,7 @@ class SuiteRun:
             "suite": self.suite.name,
             "description": self.suite.description,
             "metrics": metrics,
-            "machine": f"{platform.machine()}, Python {platform.python_version()}",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "versions": {name: version(name) for name in VERSIONS},
             "models": self.models,
             "tasks": self.tasks,

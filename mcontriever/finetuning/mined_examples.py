@@ -65,6 +65,14 @@ def rank_range(rank: int) -> str:
     return f"above {RANK_ENDS[-1]}"
 
 
+def rank_counts(ranks: np.ndarray) -> Counter[str]:
+    found, counts = np.unique(ranks, return_counts=True)
+    total: Counter[str] = Counter()
+    for rank, count in zip(found.tolist(), counts.tolist(), strict=True):
+        total[rank_range(rank)] += count
+    return total
+
+
 def sampled(scores: np.ndarray) -> list[float]:
     """At most so many of them, evenly spread over their order in the part."""
     chosen = np.linspace(0, len(scores) - 1, min(len(scores), SAMPLED_SCORES)).astype(np.int64)

@@ -19,19 +19,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import orjson
 
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import DataError
 from mcontriever.finetuning.cache import cache_folder, file_state
+from mcontriever.finetuning.passage_lines import DPR_HEADER, PassageParser
+from mcontriever.finetuning.ragged import mapped
 from mcontriever.progress import log, track
 from mcontriever.records import Document
 from mcontriever.streams import open_bytes
 
 LAYOUT = 1
-DPR_HEADER = "id\ttext\ttitle"
-_ID_NAMES = ("_id", "id", "docid", "passage_id", "pid")
-_TEXT_NAMES = ("text", "contents", "passage", "body")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class PassageCollection:
         if not (folder / "manifest.json").is_file():
             _write_index(path, folder)
         manifest = read_json(folder / "manifest.json")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        arrays = {name: mapped(folder / f"{name}.npy") for name in _ARRAYS}
         return cls(origin=path, path=folder / "unpacked" if manifest["unpacked"] else path, **arrays)
 
     def __len__(self) -> int:
@@ -74,8 +72,8 @@ class PassageCollection:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     @cached_property
-    def _parse(self) -> "_Parser":
-        return _Parser(self.origin, self._bytes[: len(DPR_HEADER) + 2])
+    def _parse(self) -> PassageParser:
+        return PassageParser(self.origin, self._bytes[: len(DPR_HEADER) + 2])
 
     def documents(self, rows_R: np.ndarray | Sequence[int]) -> list[Document]:
         rows_R = np.asarray(rows_R, dtype=np.int64)
@@ -103,44 +101,6 @@ def id_key(identifier: str) -> int:
 def text_key(text: str) -> int:
     """Equal for texts that differ in blanks and case only; the title does not count."""
     return id_key(" ".join(text.split()).casefold())
-
-
-class _Parser:
-    """One line to one Document."""
-
-    def __init__(self, path: Path, head: bytes) -> None:
-        self.is_json = _plain_name(path).endswith((".jsonl", ".json")) or head.lstrip().startswith(b"{")
-        self.is_dpr = head.split(b"\n")[0].rstrip(b"\r").decode("utf-8", "replace") == DPR_HEADER
-
-    def __call__(self, line: bytes) -> Document:
-        if self.is_json:
-            return _document_of_json(orjson.loads(line))
-        parts = line.decode("utf-8", "replace").rstrip("\r").split("\t")
-        if len(parts) == 2:
-            return Document(parts[0], parts[1])
-        if len(parts) == 3:
-            return Document(parts[0], _unquoted(parts[1]) if self.is_dpr else parts[1], parts[2])
-        raise ValueError(f"expected id and text (and title) by tabs, found {len(parts)} columns")
-
-
-def _document_of_json(record: object) -> Document:
-    if not isinstance(record, dict):
-        raise ValueError(f"expected a JSON object, found {type(record).__name__}")
-    identifier = next((record[name] for name in _ID_NAMES if record.get(name) is not None), None)
-    text = next((record[name] for name in _TEXT_NAMES if record.get(name) is not None), None)
-    if identifier is None or text is None:
-        wanted = _ID_NAMES if identifier is None else _TEXT_NAMES
-        raise ValueError(f"no field {' or '.join(wanted)}; the line has {', '.join(record)}")
-    return Document(str(identifier), str(text), str(record.get("title") or ""), str(record.get("language") or ""))
-
-
-def _unquoted(text: str) -> str:
-    """DPR's psgs_w100.tsv was written by a CSV writer: quotes around some texts, doubled inside."""
-    return text[1:-1].replace('""', '"') if len(text) > 1 and text[0] == text[-1] == '"' else text
-
-
-def _plain_name(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".xz").removesuffix(".zst")
 
 
 def _fingerprint(path: Path) -> str:
@@ -197,10 +157,10 @@ def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:
     return starts, id_keys, text_keys
 
 
-def _lines_of(path: Path, shown_path: Path) -> Iterator[tuple[int, int, bytes, _Parser]]:
+def _lines_of(path: Path, shown_path: Path) -> Iterator[tuple[int, int, bytes, PassageParser]]:
     start = 0
     with open(path, "rb", buffering=1 << 20) as file:
-        parse = _Parser(shown_path, file.read(len(DPR_HEADER) + 2))
+        parse = PassageParser(shown_path, file.read(len(DPR_HEADER) + 2))
         file.seek(0)
         for number, line in enumerate(file, start=1):
             if line.strip() and not (number == 1 and parse.is_dpr):

@@ -25,7 +25,7 @@ from mcontriever.finetuning.example_source import ExampleSource
 from mcontriever.finetuning.example_writer import write_examples
 from mcontriever.finetuning.passage_collection import PassageCollection
 from mcontriever.finetuning.problems import Problems
-from mcontriever.finetuning.ragged import Ragged
+from mcontriever.finetuning.ragged import Ragged, mapped
 from mcontriever.progress import log
 from mcontriever.records import TrainingExample
 
@@ -142,7 +142,7 @@ def _map(source: ExampleSource, folder: Path, cache: str | Path | None) -> Train
     return TrainingSet(
         queries=PassageCollection.open(folder / "queries.jsonl"),
         passages=PassageCollection.open(folder / "passages.jsonl" if collection is None else collection, cache),
-        query_rows_E=np.load(folder / "query_rows.npy", mmap_mode="r"),
+        query_rows_E=mapped(folder / "query_rows.npy"),
         positives=Ragged.load(folder, "positives"),
         negatives=Ragged.load(folder, "negatives"),
         positive_scores=Ragged.load(folder, "positive_scores", offsets="positives"),

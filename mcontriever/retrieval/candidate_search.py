@@ -7,18 +7,22 @@ Shapes: N rows of the store, Q queries, K best rows, P given rows of a query (-1
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from mcontriever.progress import track
+from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import ExactSearch
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical
+from mcontriever.retrieval.rough_search import RoughSearch
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
 TEXTS_PER_BATCH = 4096
+TEXT_KEYS = "text-keys"
 
 
 class Answer(Protocol):
@@ -30,7 +34,8 @@ class Answer(Protocol):
 class DenseSearch:
     def __init__(self, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int) -> None:
         self.store, self.encoder = store, encoder
-        self.exact = ExactSearch(store, memory_bytes=memory_bytes)
+        device = encoder.device if encoder.device.type == "cuda" else "cpu"
+        self.rough = RoughSearch(store, memory_bytes=memory_bytes, device=device)
 
     def ask(self, texts: Sequence[str]) -> "DenseAnswer":
         return DenseAnswer(self, self.encoder.embed_queries(texts))
@@ -42,7 +47,7 @@ class DenseAnswer:
     queries_QH: np.ndarray
 
     def best(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.search.exact.search(self.queries_QH, k, self.search.store.live_N)
+        return self.search.rough.search(self.queries_QH, k, self.search.store.live_N)
 
     def scores_of(self, rows_QP: np.ndarray) -> np.ndarray:
         scores_QP = np.full(rows_QP.shape, np.nan, dtype=np.float32)
@@ -96,12 +101,12 @@ class StoreTexts:
     sorted_rows_N: np.ndarray
 
     @classmethod
-    def read(cls, store: EmbeddingStore, text_key: Callable[[str], int]) -> "StoreTexts":
-        keys_N = np.empty(len(store), dtype=np.uint64)
-        filled = 0
-        for _, texts in store.text_batches(TEXTS_PER_BATCH):
-            keys_N[filled : filled + len(texts)] = [text_key(text) for text in texts]
-            filled += len(texts)
+    def open(cls, store: EmbeddingStore, text_key: Callable[[str], int]) -> "StoreTexts":
+        """Read once from all texts, then kept beside the store."""
+        with derived.making(store):
+            if not derived.is_fresh(store, TEXT_KEYS):
+                derived.write(store, TEXT_KEYS, lambda folder: _write_keys(store, text_key, folder / "keys.npy"))
+        keys_N = np.load(derived.folder_of(store, TEXT_KEYS) / "keys.npy", mmap_mode="r")
         order_N = np.argsort(keys_N, kind="stable")
         return cls(keys_N, keys_N[order_N], order_N)
 
@@ -109,3 +114,14 @@ class StoreTexts:
         """-1 for a text that no row holds."""
         places = np.minimum(np.searchsorted(self.sorted_keys_N, keys), len(self.sorted_keys_N) - 1)
         return np.where(self.sorted_keys_N[places] == keys, self.sorted_rows_N[places], -1)
+
+
+def _write_keys(store: EmbeddingStore, text_key: Callable[[str], int], path: Path) -> None:
+    keys_N = np.empty(len(store), dtype=np.uint64)
+    filled = 0
+    with track(len(store), "reading texts, once", "rows") as progress:
+        for _, texts in store.text_batches(TEXTS_PER_BATCH):
+            keys_N[filled : filled + len(texts)] = [text_key(text) for text in texts]
+            filled += len(texts)
+            progress.advance(len(texts))
+    np.save(path, keys_N)

@@ -60,17 +60,20 @@ def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | Non
             f"--processes, --restart and standard input are not for a launch of {place.world} ranks",
             fix="run once without the launcher, or leave them away",
         )
+    corpus = None if request.corpus == STANDARD_INPUT else _open_corpus(request, request.corpus)
     with writing(request.output, place.rank, place.world):
-        corpus = _open_corpus(request)
+        corpus = corpus or _open_corpus(request, _spooled_input(request.output))
         encoder, plan = _prepare(request, corpus, place, encoder)
         if plan is not None and processes == 1:
             embed_shards(request.output, plan, corpus, encoder, place)
             _finish(request.output, plan, place)
     if plan is None:
+        (request.output / SPOOL).unlink(missing_ok=True)
         log.info(f"{request.output} is complete already: {described(request.output)}")
     elif processes > 1:
         del encoder
         run_ranks(embed, (replace(request, corpus=corpus.path, restart=False),), processes)
+        log.info(f"{request.output}: {described(request.output)}")
 
 
 def embed_documents(folder: Path, encoder: "Encoder", documents: Iterable[Document]) -> None:
@@ -159,11 +162,12 @@ def _warn_of_cuts(folder: Path, plan: Plan) -> None:
         )
 
 
-def _open_corpus(request: EmbeddingRequest) -> Corpus:
-    path = request.corpus
-    if path == STANDARD_INPUT:
-        path = str(request.output / SPOOL)
-        _write_spool(Path(path), sys.stdin.buffer)
+def _spooled_input(folder: Path) -> str:
+    _write_spool(folder / SPOOL, sys.stdin.buffer)
+    return str(folder / SPOOL)
+
+
+def _open_corpus(request: EmbeddingRequest, path: str) -> Corpus:
     return Corpus.open(
         path, fields=request.fields, language=request.language, subset=request.subset, split=request.split
     )

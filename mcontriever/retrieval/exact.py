@@ -10,7 +10,7 @@ one more column, minus the score that a row has to beat by now, against a column
 Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, K wanted, C candidates scored again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ QUERIES_PER_PRODUCT = 256
 QUERIES_PER_SCORING = 32
 ROWS_PER_CONVERSION = 2048
 GROUP_ROWS = 64
+FEW_QUERIES = 4
 BLOCK_ROWS = 16_384
 EXTRA_COLUMNS = 8
 SPARE_CANDIDATES = 32
@@ -71,6 +72,7 @@ class ExactSearch:
         self.block_rows = int(np.clip(memory_bytes // 2 // work_bytes, 256, BLOCK_ROWS))
         self.keeps_blocks = len(vectors) * row_bytes <= memory_bytes // 2
         self._kept: dict[int, torch.Tensor] = {}
+        self._used = False
 
     def search(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
@@ -81,6 +83,9 @@ class ExactSearch:
         queries = torch.from_numpy(np.ascontiguousarray(queries_QH, dtype=np.float32))
         if k == 0 or not len(queries):
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+        first_time, self._used = not self._used, True
+        if len(queries) <= FEW_QUERIES and (first_time or not self.keeps_blocks):
+            return self._search_few(queries, k, allowed_N)
         if not self.bf16:
             return self._search_fp32(queries, k, allowed_N)
         scores_QK, rows_QK, certain_Q = self._search_bf16(queries, k, allowed_N, found)
@@ -105,6 +110,24 @@ class ExactSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         _, rows_QK, _ = self._best(queries_QH, k, allowed_N, torch.float32)
         scores_QK, rows_QK = _sorted(scores_of_rows(self.vectors, queries_QH, rows_QK), rows_QK, k)
+        return scores_QK.numpy(), rows_QK.numpy()
+
+    def _search_few(
+        self, queries_QH: torch.Tensor, k: int, allowed_N: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Straight from the mapped rows in fp32: for so few products a conversion would cost more than it saves."""
+        best = _Best(queries_QH, k, torch.float32)
+        for start in range(0, len(self.vectors), self.block_rows):
+            stop = min(start + self.block_rows, len(self.vectors))
+            parts = [part for piece in self.vectors.pieces(start, stop) for part in _in_parts(piece)]
+            scores_BQ = torch.cat([part.float() @ queries_QH.T for part in parts]) - best.shift_Q
+            rows = torch.arange(start, stop)
+            if allowed_N is not None:
+                allowed = torch.from_numpy(np.flatnonzero(allowed_N[start:stop]))
+                scores_BQ, rows = scores_BQ[allowed], rows[allowed]
+            if len(rows):
+                best.take(scores_BQ, rows)
+        scores_QK, rows_QK = _sorted(best.scores_QC, best.rows_QC, k)
         return scores_QK.numpy(), rows_QK.numpy()
 
     def _best(
@@ -149,7 +172,7 @@ class ExactSearch:
     def _fill(self, block: torch.Tensor, start: int, stop: int) -> None:
         filled = 0
         for piece in self.vectors.pieces(start, stop):
-            for part in torch.from_numpy(piece).split(ROWS_PER_CONVERSION):
+            for part in _in_parts(piece):
                 block[filled : filled + len(part), : self.vectors.dimension] = part.float()
                 filled += len(part)
         assert filled == stop - start
@@ -182,9 +205,17 @@ class _Best:
         self.rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64)
         self.unseen_Q = torch.full((len(queries_QH),), -torch.inf)
 
+    @property
+    def shift_Q(self) -> torch.Tensor:
+        """What is taken off all scores for now, so that those which matter lie near zero."""
+        return -self.widened_QH[:, self.dimension].float()
+
     def add(self, block_BH: torch.Tensor, rows_B: torch.Tensor) -> None:
-        shift_Q = -self.widened_QH[:, self.dimension].float()
-        scores_BQ = block_BH @ self.widened_QH.T
+        self.take(block_BH @ self.widened_QH.T, rows_B)
+
+    def take(self, scores_BQ: torch.Tensor, rows_B: torch.Tensor) -> None:
+        """Look at shifted scores of rows that were not seen before."""
+        shift_Q = self.shift_Q
         found = _above_zero(scores_BQ, self.count) if self._is_full() else None
         if found is None:
             top = torch.topk(scores_BQ.T.float(), min(self.count, len(rows_B)), dim=1)
@@ -231,6 +262,11 @@ def _above_zero(scores_BQ: torch.Tensor, most: int) -> tuple[torch.Tensor, torch
 def bf16_is_fast() -> bool:
     """Whether this processor multiplies bf16 in hardware (without, the products would be slower than fp32's)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _in_parts(piece: np.ndarray) -> Sequence[torch.Tensor]:
+    """Few enough rows at a time that a converted copy stays in the processor's cache."""
+    return torch.from_numpy(piece).split(ROWS_PER_CONVERSION)
 
 
 def _sorted(scores_QC: torch.Tensor, rows_QC: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,8 @@ class Place:
         values = os.environ if environment is None else environment
         if "RANK" in values and "WORLD_SIZE" in values:  # DeepSpeed, torchrun, mpirun wrappers
             rank, world = int(values["RANK"]), int(values["WORLD_SIZE"])
-            return cls(rank, world, int(values.get("LOCAL_RANK", rank)), int(values.get("LOCAL_WORLD_SIZE", world)))
+            local_world = values.get("LOCAL_WORLD_SIZE", values.get("LOCAL_SIZE", world))
+            return cls(rank, world, int(values.get("LOCAL_RANK", rank)), int(local_world))
         if "SLURM_PROCID" in values and "SLURM_STEP_NUM_TASKS" in values:  # srun; a batch script alone is one process
             rank, world = int(values["SLURM_PROCID"]), int(values["SLURM_STEP_NUM_TASKS"])
             local_world = int(values.get("SLURM_STEP_TASKS_PER_NODE", str(world)).split("(")[0].split(",")[0])
@@ -35,8 +36,8 @@ class Place:
 
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        if wanted == "cuda":
+        if wanted == "cuda" and torch.cuda.is_available():
             return f"cuda:{self.local_rank % torch.cuda.device_count()}"
-        if wanted == "cpu" and self.local_world > 1:
+        if wanted == "cpu" and self.local_world > 1 and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(1, torch.get_num_threads() // self.local_world))
         return wanted

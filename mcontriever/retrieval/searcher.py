@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Hit, Query
 from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
 from mcontriever.retrieval.fusion import Fusion, reciprocal_rank_fusion, weighted_fusion
 from mcontriever.retrieval.languages import rows_in_languages
 from mcontriever.retrieval.lexical import Terms, open_lexical
 from mcontriever.retrieval.planning import check_encoder
+from mcontriever.retrieval.ranking import Ranking, best_rows, rank_documents, why
 from mcontriever.retrieval.store_manifest import EncoderEntry
 
 if TYPE_CHECKING:
@@ -54,14 +55,6 @@ class SearchOptions:
             raise ConfigError(f"k {self.k} and depth {self.depth} must be 1 or more", fix="give whole numbers from 1")
         if not 0 <= self.dense_weight <= 1:
             raise ConfigError(f"a dense weight of {self.dense_weight}", fix="give a number from 0 to 1")
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Documents with scores, best first, and the best row of each."""
-
-    scores: list[tuple[int, float]]
-    rows: dict[int, int]
 
 
 class Index:
@@ -144,15 +137,20 @@ class Index:
                 where=self.store.folder,
                 fix="search with --mode bm25, or embed the corpus with an encoder",
             )
-        encoder = self._given_encoder
-        if encoder is None:
-            from mcontriever.encoder import Encoder
-
-            encoder = Encoder.load(self._model or made_by.model, light=True, precision="auto")
+        encoder = self._given_encoder or self._load_encoder(self._model or made_by.model)
         name = self._model or ("the one given" if self._given_encoder is not None else made_by.model)
         given = EncoderEntry(model=name, fingerprint=encoder.fingerprint(), spec=encoder.spec())
         check_encoder(made_by, given, self.store.folder)
         return encoder
+
+    def _load_encoder(self, name: str) -> "Encoder":
+        from mcontriever.encoder import Encoder
+
+        try:
+            return Encoder.load(name, light=True, precision="auto")
+        except ModelError as error:
+            fix = "say where the store's encoder is now: --model NAME (in Python: model=NAME)"
+            raise ModelError(error.what, where=error.where or name, fix=fix) from error
 
     def _search(self, queries: list[Query], options: SearchOptions, texts: bool) -> Iterator[list[Hit]]:
         mode = options.mode or ("dense" if self.store.encoder else "bm25")
@@ -168,36 +166,26 @@ class Index:
             yield self._hits(query, found, options, texts)
 
     def _hits(self, query: Query, found: dict[str, Ranking], options: SearchOptions, texts: bool) -> list[Hit]:
-        order = self._fuse(found, options)
-        rows = {document: row for ranking in reversed(found.values()) for document, row in ranking.rows.items()}
-        reranked: dict[int, float] = {}
+        order, rows = self._fuse(found, options), best_rows(list(found.values()))
+        fused, reranked = dict(order), dict[int, float]()
         if self.reranker is not None:
-            order = order[: options.depth]
-            reranked = self._rerank(query, [document for document, _ in order], rows)
+            reranked = self._rerank(query, [document for document, _ in order[: options.depth]], rows)
             order = sorted(reranked.items(), key=lambda item: -item[1])
         order = order[: options.k]
-        ranks = {
-            name: {document: rank for rank, (document, _) in enumerate(part.scores, start=1)}
-            for name, part in found.items()
-        }
-        scores = {name: dict(part.scores) for name, part in found.items()}
-        fused = dict(self._fuse(found, options)) if len(found) > 1 else {}
         columns = ["id", "language", *(("title", "text") if texts and self.store.manifest.layout.keeps_text else ())]
         shown = self.store.rows_shown(np.array([rows[document] for document, _ in order], dtype=np.int64), columns)
-        hits = []
-        for rank, ((document, score), row) in enumerate(zip(order, shown, strict=True), start=1):
-            explained: dict[str, float] = {}
-            for name in found:
-                if document in ranks[name]:
-                    explained |= {name: scores[name][document], f"{name}_rank": ranks[name][document]}
-            if fused:
-                explained["fused"] = fused[document]
-            if reranked:
-                explained["reranker"] = reranked[document]
-            hits.append(
-                Hit(row["id"], score, rank, row["language"], row.get("title", ""), row.get("text", ""), explained)
+        return [
+            Hit(
+                id=row["id"],
+                score=score,
+                rank=rank,
+                language=row["language"],
+                title=row.get("title", ""),
+                text=row.get("text", ""),
+                parts=why(document, found, fused, reranked),
             )
-        return hits
+            for rank, ((document, score), row) in enumerate(zip(order, shown, strict=True), start=1)
+        ]
 
     def _fuse(self, found: dict[str, Ranking], options: SearchOptions) -> list[tuple[int, float]]:
         rankings = [ranking.scores for ranking in found.values()]
@@ -221,7 +209,7 @@ class Index:
         if self.query_means is not None:
             queries_QH = queries_QH - self.query_means.of([query.language for query in queries])
         search = self._row_search(options.index, options.center_languages)
-        return self._documents(search, queries_QH, len(queries), wanted, allowed_N)
+        return rank_documents(self.store, search, queries_QH, len(queries), wanted, allowed_N)
 
     def _bm25(
         self, queries: list[Query], wanted: int, allowed_N: np.ndarray | None, options: SearchOptions
@@ -232,32 +220,7 @@ class Index:
             tokenizer = self.encoder.tokenizer if options.terms == "subwords" else None
             self._row_searches[key] = open_lexical(self.store, options.terms, tokenizer).search
         texts = [query.text for query in queries]
-        return self._documents(self._row_searches[key], texts, len(queries), wanted, allowed_N)
-
-    def _documents(
-        self, search: RowSearch, queries: Any, count: int, wanted: int, allowed_N: np.ndarray | None
-    ) -> list[Ranking]:
-        """The best documents by their best rows: deeper and deeper, until there are as many as wanted."""
-        depth = wanted
-        while True:
-            scores_QK, rows_QK = search(queries, depth, allowed_N)
-            rankings = [self._ranking(scores_QK[number], rows_QK[number], wanted) for number in range(count)]
-            enough = all(len(ranking.scores) == wanted for ranking in rankings)
-            if self.store.documents_N is None or enough or depth >= len(self.store):
-                return rankings
-            depth = min(depth * 4, len(self.store))
-
-    def _ranking(self, scores_K: np.ndarray, rows_K: np.ndarray, wanted: int) -> Ranking:
-        found = rows_K >= 0
-        rows = rows_K[found]
-        documents = rows if self.store.documents_N is None else self.store.documents_N[rows]
-        best: dict[int, tuple[float, int]] = {}
-        for document, score, row in zip(documents.tolist(), scores_K[found].tolist(), rows.tolist(), strict=True):
-            best.setdefault(document, (score, row))
-        kept = list(best.items())[:wanted]
-        return Ranking(
-            [(document, score) for document, (score, _) in kept], {document: row for document, (_, row) in kept}
-        )
+        return rank_documents(self.store, self._row_searches[key], texts, len(queries), wanted, allowed_N)
 
     def _row_search(self, index: str, centred: bool) -> RowSearch:
         key = (index, centred)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # The progress moves by so many documents. On a GPU, whole shards: the encoder tokenizes ahead within one call.
 DOCUMENTS_PER_CALL = {"cpu": 1024, "cuda": 1 << 20}
+CALIBRATION_DOCUMENTS = 2048
 
 
 def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | None", place: Place) -> None:
@@ -31,6 +32,8 @@ def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | N
     if done:
         log.info(f"going on: {len(done):,} of {len(plan.run.shard_ends):,} shards are done")
     mine = [index for index in place.shards(len(plan.run.shard_ends)) if index not in done]
+    if mine and encoder is not None and encoder.precision == "int8" and encoder.int8_ranges is None:
+        _calibrate(encoder, corpus, plan)
     ends = [0, *plan.run.shard_ends]
     bounds = [(ends[index], ends[index + 1]) for index in mine]
     total = sum(stop - start for start, stop in bounds)
@@ -55,6 +58,14 @@ def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | N
             )
         if written is not None:
             written.result()
+
+
+def _calibrate(encoder: "Encoder", corpus: Corpus, plan: Plan) -> None:
+    """On the corpus's first documents, whichever shards are this rank's: all ranks, and a resumed run, round alike."""
+    first = next(corpus.ranges([(0, min(CALIBRATION_DOCUMENTS, plan.run.documents))]))
+    texts = [f"{document.title} {document.text}".strip() for document in first if not is_empty(document)]
+    if texts:
+        encoder.calibrate(texts)
 
 
 def _embed(

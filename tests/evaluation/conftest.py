@@ -75,7 +75,7 @@ def hub_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def official_files() -> dict[str, dict[str, bytes]]:
-    """Task -> the files of its repository: Belebele's rows, XQuAD's and NanoNFCorpus's corpus, queries and qrels."""
+    """Task -> the files of its repository: Belebele's rows, the others' corpus, queries and qrels."""
     belebele = {"eng_Latn": "en", "arb_Arab": "ar"}
     belebele_rows = {
         f"data/{name}.jsonl": json_lines(
@@ -91,7 +91,15 @@ def official_files() -> dict[str, dict[str, bytes]]:
         "BelebeleRetrieval": {"README.md": readme, **belebele_rows},
         "XQuADRetrieval": _retrieval_files({"en-": "en", "ar-": "ar"}, "validation"),
         "NanoNFCorpusRetrieval": _retrieval_files({"": "en"}, "train"),
+        **{name: _retrieval_files({"": "en"}, "test") for name in cqadupstack_parts()},
     }
+
+
+def cqadupstack_parts() -> list[str]:
+    """CQADupstack is twelve forums, each with a data set of its own."""
+    import mteb
+
+    return [part.metadata.name for part in mteb.get_task("CQADupstackRetrieval").metadata.tasks]
 
 
 def _retrieval_files(prefixes: dict[str, str], split: str) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ def write_set(folder: Path, documents: list[str], queries: list[str], judged: li
 
 
 def naive_scores(dev_set: DevSet, queries: np.ndarray, documents: np.ndarray) -> dict[str, float]:
-    ndcg, recall = [], []
+    ndcg, mrr, recall = [], [], []
     for query, vector in zip(dev_set.queries, queries.astype(np.float64), strict=True):
         order = np.argsort(-(documents.astype(np.float64) @ vector), kind="stable")
         grades = [dev_set.relevance[query.id].get(dev_set.documents[place].id, 0) for place in order]
@@ -32,8 +32,10 @@ def naive_scores(dev_set: DevSet, queries: np.ndarray, documents: np.ndarray) ->
         best = sorted(dev_set.relevance[query.id].values(), reverse=True)
         ideal = sum(grade / math.log2(rank + 2) for rank, grade in enumerate(best[:10]))
         ndcg.append(gain / ideal)
+        first = next((rank for rank, grade in enumerate(grades[:100], start=1) if grade > 0), None)
+        mrr.append(0.0 if first is None else 1 / first)
         recall.append(sum(grade > 0 for grade in grades[:100]) / sum(grade > 0 for grade in best))
-    return {"ndcg@10": float(np.mean(ndcg)), "recall@100": float(np.mean(recall))}
+    return {"ndcg@10": float(np.mean(ndcg)), "mrr@100": float(np.mean(mrr)), "recall@100": float(np.mean(recall))}
 
 
 def test_scores_are_those_of_the_definitions(tmp_path: Path) -> None:
@@ -76,3 +78,19 @@ def test_two_ranks_share_the_work_and_agree_with_one(
     assert alone["mean"]["ndcg@10"] == pytest.approx(np.mean([alone[name]["ndcg@10"] for name in ("en", "ar", "sw")]))
     for shared in on_two_ranks(scores_of, str(tiny_encoder_dir), sets[:3]):
         assert shared == alone
+
+
+def test_each_language_of_a_mixed_set_is_scored_by_itself(
+    tmp_path: Path, tiny_encoder_dir: Path, sentences: dict[str, list[str]]
+) -> None:
+    texts = [text for language in ("en", "ar") for text in sentences[language]]
+    judged = [(f"q{n}", f"d{n}", 1) for n in range(8)]
+    folder = write_set(tmp_path / "mixed", texts, [text[:20] for text in texts], judged)
+    lines = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+    named = [{**line, "language": "en" if number < 4 else "ar"} for number, line in enumerate(lines)]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in named))
+    scores = scores_of(str(tiny_encoder_dir), [str(folder)])
+    assert set(scores) == {"mixed", "mixed (ar)", "mixed (en)", "mean"}
+    for metric, value in scores["mixed"].items():
+        assert value == pytest.approx((scores["mixed (ar)"][metric] + scores["mixed (en)"][metric]) / 2)
+    assert scores["mean"] == scores["mixed"]

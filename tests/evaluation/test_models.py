@@ -91,10 +91,8 @@ def test_a_cross_encoder_is_told_its_place(folders: dict[str, Path], name: str) 
 
 
 def test_only_single_dense_vectors_are_centred(folders: dict[str, Path], tiny_encoder_dir: Path) -> None:
-    def centre(
-        documents: np.ndarray, _: list[str], queries: np.ndarray, __: list[str]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return documents, queries
+    def centre(documents: np.ndarray, _: list[str]) -> np.ndarray:
+        return documents
 
     assert is_centred(encoder_search(str(tiny_encoder_dir), "tiny", "cpu", centre))
     assert not is_centred(encoder_search(str(tiny_encoder_dir), "tiny", "cpu"))

@@ -1,5 +1,7 @@
 """MTEB's own tasks without a network, from tiny copies in the hub's layout; names and suites that cannot be right."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 from mcontriever.errors import ConfigError, DataError, HubError
 from mcontriever.evaluation.cross_xquad import CrossLingualXQuAD
 from mcontriever.evaluation.mteb_encoder import model_meta
-from mcontriever.evaluation.mteb_run import leaves_of, run_task
+from mcontriever.evaluation.mteb_run import leaves_of, rows_of, run_task
 from mcontriever.evaluation.official_tasks import find_snapshot, official_task, repositories_of, use_offline
+from mcontriever.evaluation.results import Row, SubsetScores
 from mcontriever.evaluation.suites import SuiteTask, load_suite, passage_file, question_set, suite_names, suite_of_tasks
-from tests.evaluation.conftest import QUESTIONS, SENTENCES
+from tests.evaluation.conftest import QUESTIONS, SENTENCES, cqadupstack_parts
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:datasets.*", "ignore::UserWarning:mteb.*")
 
@@ -71,6 +74,22 @@ def test_belebele_subsets_name_the_documents_first_and_our_rows_the_question(hub
     assert set(search.asked) == {("ar", "en")}
 
 
+def test_an_aggregate_is_one_row_the_mean_of_its_parts(hub_copy: Path, tmp_path: Path) -> None:
+    task = official_task(SuiteTask(task="CQADupstackRetrieval"))
+    use_offline(task, hub_copy)
+    subsets = run_task(ByTopic(), "by-topic", task, ["ndcg_at_10"], tmp_path)
+    assert [subset.task for subset in subsets] == cqadupstack_parts()
+    path = next((tmp_path / "queries").rglob("CQADupstackUnixRetrieval/*.json"))
+    part = SubsetScores.load(path)
+    changed = replace(part, values={"ndcg_at_10": [0.0] * 4})
+    others = [subset for subset in subsets if subset.task != part.task]
+    assert rows_of(task, [*others, changed], ["ndcg_at_10"]) == {
+        Row("CQADupstackRetrieval", "en", "ndcg_at_10"): pytest.approx(11 / 12)
+    }
+    stored = next((tmp_path / "mteb" / "results").rglob("CQADupstackRetrieval.json"))
+    assert mteb.TaskResult.from_disk(stored).get_score() == 1.0
+
+
 def test_xquad_is_asked_across_languages(hub_copy: Path, tmp_path: Path) -> None:
     search, scores = run_offline(SuiteTask(cross_xquad=["ar-en", "en-ar"]), hub_copy, tmp_path)
     assert scores == {"ar->en": 1.0, "en->ar": 1.0}
@@ -96,6 +115,15 @@ def test_a_copy_that_is_missing_or_of_another_revision_names_the_way(hub_copy: P
     plain = tmp_path / "mteb" / "nfcorpus"
     plain.mkdir(parents=True)
     assert find_snapshot(tmp_path, "mteb/nfcorpus", "abc") == plain
+
+
+def test_a_copy_that_lacks_a_file_is_one_clear_error(hub_copy: Path, tmp_path: Path) -> None:
+    dataset = mteb.get_task("NanoNFCorpusRetrieval").metadata.dataset
+    copy = tmp_path / dataset["path"]
+    shutil.copytree(find_snapshot(hub_copy, dataset["path"], dataset["revision"]), copy)
+    (copy / "queries" / "rows.jsonl").unlink()
+    with pytest.raises(DataError, match=r"NanoNFCorpusRetrieval cannot be loaded: .*queries.*\n.*\n.*--offline folder"):
+        run_offline(SuiteTask(task="NanoNFCorpusRetrieval"), tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -17,39 +17,39 @@ from tests.conftest import RunCli
 from tests.evaluation.conftest import official_files
 
 TASK = "NanoNFCorpusRetrieval"
+MODEL = "someone/tiny-model"
 SUITE = f"name: small\ndescription: one official task\ntasks: [{{task: {TASK}}}]\n"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the hub's interface as a snapshot needs: the list of files, and each file with its hash."""
 
-    files: dict[str, bytes] = {}
-    repository = revision = ""
+    repositories: dict[str, tuple[str, dict[str, bytes]]] = {}  # "datasets/org/name" -> revision, files
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        prefix = f"/datasets/{self.repository}/resolve/{self.revision}/"
-        if path.startswith(f"/api/datasets/{self.repository}/"):
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in self.files.items()]
-            about = {"id": self.repository, "sha": self.revision, "siblings": siblings, "private": False, "tags": []}
-            if "/tree/" in path:
-                about = [{"type": "file", "path": name, "size": len(c), "oid": hashlib.sha1(c).hexdigest()}
-                         for name, c in self.files.items()]  # fmt: skip
-            self._answer(json.dumps(about).encode(), "application/json")
-        elif path.startswith(prefix) and path.removeprefix(prefix) in self.files:
-            self._answer(self.files[path.removeprefix(prefix)], "application/octet-stream")
-        else:
-            self.send_error(404)
+        path = self.path.partition("?")[0].removeprefix("/")
+        for repository, (revision, files) in self.repositories.items():
+            prefix = f"{repository.removeprefix('models/')}/resolve/{revision}/"
+            if path.startswith(f"api/{repository}/tree/"):
+                tree = [{"type": "file", "path": name, "size": len(c), "oid": "0" * 40} for name, c in files.items()]
+                return self._answer(json.dumps(tree).encode(), revision)
+            if path == f"api/{repository}" or path.startswith(f"api/{repository}/revision/"):
+                siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
+                about = {"id": repository.partition("/")[2], "sha": revision, "siblings": siblings, "tags": []}
+                return self._answer(json.dumps(about).encode(), revision)
+            if path.startswith(prefix) and path.removeprefix(prefix) in files:
+                return self._answer(files[path.removeprefix(prefix)], revision)
+        return self.send_error(404)
 
-    def _answer(self, content: bytes, kind: str) -> None:
+    def _answer(self, content: bytes, revision: str) -> None:
         self.send_response(200)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", self.revision)
+        self.send_header("X-Repo-Commit", revision)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)
@@ -59,9 +59,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[str]:
+def hub(tiny_encoder_dir: Path) -> Iterator[str]:
     dataset = mteb.get_task(TASK).metadata.dataset
-    Hub.files, Hub.repository, Hub.revision = official_files()[TASK], dataset["path"], dataset["revision"]
+    model = {str(f.relative_to(tiny_encoder_dir)): f.read_bytes() for f in tiny_encoder_dir.rglob("*") if f.is_file()}
+    Hub.repositories = {
+        f"datasets/{dataset['path']}": (dataset["revision"], official_files()[TASK]),
+        f"models/{MODEL}": ("a" * 40, model),
+    }
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -84,18 +88,22 @@ def test_what_prefetch_brings_is_what_offline_needs(
 ) -> None:
     suite, folder = tmp_path / "small.yaml", tmp_path / "data"
     suite.write_text(SUITE)
-    fetched = offline_run("--prefetch", folder, "--suite", suite, endpoint=hub)
+    fetched = offline_run("--prefetch", folder, "--suite", suite, "--model", "bm25", MODEL, endpoint=hub)
     assert fetched.returncode == 0, fetched.stderr
-    assert "MB" in fetched.stderr
-    snapshot = folder / "hub" / f"datasets--{Hub.repository.replace('/', '--')}" / "snapshots" / Hub.revision
-    assert {str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()} == set(Hub.files)
+    for repository, (revision, files) in Hub.repositories.items():
+        snapshot = folder / "hub" / repository.replace("/", "--") / "snapshots" / revision
+        assert {str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()} == set(files)
+        assert (
+            f"{repository.partition('/')[2]} ({repository.partition('s/')[0]}, revision {revision[:12]})"
+            in fetched.stderr
+        )
     nowhere = f"http://127.0.0.1:{free_port()}"
-    arguments = ("--model", "bm25", "--suite", suite, "--offline", folder, "--output", tmp_path / "out")
+    arguments = ("--model", "bm25", MODEL, "--suite", suite, "--offline", folder, "--output", tmp_path / "out")
     done = offline_run(*arguments, endpoint=nowhere)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert {row["task"] for row in rows} == {TASK}
-    assert "NanoNFCorpusRetrieval" in done.stdout
+    assert {(row["model"], row["task"]) for row in rows} == {("bm25", TASK), (MODEL, TASK)}
+    assert TASK in done.stdout
 
 
 def free_port() -> int:

@@ -3,7 +3,7 @@ import pytest
 from mcontriever.errors import ConfigError
 from mcontriever.evaluation.published import published_systems, published_tables
 from mcontriever.evaluation.results import Row
-from mcontriever.evaluation.score_table import Column, ScoreTable, score_table, to_markdown
+from mcontriever.evaluation.score_table import Column, ScoreTable, score_table, to_json, to_markdown
 
 
 def published_table(table_id: str, left_out: tuple[str, ...] = ()) -> ScoreTable:
@@ -69,6 +69,10 @@ def test_each_task_weighs_the_same_however_many_languages_it_has() -> None:
     assert average is not None
     assert (average.value, average.tasks, average.subsets) == (pytest.approx(100 * (0.9 + 0.3) / 2), 2, 3)
     assert "2 tasks, 3 subsets" in to_markdown(table)
+    found: dict = to_json(table)
+    assert found["columns"][0]["average"] == {"value": average.value, "tasks": 2, "subsets": 3}
+    assert found["rows"][1] == {"task": "many", "language": "ar"}
+    assert found["columns"][1]["values"] == pytest.approx([90.0, 20.0, 40.0, 30.0])
 
 
 def test_published_systems_stand_beside_ours_only_where_they_have_a_row() -> None:

@@ -1,5 +1,6 @@
 """exact.py equals brute force, whatever the vectors are like; bf16 alone would not."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,10 +42,11 @@ COLLECTIONS = dict(collections())
 def test_equals_brute_force(name: str, bf16: bool) -> None:
     vectors = COLLECTIONS[name]
     rng = np.random.default_rng(1)
-    queries = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
+    many = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
     search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20, bf16=bf16)
     assert search.block_rows < 1000  # several blocks
-    for allowed in (None, rng.random(3000) < 0.3, np.arange(3000) == 7):
+    every = [None, rng.random(3000) < 0.3, np.arange(3000) == 7]
+    for allowed, queries in itertools.product(every, (many, many[:3])):
         expected_scores, expected_rows = brute_force(vectors, queries, 10, allowed)
         scores, rows = search.search(queries, 10, allowed)
         np.testing.assert_allclose(scores, expected_scores, rtol=2e-5, atol=2e-6)

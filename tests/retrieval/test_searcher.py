@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mcontriever.encoder import Encoder
-from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Query
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.lexical import LexicalIndex
@@ -131,6 +131,13 @@ def test_a_store_of_another_encoder_is_refused(mixed_store: EmbeddingStore, tiny
     other = Encoder.load(tiny_encoder_dir, max_length=50)
     with pytest.raises(StoreError, match=r"another encoder[\s\S]*not the one given[\s\S]*max_length 128 against 50"):
         Index(mixed_store, encoder=other).search(QUERY)
+
+
+def test_an_encoder_that_moved_is_found_again_by_name(tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path) -> None:
+    store = make_store(tmp_path / "s", DOCUMENTS[:9], encoder, model=str(tmp_path / "gone"))
+    with pytest.raises(ModelError, match="say where the store's encoder is now: --model NAME"):
+        Index(store).search(QUERY)
+    assert len(Index(store, model=str(tiny_encoder_dir)).search(QUERY)) == 9
 
 
 def test_stores_without_vectors_or_texts(tmp_path: Path, encoder: Encoder) -> None:

@@ -243,6 +243,7 @@ def test_two_ranks_make_the_same_store_as_one(tmp_path: Path, encoder: Encoder) 
     [
         ({}, Place()),
         ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, Place(3, 4, 1, 2)),
+        ({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_SIZE": "2"}, Place(3, 4, 1, 2)),
         (
             {
                 "SLURM_PROCID": "5",

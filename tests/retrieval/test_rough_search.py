@@ -1,0 +1,66 @@
+"""Rough search against brute force: nearly the same rows, scores right to about a thousandth."""
+
+import numpy as np
+import pytest
+import torch
+
+from mcontriever.retrieval import rough_search
+from mcontriever.retrieval.exact import ArrayVectors
+from mcontriever.retrieval.rough_search import RoughSearch, product_type
+
+K = 20
+
+
+def vectors(rows: int, seed: int) -> np.ndarray:
+    """Rows of different lengths."""
+    random = np.random.default_rng(seed)
+    return (random.normal(size=(rows, 256)) * random.uniform(0.5, 2, size=(rows, 1))).astype(np.float32)
+
+
+def check(found: tuple[np.ndarray, np.ndarray], queries: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> None:
+    scores, numbers = found
+    exact = np.where(allowed, queries @ rows.T, -np.inf)
+    falling = -np.sort(-exact, axis=1)[:, :K]
+    near = 4e-3 * np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=1).max()
+    assert numbers.shape == (len(queries), K)
+    assert allowed[numbers].all()
+    assert all(len(set(row)) == K for row in numbers.tolist())
+    assert (np.abs(np.take_along_axis(exact, numbers, axis=1) - scores) < near).all()
+    assert (np.abs(falling - scores) < near).all()
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("block_rows", [160, 1008, 65_536])
+def test_nearly_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int) -> None:
+    """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes."""
+    if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
+        pytest.skip("this processor does not multiply 8-bit numbers")
+    monkeypatch.setattr(rough_search, "product_type", lambda device: dtype)
+    monkeypatch.setattr(rough_search, "BLOCK_ROWS", block_rows)
+    rows, queries = vectors(3001, seed=1), vectors(300, seed=2)
+    search = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28)
+    check(search.search(queries, K), queries, rows, np.ones(len(rows), dtype=bool))
+    allowed = np.random.default_rng(3).random(len(rows)) < 0.3
+    check(search.search(queries, K, allowed), queries, rows, allowed)
+
+
+def test_embeddings_in_a_corner_of_the_space_are_told_apart() -> None:
+    """All cosines are above 0.99; what tells rows apart is a hundredth of a score."""
+    corner = 20 * vectors(1, seed=8)
+    rows, queries = corner + vectors(2000, seed=4), corner + vectors(50, seed=5)
+    scores, numbers = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K)
+    exact = queries.astype(np.float64) @ rows.T.astype(np.float64)
+    best = -np.sort(-exact, axis=1)[:, :K]
+    assert np.abs(best - scores).max() < 0.1 * exact.std(axis=1).mean()
+    found = np.mean([len(set(row) & set(np.argsort(-exact[q])[:K])) for q, row in enumerate(numbers)])
+    assert found > 0.9 * K
+
+
+def test_no_more_rows_than_there_are() -> None:
+    rows, queries = vectors(7, seed=6), vectors(3, seed=7)
+    scores, numbers = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K)
+    assert [sorted(row) for row in numbers.tolist()] == [list(range(7))] * 3
+    assert np.isfinite(scores).all()
+    allowed = np.zeros(7, dtype=bool)
+    assert RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K, allowed)[1].shape == (3, 0)
