@@ -18,6 +18,7 @@ from mcontriever.retrieval.searcher import Index, SearchOptions
 
 RUN_NAME = "mcontriever"
 PROMPT = "query> "
+SHOWN_DIGITS = 6
 
 
 def run(
@@ -90,7 +91,7 @@ def _record(hit: Hit, explain: bool) -> dict[str, object]:
     record: dict[str, object] = {
         "rank": hit.rank,
         "id": hit.id,
-        "score": hit.score,
+        "score": round(hit.score, SHOWN_DIGITS),
         "language": hit.language,
         "title": hit.title,
         "text": hit.text,
@@ -109,4 +110,4 @@ def _trec_line(query: Query, hit: Hit) -> str:
                 f"the id {identifier!r} has no place in a TREC run, whose columns are parted by spaces",
                 fix="write JSON lines instead: leave --trec away",
             )
-    return f"{query.id} Q0 {hit.id} {hit.rank} {hit.score:.6f} {RUN_NAME}"
+    return f"{query.id} Q0 {hit.id} {hit.rank} {hit.score:.{SHOWN_DIGITS}f} {RUN_NAME}"

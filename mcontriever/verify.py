@@ -13,7 +13,7 @@ from mcontriever.disk import remove_temporaries
 from mcontriever.errors import DataError, StoreError
 from mcontriever.progress import log
 from mcontriever.records import SHOWN_PLACES
-from mcontriever.retrieval import store_runs
+from mcontriever.retrieval import store_edits, store_runs
 from mcontriever.retrieval.embedding_run import described, encoder_entry
 from mcontriever.retrieval.estimate import shown_size
 from mcontriever.retrieval.passages import Passage, embed_passages
@@ -46,13 +46,13 @@ def delete(folder: Path, identifiers: Sequence[str], *, ids_from: Path | None, c
         raise DataError("no id was given", fix="name documents' ids, or a file of them with --ids-from")
     with store_runs.writing(folder):
         if wanted:
-            deleted, missing = store_runs.delete(folder, wanted)
+            deleted, missing = store_edits.delete(folder, wanted)
             log.info(f"deleted {deleted:,} documents")
             if missing:
                 shown = ", ".join(missing[:SHOWN_PLACES]) + (" ..." if len(missing) > SHOWN_PLACES else "")
                 log.warning(f"{len(missing):,} ids are not in the store: {shown}")
         if compact:
-            log.info(f"freed {shown_size(store_runs.compact(folder))}")
+            log.info(f"freed {shown_size(store_edits.compact(folder))}")
     log.info(f"{folder}: {described(folder)}")
 
 

@@ -43,7 +43,7 @@ def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence
     for number, column in enumerate(measured):
         turn = number // len(COLOURS)  # from the ninth model on, colours come again with another shape
         style = {"marker": MARKERS[(number + 3 * turn) % len(MARKERS)], "color": COLOURS[number % len(COLOURS)]}
-        shift = 0.55 * (number - (len(measured) - 1) / 2) / max(len(measured) - 1, 1)
+        shift = min(0.25, 0.55 / max(len(measured) - 1, 1)) * (number - (len(measured) - 1) / 2)
         shifted = {row: height - shift for row, height in heights.items()}
         _marks(axes, column, shifted, s=42, label=column.name, zorder=3, edgecolors="white", linewidths=0.6, **style)
     _label_rows(axes, table.rows, heights)

@@ -24,7 +24,7 @@ _COLUMN_NAMES = {
     "positive": ("positive", "positives", "pos"),
     "id": ("query_id", "id", "_id"),
     "language": ("language", "lang"),
-    "score": ("score", "scores", "label"),
+    "score": ("score", "scores"),
 }
 _NEGATIVE = re.compile(r"^(negatives?|neg)(_\d+)?$")
 

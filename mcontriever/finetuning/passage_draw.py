@@ -81,5 +81,6 @@ def _evenly_over_margins(margins_BM: np.ndarray, bins: int) -> np.ndarray:
     width_B1 = np.maximum(high_B1 - low_B1, np.finfo(np.float32).tiny)
     shares_BM = np.where(known_BM, (margins_BM - np.where(known_BM, low_B1, 0)) / np.where(known_BM, width_B1, 1), 0)
     bin_BM = np.minimum((shares_BM * bins).astype(np.int64), bins - 1)
-    same_BMM = (bin_BM[:, :, None] == bin_BM[:, None, :]) & known_BM[:, None, :]
-    return np.where(known_BM, 1.0 / np.maximum(same_BMM.sum(axis=2), 1), 0.0)
+    in_bin_BMb = (bin_BM[:, :, None] == np.arange(bins)) & known_BM[:, :, None]
+    sharing_BM = np.take_along_axis(in_bin_BMb.sum(axis=1), bin_BM, axis=1)
+    return np.where(known_BM, 1.0 / np.maximum(sharing_BM, 1), 0.0)

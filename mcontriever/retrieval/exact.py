@@ -4,9 +4,6 @@ Scores are first approximated by bf16 products, many times faster than fp32 wher
 them are scored again in fp32, and the differences seen there tell how far the others may be off. A query whose
 answer is not certain by that measure is searched again in fp32 throughout.
 
-A bf16 number has 8 bits, so it tells 0.801 from 0.802 badly, but 0.001 from 0.002 well. Each query therefore carries
-one more column, minus the score that a row has to beat by now, against a column of ones: what matters lies near zero.
-
 Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, K wanted, C candidates scored again.
 """
 
@@ -16,14 +13,15 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from mcontriever.fast_cpu import good_at_bf16
+from mcontriever.retrieval.running_best import EXTRA_COLUMNS, RunningBest
+
 MEMORY_BYTES = 200 << 20
 QUERIES_PER_PRODUCT = 256
 QUERIES_PER_SCORING = 32
 ROWS_PER_CONVERSION = 2048
-GROUP_ROWS = 64
 FEW_QUERIES = 4
 BLOCK_ROWS = 16_384
-EXTRA_COLUMNS = 8
 SPARE_CANDIDATES = 32
 SAFETY = 4.0  # how many times the largest difference seen among the candidates an unseen one may have
 
@@ -66,7 +64,7 @@ class ExactSearch:
 
     def __init__(self, vectors: Vectors, *, memory_bytes: int = MEMORY_BYTES, bf16: bool | None = None) -> None:
         self.vectors = vectors
-        self.bf16 = bf16_is_fast() if bf16 is None else bf16
+        self.bf16 = good_at_bf16() if bf16 is None else bf16
         row_bytes = 2 * (vectors.dimension + EXTRA_COLUMNS)
         work_bytes = row_bytes + 4 * vectors.dimension + 10 * QUERIES_PER_PRODUCT
         self.block_rows = int(np.clip(memory_bytes // 2 // work_bytes, 256, BLOCK_ROWS))
@@ -116,7 +114,7 @@ class ExactSearch:
         self, queries_QH: torch.Tensor, k: int, allowed_N: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Straight from the mapped rows in fp32: for so few products a conversion would cost more than it saves."""
-        best = _Best(queries_QH, k, torch.float32)
+        best = RunningBest(queries_QH, k, torch.float32)
         for start in range(0, len(self.vectors), self.block_rows):
             stop = min(start + self.block_rows, len(self.vectors))
             parts = [part for piece in self.vectors.pieces(start, stop) for part in _in_parts(piece)]
@@ -134,7 +132,7 @@ class ExactSearch:
         self, queries_QH: torch.Tensor, count: int, allowed_N: np.ndarray | None, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """scores_QC and rows_QC by products of `dtype`, and the most that a row passed over seemed to score."""
-        bests = [_Best(part_QH, count, dtype) for part_QH in queries_QH.split(QUERIES_PER_PRODUCT)]
+        bests = [RunningBest(part_QH, count, dtype) for part_QH in queries_QH.split(QUERIES_PER_PRODUCT)]
         for block_BH, rows_B in self._blocks(allowed_N, dtype):
             for best in bests:
                 best.add(block_BH, rows_B)
@@ -188,80 +186,6 @@ def scores_of_rows(vectors: Vectors, queries_QH: torch.Tensor, rows_QC: torch.Te
         own_QCH = taken[torch.from_numpy(places).view(rows_QC[part].shape)]
         scores_QC[part] = torch.einsum("qh,qch->qc", queries_QH[part], own_QCH)
     return scores_QC.masked_fill_(rows_QC < 0, -torch.inf)
-
-
-class _Best:
-    """The best C rows so far of some queries.
-
-    No row that was passed over seemed to score more than `unseen_Q`, the rounding of what it seemed counted in.
-    """
-
-    def __init__(self, queries_QH: torch.Tensor, count: int, dtype: torch.dtype) -> None:
-        self.count = count
-        self.dimension = queries_QH.shape[1]
-        self.widened_QH = torch.nn.functional.pad(queries_QH, (0, EXTRA_COLUMNS)).to(dtype)
-        self.rounding = torch.finfo(dtype).eps / 2
-        self.scores_QC = torch.zeros(len(queries_QH), 0)
-        self.rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64)
-        self.unseen_Q = torch.full((len(queries_QH),), -torch.inf)
-
-    @property
-    def shift_Q(self) -> torch.Tensor:
-        """What is taken off all scores for now, so that those which matter lie near zero."""
-        return -self.widened_QH[:, self.dimension].float()
-
-    def add(self, block_BH: torch.Tensor, rows_B: torch.Tensor) -> None:
-        self.take(block_BH @ self.widened_QH.T, rows_B)
-
-    def take(self, scores_BQ: torch.Tensor, rows_B: torch.Tensor) -> None:
-        """Look at shifted scores of rows that were not seen before."""
-        shift_Q = self.shift_Q
-        found = _above_zero(scores_BQ, self.count) if self._is_full() else None
-        if found is None:
-            top = torch.topk(scores_BQ.T.float(), min(self.count, len(rows_B)), dim=1)
-            found = top.values, top.indices
-        scores = torch.cat([self.scores_QC, found[0] + shift_Q[:, None]], dim=1)
-        rows = torch.cat([self.rows_QC, rows_B[found[1]]], dim=1)
-        self.scores_QC, order = torch.topk(scores, min(self.count, scores.shape[1]), dim=1)
-        self.rows_QC = rows.gather(1, order)
-        if self._is_full():
-            cutoff_Q = self.scores_QC[:, -1]
-            rounded_Q = self.rounding * (cutoff_Q - shift_Q).abs()
-            self.unseen_Q = torch.maximum(self.unseen_Q, cutoff_Q + rounded_Q)
-            self.widened_QH[:, self.dimension] = -cutoff_Q
-
-    def _is_full(self) -> bool:
-        return self.scores_QC.shape[1] == self.count
-
-
-def _above_zero(scores_BQ: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Each query's scores above 0 and their places, filled up with -infinity; None if there are too many to gain by it.
-
-    Nearly all groups of rows can be passed over by their largest score alone.
-    """
-    rows, queries = scores_BQ.shape
-    if rows % GROUP_ROWS:
-        scores_BQ = torch.nn.functional.pad(scores_BQ, (0, 0, 0, GROUP_ROWS - rows % GROUP_ROWS))
-    groups_GRQ = scores_BQ.view(-1, GROUP_ROWS, queries)
-    query_P, group_P = (groups_GRQ.amax(1) > 0).T.nonzero(as_tuple=True)
-    if len(query_P) > most * queries:
-        return None
-    scores_PR = groups_GRQ[group_P, :, query_P].float()
-    pair_S, row_S = (scores_PR > 0).nonzero(as_tuple=True)
-    query_S = query_P[pair_S]
-    counts_Q = torch.bincount(query_S, minlength=queries)
-    column_S = torch.arange(len(query_S)) - (counts_Q.cumsum(0) - counts_Q)[query_S]
-    width = int(counts_Q.max())
-    scores = torch.full((queries, width), -torch.inf)
-    places = torch.zeros((queries, width), dtype=torch.int64)
-    scores[query_S, column_S] = scores_PR[pair_S, row_S]
-    places[query_S, column_S] = group_P[pair_S] * GROUP_ROWS + row_S
-    return scores, places
-
-
-def bf16_is_fast() -> bool:
-    """Whether this processor multiplies bf16 in hardware (without, the products would be slower than fp32's)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _in_parts(piece: np.ndarray) -> Sequence[torch.Tensor]:

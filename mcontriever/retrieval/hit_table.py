@@ -45,7 +45,10 @@ def is_right_to_left(text: str) -> bool:
 
 
 def _cell(text: str) -> Text:
-    """Each line of the cell isolated, so that a terminal that reorders letters leaves the table's columns alone."""
+    """Text with right-to-left letters is isolated line by line, so that a terminal that reorders letters leaves the
+    table's columns alone; other text stays as it is, to be copied."""
+    if not any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
+        return Text(text)
     return _IsolatedText(text, justify="right" if is_right_to_left(text) else "left")
 
 

@@ -38,6 +38,7 @@ class MilvusIndex:
         """Bring a collection to the store's present rows. Returns what `open` needs to know."""
         from pymilvus import DataType
 
+        uri = _absolute(uri)
         client, collection = _connect(uri), _collection_name(store, centred)
         if client.has_collection(collection):
             client.drop_collection(collection)
@@ -58,8 +59,9 @@ class MilvusIndex:
 
     @classmethod
     def open(cls, store: EmbeddingStore, facts: dict[str, Any]) -> "MilvusIndex":
-        client, collection = _connect(facts["uri"]), facts["collection"]
-        if not client.has_collection(collection):
+        is_there = "://" in facts["uri"] or Path(facts["uri"]).exists()
+        client, collection = _connect(facts["uri"]) if is_there else None, facts["collection"]
+        if client is None or not client.has_collection(collection):
             raise StoreError(
                 f"Milvus at {facts['uri']} has no collection {collection}",
                 where=store.folder,
@@ -124,6 +126,10 @@ def _batches(store: EmbeddingStore, vectors: Vectors) -> Iterator[list[dict[str,
             {"row": int(row), "vector": vector_H, "language": language}
             for row, vector_H, language in zip(rows, vectors.take(rows), languages, strict=True)
         ]
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).resolve())
 
 
 def _connect(uri: str) -> Any:

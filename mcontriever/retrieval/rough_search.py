@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcontriever.retrieval.exact import Vectors, bf16_is_fast
+from mcontriever.fast_cpu import good_at_bf16
+from mcontriever.retrieval.exact import Vectors
 
 BLOCK_ROWS = 65_536
 QUERIES_PER_PRODUCT = 256
@@ -105,7 +106,7 @@ def product_type(device: torch.device) -> torch.dtype:
         return torch.bfloat16
     if hasattr(torch, "_int_mm") and torch.cpu._is_vnni_supported():
         return torch.int8
-    return torch.bfloat16 if bf16_is_fast() else torch.float32
+    return torch.bfloat16 if good_at_bf16() else torch.float32
 
 
 def rounded_rows(rows_BH: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
-"""Changing a store: runs that add shards, deletions, compaction; each takes effect in one step or not at all.
+"""Runs that add shards to a store (embed, append, replace); each takes effect in one step or not at all.
 
-A run's plan is written to pending.json, its shards one by one, each followed by its shard-00000.json; when all are
+Its plan is written to pending.json, its shards one by one, each followed by its shard-00000.json; when all are
 there, whoever finds it so replaces manifest.json and sweeps up. Killed anywhere, the same run goes on from the shards
 that are done. Ranks of one launch share the store's lock and meet in the files alone, so any launcher will do.
 """
@@ -14,19 +14,17 @@ import numpy as np
 
 from mcontriever.disk import FolderLock, remove_temporaries
 from mcontriever.errors import StoreError
+from mcontriever.retrieval.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.passages import Passage
 from mcontriever.retrieval.shard_files import (
-    npy_bytes,
     passages_table,
     shard_arrays,
-    write_checked,
     write_shard_files,
 )
 from mcontriever.retrieval.store_manifest import (
     MANIFEST,
     PENDING,
-    DeletedEntry,
     Manifest,
     Plan,
     ShardEntry,
@@ -36,7 +34,6 @@ from mcontriever.retrieval.store_manifest import (
     shard_entry_path,
     write_entry,
 )
-from mcontriever.retrieval.survey import hash_of_id
 
 
 @contextlib.contextmanager
@@ -111,7 +108,7 @@ def complete(folder: Path, plan: Plan) -> bool:
     if base and plan.run.mode == "replace":
         store = EmbeddingStore(folder, base)
         replaced = [find_rows(store, [*_ids_of(folder, entry), *entry.empty_ids])[0] for entry in entries]
-        deleted = _write_deleted(store, np.concatenate(replaced), generation)
+        deleted = write_deleted(store, np.concatenate(replaced), generation)
     kept = [entry for entry in entries if entry.rows]
     manifest = Manifest(
         generation=generation,
@@ -149,78 +146,6 @@ def abandon(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def delete(folder: Path, identifiers: Sequence[str]) -> tuple[int, list[str]]:
-    """Let no search find these documents any more. Returns how many there were, and the ids that were not there."""
-    store = EmbeddingStore.open(folder)
-    refuse_while_pending(folder)
-    rows, missing = find_rows(store, identifiers)
-    if len(rows):
-        generation = store.manifest.generation + 1
-        deleted = _write_deleted(store, rows, generation)
-        manifest = store.manifest.model_copy(update={"generation": generation, "deleted": deleted})
-        write_entry(folder / MANIFEST, manifest)
-        sweep(folder, manifest)
-    return len(set(identifiers)) - len(missing), missing
-
-
-def find_rows(store: EmbeddingStore, identifiers: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The live rows of these ids, and the ids without any."""
-    wanted = set(identifiers)
-    hashes = np.array([hash_of_id(identifier) for identifier in wanted], dtype=np.uint64)
-    rows = np.setdiff1d(store.rows_with_hashes(hashes), store.deleted_rows)
-    names = [row["id"] for row in store.rows_shown(rows, ["id"])]
-    truly = np.array([name in wanted for name in names], dtype=bool)
-    return rows[truly], sorted(wanted.difference(names))
-
-
-def compact(folder: Path) -> int:
-    """Write the shards that hold deleted rows anew without them, then remove the old ones. Returns the bytes saved."""
-    store = EmbeddingStore.open(folder)
-    refuse_while_pending(folder)
-    manifest = store.manifest
-    if not len(store.deleted_rows):
-        return 0
-    before = _bytes_of(manifest)
-    shards, number = [], manifest.next_shard
-    for index, shard in enumerate(manifest.shards):
-        first, last = np.searchsorted(store.deleted_rows, store.starts[index : index + 2])
-        if first == last:
-            shards.append(shard)
-            continue
-        slimmer = _without_rows(store, index, store.deleted_rows[first:last] - store.starts[index], number)
-        shards += [slimmer] if slimmer.rows else []
-        number += 1
-    update = {"generation": manifest.generation + 1, "next_shard": number, "shards": shards, "deleted": None}
-    compacted = manifest.model_copy(update=update)
-    write_entry(folder / MANIFEST, compacted)
-    sweep(folder, compacted)
-    return before - _bytes_of(compacted)
-
-
-def _without_rows(store: EmbeddingStore, index: int, rows: np.ndarray, number: int) -> ShardEntry:
-    shard = store.manifest.shards[index]
-    kept = np.setdiff1d(np.arange(shard.rows), rows)
-    table = store.table(index)
-    removed = {row["id"] for row in table.select(["id"]).take(rows).to_pylist()}
-    table = table.take(kept)
-    arrays = {name: array[kept] for name, array in store.arrays(index).items()}
-    languages = Counter(table["language"].to_pylist())
-    return shard.model_copy(
-        update={
-            "number": number,
-            "rows": len(kept),
-            "documents": int((table["part"].to_numpy() == 0).sum()),
-            "languages": dict(languages),
-            "removed_ids": sorted({*shard.removed_ids, *removed}),
-            "files": write_shard_files(store.folder, number, arrays, table),
-        }
-    )
-
-
-def _bytes_of(manifest: Manifest) -> int:
-    return sum(file.bytes for shard in manifest.shards for file in shard.files.values())
-
-
 def refuse_while_pending(folder: Path) -> None:
     plan = read_plan(folder)
     if plan is not None:
@@ -230,16 +155,6 @@ def refuse_while_pending(folder: Path) -> None:
             where=folder,
             fix="run that mcontriever embed command again to finish it, or add --restart to give it up",
         )
-
-
-def _write_deleted(store: EmbeddingStore, rows: np.ndarray, generation: int) -> DeletedEntry | None:
-    rows = np.union1d(store.deleted_rows, rows).astype(np.int64)
-    if not len(rows):
-        return None
-    name = f"deleted-{generation:05}.npy"
-    documents = sum(row["part"] == 0 for row in store.rows_shown(rows, ["part"]))
-    file = write_checked(store.folder / name, npy_bytes(rows))
-    return DeletedEntry(name=name, rows=len(rows), documents=documents, **file.model_dump())
 
 
 def _ids_of(folder: Path, entry: ShardEntry) -> list[str]:

@@ -10,7 +10,7 @@ from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.records import Document
-from mcontriever.retrieval import derived, store_runs
+from mcontriever.retrieval import derived, store_edits
 from mcontriever.retrieval.dense_search import open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.exact import ArrayVectors, ExactSearch
@@ -89,7 +89,7 @@ def test_an_index_is_refused_when_the_store_changed_and_left_aside_by_auto(
     search = open_dense_search(store, "auto", None, MEMORY)
     assert isinstance(search.__self__, FaissIndex)  # type: ignore[attr-defined]
 
-    store_runs.delete(store.folder, ["d0", "d7"])  # deleting needs no new index
+    store_edits.delete(store.folder, ["d0", "d7"])  # deleting needs no new index
     store = EmbeddingStore.open(store.folder)
     _, rows = open_dense_search(store, "hnsw", None, MEMORY)(query, 60, store.live_N)
     assert set(rows[0].tolist()) - {-1} <= set(range(60)) - {0, 7}

@@ -9,7 +9,7 @@ from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
 from mcontriever.records import Query
-from mcontriever.retrieval import language_means, store_runs
+from mcontriever.retrieval import language_means, store_edits
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.language_means import CentredVectors, compute_language_means, open_language_means
 from mcontriever.retrieval.searcher import Index, SearchOptions
@@ -22,7 +22,7 @@ def store(tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch:
     documents = [*mixed_documents(60), *(d for d in mixed_documents(8, prefix="few-") if d.language == "ar")]
     documents = [*documents[:60], *[type(d)(d.id, d.text, d.title, "ur") for d in documents[60:]]]
     make_store(tmp_path / "s", documents, encoder, model=str(tiny_encoder_dir), dtype="fp32", shard_documents=25)
-    store_runs.delete(tmp_path / "s", ["d0", "d5"])
+    store_edits.delete(tmp_path / "s", ["d0", "d5"])
     return EmbeddingStore.open(tmp_path / "s")
 
 

@@ -8,7 +8,7 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, HubError, StoreError
-from mcontriever.retrieval import derived, store_runs
+from mcontriever.retrieval import derived, store_edits
 from mcontriever.retrieval.dense_search import open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.languages import rows_in_languages
@@ -19,18 +19,19 @@ MEMORY = 1 << 28
 
 
 def test_milvus_lite_returns_what_exact_search_returns(
-    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path
+    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(tmp_path / "s", mixed_documents(60), encoder, model=str(tiny_encoder_dir), shard_documents=25)
-    store_runs.delete(store.folder, ["d3"])
+    store_edits.delete(store.folder, ["d3"])
     store = EmbeddingStore.open(store.folder)
-    uri = str(tmp_path / "lite.db")
-    verb.run(store.folder, kind="milvus", uri=uri)
+    monkeypatch.chdir(tmp_path)
+    verb.run(store.folder, kind="milvus", uri="lite.db")
+    monkeypatch.undo()
     milvus = open_dense_search(store, "milvus", None, MEMORY)
     exact = open_dense_search(store, "exact", None, MEMORY)
     queries = all_vectors(store)[:8]
     swahili = rows_in_languages(store, ["sw"])
-    store_runs.delete(store.folder, ["d10"])  # after filling: sorted out when searching
+    store_edits.delete(store.folder, ["d10"])  # after filling: sorted out when searching
     deleted_since = EmbeddingStore.open(store.folder)
     chinese_too = swahili | rows_in_languages(store, ["zh"])
     assert store.live_N is not None

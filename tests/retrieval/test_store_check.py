@@ -9,7 +9,7 @@ from mcontriever import verify
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
 from mcontriever.records import Document
-from mcontriever.retrieval import store_runs
+from mcontriever.retrieval import store_edits
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store_check import find_damage
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
@@ -60,8 +60,8 @@ def test_deleted_and_empty_documents_stay_away_after_a_repair(
 ) -> None:
     documents = [*DOCUMENTS[:10], Document("empty", " "), *DOCUMENTS[10:]]
     store = make_store(tmp_path / "s", documents, encoder, model=str(tiny_encoder_dir), passage_words=8)
-    store_runs.delete(store.folder, ["d3", "d20"])
-    store_runs.compact(store.folder)
+    store_edits.delete(store.folder, ["d3", "d20"])
+    store_edits.compact(store.folder)
     before = EmbeddingStore.open(store.folder).table(0).to_pylist()
     flip_a_byte(next(store.folder.glob("documents-*.parquet")), place=100)
     verify.run(store.folder, repair=True)
@@ -89,7 +89,7 @@ def test_a_repair_refuses_another_encoder(store: EmbeddingStore, tmp_path: Path,
 
 
 def test_a_damaged_list_of_deleted_rows_cannot_be_guessed(store: EmbeddingStore) -> None:
-    store_runs.delete(store.folder, ["d1"])
+    store_edits.delete(store.folder, ["d1"])
     flip_a_byte(next(store.folder.glob("deleted-*.npy")))
     with pytest.raises(StoreError, match=r"deleted-00002\.npy: its content"):
         verify.run(store.folder)

@@ -16,7 +16,7 @@ import pytest
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
 from mcontriever.records import Document
-from mcontriever.retrieval import store_runs
+from mcontriever.retrieval import store_edits, store_runs
 from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.launching import Place
@@ -51,21 +51,21 @@ def test_append_replace_delete_compact(tmp_path: Path, encoder: Encoder) -> None
     assert store.manifest.documents == 61
     np.testing.assert_allclose(all_vectors(store)[-2], encoder.embed_documents(["other new text"])[0], atol=2e-3)
 
-    assert store_runs.delete(store.folder, ["d0", "x", "nobody", "d0"]) == (2, ["nobody"])
-    assert store_runs.delete(store.folder, ["d0"]) == (0, ["d0"])
+    assert store_edits.delete(store.folder, ["d0", "x", "nobody", "d0"]) == (2, ["nobody"])
+    assert store_edits.delete(store.folder, ["d0"]) == (0, ["d0"])
     store = EmbeddingStore.open(store.folder)
     survivors = [name for name in [*kept, "d5", "d45"] if name != "d0"]
     assert live_ids(store) == survivors
 
     before = dict(zip(all_ids(store), all_vectors(store), strict=True))
-    assert store_runs.compact(store.folder) > 0
+    assert store_edits.compact(store.folder) > 0
     store = EmbeddingStore.open(store.folder)
     assert store.manifest.deleted is None
     assert all_ids(store) == survivors
     for name, vector in zip(all_ids(store), all_vectors(store), strict=True):
         np.testing.assert_array_equal(vector, before[name])
     assert find_damage(store.folder)[0] == []
-    assert store_runs.compact(store.folder) == 0
+    assert store_edits.compact(store.folder) == 0
     add(store.folder, [Document("d0", "back again")], encoder, "append")
 
 
@@ -158,7 +158,7 @@ def test_an_unfinished_append_leaves_the_store_as_it_was_and_can_be_given_up(
     monkeypatch.undo()
     assert all_ids(EmbeddingStore.open(store.folder)) == [document.id for document in DOCUMENTS[:10]]
     with pytest.raises(StoreError, match="an unfinished append"):
-        store_runs.delete(store.folder, ["d0"])
+        store_edits.delete(store.folder, ["d0"])
     write_lines(corpus, DOCUMENTS[10:20])
     with pytest.raises(StoreError, match=r"c\.jsonl has changed[\s\S]*--restart"):
         embed(request)
