@@ -657,13 +657,13 @@ class SearcherSection(Section):
 
 
 class CrossEncoderSection(Section):
-    """A second opinion: candidates that it scores above `max_score` are unlabelled positives and are dropped.
+    """A second opinion: candidates that answer with more than `max_probability` are unlabelled positives, and dropped.
 
-    Its scores are stored with every passage, for distillation. `examined` candidates are read for each negative wanted.
+    Its logits are stored with every passage, for distillation. `examined` candidates are read for each negative wanted.
     """
 
     name: str
-    max_score: float | None = None
+    max_probability: Share | None = None  # the sigmoid of its logit; RocketQA took 0.1
     examined: AboveZero = 2.0
 
 

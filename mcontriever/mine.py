@@ -132,7 +132,7 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
     from mcontriever.retrieval.rerank import Reranker
 
     reranker = Reranker.load(section.name)
-    return SecondOpinion(cross_encoder=reranker, max_score=section.max_score, examined=section.examined)
+    return SecondOpinion(cross_encoder=reranker, max_probability=section.max_probability, examined=section.examined)
 
 
 def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:

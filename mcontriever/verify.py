@@ -71,7 +71,7 @@ def _encoder_of(manifest: Manifest, model: str | None, folder: Path):  # type: i
     made_by = manifest.layout.encoder
     assert made_by is not None, "a store without vectors has none that could be damaged"
     name = model or made_by.model
-    encoder = Encoder.load(name)
+    encoder = Encoder.load(name, precision="auto")
     check_encoder(made_by, encoder_entry(name, encoder), folder)
     return encoder
 

@@ -203,15 +203,17 @@ def test_a_cross_encoder_objects_and_its_scores_are_kept(
     name = str(save_cross_encoder(tmp_path / "cross", tiny_tokenizer_dir))
     reranker = Reranker.load(name)
     pairs = [(query[:20], text) for query in TEXTS for text in TEXTS]
-    limit = float(np.median(reranker.scores(pairs)))
+    logits = np.array(reranker.logits(pairs))
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), reranker.scores(pairs), atol=1e-5)
+    limit = float(1 / (1 + np.exp(-np.median(logits))))
     searchers = [{"kind": "dense", "negatives": 4, "last_rank": 21, "choose": "top"}]
-    made = config(searchers=searchers, cross_encoder={"name": name, "max_score": limit, "examined": 3})
+    made = config(searchers=searchers, cross_encoder={"name": name, "max_probability": limit, "examined": 3})
     mine.run(made)
     for record in records(made.output):
         passages = [*record["positive_ctxs"], *record["hard_negative_ctxs"]]
-        scores = reranker.scores([(record["question"], passage["text"]) for passage in passages])
+        scores = np.array(reranker.logits([(record["question"], passage["text"]) for passage in passages]))
         assert [passage["teacher_score"] for passage in passages] == pytest.approx(scores, abs=1e-4)
-        assert all(passage["teacher_score"] <= limit for passage in record["hard_negative_ctxs"])
+        assert (1 / (1 + np.exp(-scores[1:])) <= limit + 1e-6).all()
     manifest = json.loads((Path(made.output) / "manifest.json").read_text())
     assert manifest["passed_over"]["a positive to the cross-encoder"] > 0
     examples = open_training_set(format="dpr", paths=[f"{made.output}/mined-*.jsonl"])

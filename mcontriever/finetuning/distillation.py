@@ -1,9 +1,11 @@
 """Learn a cross-encoder's scores for a query's own passages: its margins (margin-MSE) or its ranking (KL).
 
-    margin_mse   mean over negatives of ((s(q, p+) - s(q, p-)) - (teacher(q, p+) - teacher(q, p-)))^2
+    margin_mse   mean over negatives of ((s(q, p+) - s(q, p-)) / t - (teacher(q, p+) - teacher(q, p-)) / t_teacher)^2
     kl           KL( softmax(teacher / t_teacher) || softmax(s / t) ) over the positive and the negatives
 
-Passages that the teacher did not score (random negatives) take part only in the contrastive loss, if that has weight.
+A cosine moves between -1 and 1, a teacher's logits between -10 and 10: a temperature t of 0.05 to 0.1 lets the one
+reach the other. Dot products find their own size, with t at 1. Passages that the teacher did not score (random
+negatives) take part only in the contrastive loss, if that has weight.
 
 Shapes: B queries, m = 1 + n passages of each, the positive first, G passages of all ranks.
 """
@@ -43,8 +45,8 @@ class Distillation:
         return loss, metrics | {"blind_loss": blind, "temperature": self.temperature}
 
     def _margin_mse(self, scores_Bm: torch.Tensor, teacher_Bm: torch.Tensor) -> torch.Tensor:
-        margins_Bn = scores_Bm[:, :1] - scores_Bm[:, 1:]
-        wanted_Bn = teacher_Bm[:, :1] - teacher_Bm[:, 1:]
+        margins_Bn = (scores_Bm[:, :1] - scores_Bm[:, 1:]) / self.temperature
+        wanted_Bn = (teacher_Bm[:, :1] - teacher_Bm[:, 1:]) / self.teacher_temperature
         known_Bn = wanted_Bn.isfinite()
         errors_Bn = (margins_Bn - wanted_Bn.masked_fill(~known_Bn, 0)).square() * known_Bn
         return errors_Bn.sum() / _mean_count(known_Bn)

@@ -45,7 +45,7 @@ class StoreTexts(Protocol):
 
 
 class CrossEncoder(Protocol):
-    def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]: ...
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +59,10 @@ class Searcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """Negatives that score above `max_score` are dropped; `examined` candidates are read for each one wanted."""
+    """Negatives likelier than `max_probability` to answer are dropped; `examined` are read for each one wanted."""
 
     cross_encoder: CrossEncoder
-    max_score: float | None
+    max_probability: float | None
     examined: float
 
 
@@ -162,10 +162,11 @@ class Miner:
                 (block.questions[start + query], Document("", row["text"], row["title"]).full_text)
                 for (query, _), row in zip(places.tolist(), shown, strict=True)
             ]
-            negatives.teacher_Qn[part][tuple(places.T)] = opinion.cross_encoder.scores(pairs)
+            negatives.teacher_Qn[part][tuple(places.T)] = opinion.cross_encoder.logits(pairs)
         found_Qn = negatives.rows_Qn != NO_ROW
-        limit = math.inf if opinion.max_score is None else opinion.max_score
-        kept_Qn = found_Qn & (negatives.teacher_Qn <= limit)
+        limit = 1.0 if opinion.max_probability is None else opinion.max_probability
+        with np.errstate(over="ignore"):
+            kept_Qn = found_Qn & (1 / (1 + np.exp(-negatives.teacher_Qn)) <= limit)
         block.statistics.passed_over["a positive to the cross-encoder"] += int((found_Qn & ~kept_Qn).sum())
         return negatives.first(wanted, kept_Qn)
 
@@ -176,7 +177,7 @@ class Miner:
             for document in some
         ]
         block.positive_teacher_QP = np.full(block.positive_keys_QP.shape, np.nan)
-        block.positive_teacher_QP[block.positive_keys_QP != NO_KEY] = cross_encoder.scores(pairs)
+        block.positive_teacher_QP[block.positive_keys_QP != NO_KEY] = cross_encoder.logits(pairs)
 
 
 def _least(scores_QP: np.ndarray) -> np.ndarray:

@@ -128,6 +128,7 @@ def _prepare(
             layout,
             request.mode,
             shard_documents=request.shard_documents,
+            precision=request.precision,
             restart=request.restart,
         )
     return encoder, plan

@@ -82,24 +82,33 @@ def check_encoder(made_by: EncoderEntry | None, given: EncoderEntry | None, fold
 
 
 def make_plan(
-    folder: Path, corpus: Corpus, layout: Layout, mode: Mode, *, shard_documents: int | None, restart: bool
+    folder: Path,
+    corpus: Corpus,
+    layout: Layout,
+    mode: Mode,
+    *,
+    shard_documents: int | None,
+    precision: str,
+    restart: bool,
 ) -> Plan | None:
     """The plan of this run: the one under way if it is the same, else a new one; None when it is done already."""
     manifest = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    run_id = _run_id(corpus, layout, mode, shard_documents)
+    request = _request_hash(corpus, layout, mode, shard_documents, precision)
     if restart:
         abandon(folder)
     pending = read_plan(folder)
-    if manifest and pending and pending.base_generation < manifest.generation:
+    if manifest and pending and manifest.runs[-1] == pending.run:
         sweep(folder, manifest)  # it was completed, and killed while tidying up
         pending = None
     if pending:
-        if pending.run.id != run_id:
+        if pending.run.request != request:
             refuse_while_pending(folder)
         _check_unchanged(corpus, pending.run, folder)
         return pending
-    if manifest and _is_done(manifest, run_id, mode):
-        _check_unchanged(corpus, manifest.runs[0 if mode == "new" else -1], folder)
+    if manifest and mode == "new" and manifest.runs[0].request == request:
+        _check_unchanged(corpus, manifest.runs[0], folder)
+        return None
+    if manifest and mode != "new" and _was_last(manifest, request) and _is_unchanged(corpus, manifest.runs[-1]):
         return None
     if manifest and mode == "new":
         raise StoreError(
@@ -107,7 +116,9 @@ def make_plan(
             where=folder,
             fix="add to it with --append or --replace, or give another folder",
         )
-    return _new_plan(folder, corpus, layout, mode, manifest, run_id, shard_documents)
+    plan = _new_plan(folder, corpus, layout, mode, manifest, request, shard_documents, precision)
+    write_entry(folder / PENDING, plan)
+    return plan
 
 
 def _new_plan(
@@ -116,8 +127,9 @@ def _new_plan(
     layout: Layout,
     mode: Mode,
     manifest: Manifest | None,
-    run_id: str,
+    request: str,
     shard_documents: int | None,
+    precision: str,
 ) -> Plan:
     state = corpus.state()
     found = survey(corpus, shard_documents)
@@ -128,7 +140,9 @@ def _new_plan(
         log.warning(f"{found.empty:,} empty documents are left out: {places}{' ...' if found.empty > 5 else ''}")
     base_generation = manifest.generation if manifest else 0
     run = RunEntry(
-        id=run_id,
+        id=hashlib.sha256(f"{request} {base_generation}".encode()).hexdigest(),
+        request=request,
+        precision=precision,
         mode=mode,
         corpus=corpus.description(),
         corpus_state=state,
@@ -141,9 +155,7 @@ def _new_plan(
         first_shard=manifest.next_shard if manifest else 0,
         generation=base_generation + 1,
     )
-    plan = Plan(run=run, layout=layout, base_generation=base_generation)
-    write_entry(folder / PENDING, plan)
-    return plan
+    return Plan(run=run, layout=layout, base_generation=base_generation)
 
 
 def _existing_layout(folder: Path) -> Layout | None:
@@ -152,24 +164,28 @@ def _existing_layout(folder: Path) -> Layout | None:
     return None
 
 
-def _run_id(corpus: Corpus, layout: Layout, mode: Mode, shard_documents: int | None) -> str:
-    request = {
+def _request_hash(corpus: Corpus, layout: Layout, mode: Mode, shard_documents: int | None, precision: str) -> str:
+    asked = {
         "corpus": corpus.description(),
         "layout": layout.model_dump(mode="json"),
         "mode": mode,
         "shard_documents": shard_documents,
+        "precision": precision,
     }
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _is_done(manifest: Manifest, run_id: str, mode: Mode) -> bool:
-    if mode == "new":
-        return manifest.runs[0].id == run_id
-    return manifest.runs[-1].id == run_id and manifest.runs[-1].generation == manifest.generation
+def _was_last(manifest: Manifest, request: str) -> bool:
+    """Whether this was the last thing done to the store."""
+    return manifest.runs[-1].request == request and manifest.runs[-1].generation == manifest.generation
+
+
+def _is_unchanged(corpus: Corpus, run: RunEntry) -> bool:
+    return corpus.state() == run.corpus_state or survey(corpus).content == run.content
 
 
 def _check_unchanged(corpus: Corpus, run: RunEntry, folder: Path) -> None:
-    if corpus.state() != run.corpus_state and survey(corpus).content != run.content:
+    if not _is_unchanged(corpus, run):
         raise StoreError(
             f"the corpus {corpus.path} has changed since it was embedded into this store",
             where=folder,

@@ -34,3 +34,12 @@ class Reranker:
         if not pairs:
             return []
         return [float(score) for score in self.model.predict(list(pairs), show_progress_bar=False)]
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Before any activation, which models set differently: a sigmoid makes probabilities of them."""
+        import torch
+
+        if not pairs:
+            return []
+        identity = torch.nn.Identity()
+        return [float(s) for s in self.model.predict(list(pairs), activation_fn=identity, show_progress_bar=False)]

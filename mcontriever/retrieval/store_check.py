@@ -85,7 +85,7 @@ def repair(folder: Path, damage: Sequence[Damage], embed: Embed) -> None:
         manifest = read_manifest(folder)
         repaired = _repair_shard(folder, manifest, shard, names, embed)
         updated = [repaired if entry.number == number else entry for entry in manifest.shards]
-        manifest = manifest.model_copy(update={"shards": updated, "generation": manifest.generation + 1})
+        manifest = manifest.model_copy(update={"shards": updated})
         write_entry(folder / MANIFEST, manifest)
         log.info(f"made again: {', '.join(sorted(names))}")
 

@@ -75,9 +75,11 @@ class Layout(Entry):
 
 
 class RunEntry(Entry):
-    """One embed, append or replace. `id` names the request; `content` is the hash of all its documents."""
+    """One embed, append or replace. `request` is a hash of what was asked for, `content` of all documents."""
 
     id: str
+    request: str
+    precision: str
     mode: Literal["new", "append", "replace"]
     corpus: dict[str, Any]
     corpus_state: list[list[Any]]

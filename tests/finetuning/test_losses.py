@@ -132,12 +132,12 @@ def test_margin_mse(tiny_encoder: Encoder, batch: TripleBatch) -> None:
     errors = []
     for row, query in enumerate(queries):
         for negative in (row * 3 + 1, row * 3 + 2):
-            margin = float(query @ passages[row * 3] - query @ passages[negative])
-            wanted = teacher[row * 3] - teacher[negative]
+            margin = float(query @ passages[row * 3] - query @ passages[negative]) / 0.5
+            wanted = (teacher[row * 3] - teacher[negative]) / 3.0
             if not math.isnan(wanted):
                 errors.append((margin - wanted) ** 2)
     assert len(errors) == 5
-    loss = Distillation(kind="margin_mse", temperature=1.0)
+    loss = Distillation(kind="margin_mse", temperature=0.5, teacher_temperature=3.0)
     assert loss_of(tiny_encoder, loss, scored) == pytest.approx(sum(errors) / 5, rel=1e-5)
 
 

@@ -10,9 +10,10 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
 from mcontriever.records import Document
 from mcontriever.retrieval import store_edits
+from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store_check import find_damage
-from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
+from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(40)
 
@@ -113,3 +114,24 @@ def test_a_run_under_way_is_checked_and_mended_too(
     verify.run(tmp_path / "s", repair=True)
     store = make_store(tmp_path / "s", DOCUMENTS, encoder, shard_documents=10)
     assert find_damage(store.folder) == ([], 8)
+
+
+def test_a_repair_leaves_an_append_under_way_alone(
+    store: EmbeddingStore, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.retrieval.test_store_runs import stop_after
+
+    corpus = write_lines(store.folder.parent / "more.jsonl", mixed_documents(30, prefix="more"))
+    request = EmbeddingRequest(
+        str(corpus), store.folder, model=str(tiny_encoder_dir), mode="append", shard_documents=10
+    )
+    stop_after(monkeypatch, shards=2)
+    with pytest.raises(KeyboardInterrupt):
+        embed(request, encoder=encoder)
+    monkeypatch.undo()
+    flip_a_byte(store.folder / "vectors-00001.npy")
+    verify.run(store.folder, repair=True)
+    done = (store.folder / "vectors-00004.npy").stat().st_mtime_ns
+    embed(request, encoder=encoder)
+    assert (store.folder / "vectors-00004.npy").stat().st_mtime_ns == done
+    assert len(EmbeddingStore.open(store.folder)) == 70

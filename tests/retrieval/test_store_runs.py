@@ -183,9 +183,12 @@ def test_a_kill_between_the_manifest_and_the_sweeping_is_mended(
     assert read_plan(store.folder) is None
 
 
-def embed_in_process(corpus: str, folder: Path, encoder: Encoder, rank: int = 0, world: int = 1) -> None:
+def embed_in_process(
+    corpus: str, folder: Path, encoder: Encoder, rank: int = 0, world: int = 1, precision: str = "auto"
+) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-    embed(EmbeddingRequest(corpus, folder, model="tiny", shard_documents=10), encoder=encoder)
+    request = EmbeddingRequest(corpus, folder, model="tiny", shard_documents=10, precision=precision)
+    embed(request, encoder=encoder)
 
 
 def forked(*arguments: object) -> multiprocessing.context.ForkProcess:
@@ -236,6 +239,20 @@ def test_two_ranks_make_the_same_store_as_one(tmp_path: Path, encoder: Encoder) 
     one, two = EmbeddingStore.open(tmp_path / "one"), EmbeddingStore.open(tmp_path / "two")
     assert one.manifest.rows_fingerprint() == two.manifest.rows_fingerprint()
     np.testing.assert_array_equal(all_vectors(one), all_vectors(two))
+
+
+def test_int8_ranks_share_one_calibration(tmp_path: Path, tiny_encoder_dir: Path) -> None:
+    corpus = str(write_lines(tmp_path / "c.jsonl", mixed_documents(40)))
+    one, two = (Encoder.load(tiny_encoder_dir, precision="int8") for _ in range(2))
+    embed(EmbeddingRequest(corpus, tmp_path / "one", model="tiny", precision="int8", shard_documents=10), encoder=one)
+    ranks = [forked(corpus, tmp_path / "two", two, rank, 2, "int8") for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+        assert rank.exitcode == 0
+    stores = [EmbeddingStore.open(tmp_path / name) for name in ("one", "two")]
+    assert stores[0].manifest.rows_fingerprint() == stores[1].manifest.rows_fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -352,3 +369,19 @@ def test_vectors_that_cannot_fit_are_refused_before_the_work(small_disk: Path, e
     corpus = write_lines(small_disk.parent / "c.jsonl", [Document(str(n), str(n)) for n in range(8000)])
     with pytest.raises(StoreError, match=r"the vectors need 512\.0 KB, the device has \d+\.\d KB left"):
         embed(EmbeddingRequest(str(corpus), small_disk / "s", model="tiny", keeps_text=False), encoder=encoder)
+
+
+def test_a_corpus_that_changes_every_day_is_replaced_every_day(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s", DOCUMENTS[:10], None)
+    corpus = tmp_path / "s.jsonl"
+    request = EmbeddingRequest(str(corpus), store.folder, mode="replace")
+    for day in range(3):
+        write_lines(corpus, [*DOCUMENTS[:10], Document("d3", f"of day {day}"), Document(f"new{day}", "x")][4:])
+        embed(request)
+        embed(request)  # the second time there is nothing to do
+        store = EmbeddingStore.open(store.folder)
+        assert store.manifest.generation == day + 2
+        assert live_ids(store).count("d3") == 1
+        assert store.manifest.documents == 11 + day
+    assert len({run.id for run in store.manifest.runs}) == 4
+    assert find_damage(store.folder)[0] == []
