@@ -689,6 +689,9 @@ class MineConfig(Section):
     def _models_are_named(self) -> "MineConfig":
         if any(searcher.kind == "dense" for searcher in self.searchers) and self.model is None:
             raise ValueError("a dense searcher needs model: the folder or hub name of an encoder")
+        has_ids = self.corpus or self.examples.collection or self.examples.format in ("msmarco", "beir")
+        if not self.texts and not has_ids:
+            raise ValueError("texts: false leaves ids alone, but the examples have no collection to find them in again")
         return self
 
 

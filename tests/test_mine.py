@@ -226,6 +226,9 @@ def test_bad_requests(config: Config, files: dict[str, Path], tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match="a dense searcher needs model"):
         parse_config(MineConfig, {**config().model_dump(), "model": None}, source="mine.yaml")
+    columns = {"examples": {"format": "columns", "paths": ["train.jsonl"]}, "texts": False}
+    with pytest.raises(ConfigError, match="texts: false leaves ids alone"):
+        parse_config(MineConfig, {**config().model_dump(), **columns}, source="mine.yaml")
     section = {"kind": "bm25", "first_rank": 9, "last_rank": 3}
     with pytest.raises(ConfigError, match="first_rank 9 is after last_rank 3"):
         parse_config(MineConfig, {**config().model_dump(), "searchers": [section]}, source="mine.yaml")

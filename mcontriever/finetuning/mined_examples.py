@@ -24,7 +24,7 @@ class PartStatistics:
 
     examples: int = 0
     negatives: int = 0
-    short: int = 0  # examples that got fewer negatives than asked for
+    short: int = 0  # how often a search had fewer negatives left for a query than asked for
     passed_over: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     negative_ranks: Counter[str] = field(default_factory=Counter)

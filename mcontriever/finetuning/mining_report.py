@@ -17,14 +17,14 @@ def mining_report(total: PartStatistics, made_by: Mapping[str, Any], examples: S
         [
             "# Mined hard negatives",
             "",
-            f"{total.negatives:,} negatives for {total.examples:,} examples; {total.short:,} examples got fewer than "
-            "asked for.",
+            f"{total.negatives:,} negatives for {total.examples:,} examples; {total.short:,} times a search had fewer "
+            "left than asked for.",
             "",
-            *(f"- {name.replace('_', ' ')}: {value}" for name, value in made_by.items()),
+            *(f"- {name.replace('_', ' ')}: {value}" for name, value in made_by.items() if value not in (None, {})),
             "",
             "## Candidates",
             "",
-            *_table(("passed over because", "candidates"), total.passed_over.most_common()),
+            *_table(("passed over because", "candidates"), (+total.passed_over).most_common()),
             *_table(("taken from", "negatives"), total.sources.most_common()),
             "## Ranks",
             "",

@@ -104,7 +104,8 @@ class _Block:
 def product_type(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
-    if hasattr(torch, "_int_mm") and torch.cpu._is_vnni_supported():
+    # both are private, so a torch without them falls back
+    if hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
         return torch.int8
     return torch.bfloat16 if good_at_bf16() else torch.float32
 
