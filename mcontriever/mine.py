@@ -6,6 +6,7 @@ matrix. The output is read back with `format: dpr`.
 """
 
 import shutil
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,9 @@ def run(config: MineConfig) -> None:
         if mined.is_complete:
             log.info(f"mined already: {output / 'report.md'}")
             return
+        opinion = _second_opinion(config)  # first: a wrong name shall not cost the embedding of a corpus
         store = _open_store(config, examples, encoder)
-        miner = _miner(config, examples, store, encoder)
+        miner = _miner(config, examples, store, encoder, opinion)
         count = mine_blocks(examples, mined, miner, queries_per_block=config.queries_per_block, texts=config.texts)
         parts = range(count)
         total = PartStatistics.sum_of(mined.statistics(number) for number in parts)
@@ -67,7 +69,7 @@ def _encoder(config: MineConfig) -> "Encoder | None":
     from mcontriever.retrieval.launching import Place
 
     assert config.model is not None
-    return Encoder.load(config.model, device=Place.of_environment().device(config.device))
+    return Encoder.load(config.model, device=Place.of_environment().device(config.device), precision="auto")
 
 
 def _facts(config: MineConfig, examples: TrainingSet, encoder: "Encoder | None") -> dict[str, Any]:
@@ -99,7 +101,13 @@ def _open_store(config: MineConfig, examples: TrainingSet, encoder: "Encoder | N
     return store
 
 
-def _miner(config: MineConfig, examples: TrainingSet, store: EmbeddingStore, encoder: "Encoder | None") -> Miner:
+def _miner(
+    config: MineConfig,
+    examples: TrainingSet,
+    store: EmbeddingStore,
+    encoder: "Encoder | None",
+    opinion: SecondOpinion | None,
+) -> Miner:
     searches: dict[str, Search] = {}
     if encoder is not None:
         searches["dense"] = DenseSearch(store, encoder, config.memory_mb << 20)
@@ -120,7 +128,7 @@ def _miner(config: MineConfig, examples: TrainingSet, store: EmbeddingStore, enc
         searchers=searchers,
         store=store,
         texts=StoreTexts.open(store, text_key),
-        opinion=_second_opinion(config),
+        opinion=opinion,
         seed=config.seed,
     )
 
@@ -129,12 +137,15 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
     section = config.cross_encoder
     if section is None:
         return None
+    from mcontriever.retrieval.launching import Place
     from mcontriever.retrieval.rerank import Reranker
 
-    reranker = Reranker.load(section.name)
+    reranker = Reranker.load(section.name, device=Place.of_environment().device(config.device))
     return SecondOpinion(cross_encoder=reranker, max_probability=section.max_probability, examined=section.examined)
 
 
 def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:
-    records = [record for _, record in read_json_objects(mined.part(0)) if record["hard_negative_ctxs"]]
-    return records[:: max(1, len(records) // READ_EXAMPLES)][:READ_EXAMPLES]
+    """From all over the first part, of which only these are held."""
+    step = max(1, mined.statistics(0)["examples"] // READ_EXAMPLES)
+    records = (record for _, record in islice(read_json_objects(mined.part(0)), 0, None, step))
+    return [record for record in records if record["hard_negative_ctxs"]][:READ_EXAMPLES]

@@ -5,6 +5,8 @@ stage is one of our own commands in a process of its own, so that each has the m
 does alone. All stages are checked before the first one starts.
 """
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,12 +40,13 @@ def run(plan: PlanConfig) -> None:
     """Run or go on. An error of a stage is the plan's; training that was told to stop ends it quietly."""
     for number, stage in enumerate(plan.stages):
         check_stage(stage, f"stages.{number}")
+    launcher = found_launcher(plan.launcher)
     output = Path(plan.output)
     with FolderLock(output):
         for number, stage in enumerate(plan.stages, start=1):
             kind = next(iter(stage.model_fields_set))
             log.info(f"stage {number} of {len(plan.stages)}: {kind}")
-            if not Follower(plan.launcher, output, f"stage-{number:02}-{kind}").follow(stage):
+            if not Follower(launcher, output, f"stage-{number:02}-{kind}").follow(stage):
                 log.info("stopped; the same command goes on from there")
                 return
     log.info("the plan is done")
@@ -65,6 +68,19 @@ def check_stage(stage: StageSection, place: str) -> None:
                 fix="set data.refresh_every to the steps between two minings",
             )
         parse_config(MineConfig, _round(stage.alternate, config, 0), source=f"{place}.alternate.mine")
+
+
+def found_launcher(words: Sequence[str]) -> list[str]:
+    """With the program's whole path, also where it stands beside our Python and not on the PATH."""
+    if not words:
+        return []
+    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
+    program = shutil.which(words[0], path=os.pathsep.join(places))
+    if program is None:
+        raise ConfigError(
+            f"the launcher {words[0]} is not to be found", fix="install it, or --set launcher=[] for one process"
+        )
+    return [program, *words[1:]]
 
 
 class Follower:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mcontriever import generate
-from mcontriever.config import GenerateConfig
-from mcontriever.errors import ModelError, StoreError
+from mcontriever.config import GenerateConfig, parse_config
+from mcontriever.errors import ConfigError, ModelError, StoreError
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.training_set import open_training_set
 from mcontriever.retrieval.corpus import Corpus
@@ -127,6 +127,11 @@ def test_prompts_seeds_and_limits(config: Config, tmp_path: Path) -> None:
     assert found["a"] != found["c"]
 
 
-def test_a_model_that_writes_nothing_is_refused(config: Config, tiny_encoder_dir: Path) -> None:
+def test_a_model_or_prompt_that_cannot_work_is_refused(config: Config, tiny_encoder_dir: Path) -> None:
+    with pytest.raises(ConfigError, match=r"prompt(.|\n)*shows no passage: put \{text\}"):
+        parse_config(GenerateConfig, {**config().model_dump(), "prompt": "ask: {passage}"}, source="generate.yaml")
     with pytest.raises(ModelError, match=r"no sequence-to-sequence model(.|\n)*T5"):
         generate.run(config(model=str(tiny_encoder_dir)))
+    made = config(max_passages=1)
+    generate.run(made)  # nothing was made before, so another model may be named
+    assert lines(made.output)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from mcontriever import mine
 from mcontriever.config import MineConfig
 from mcontriever.encoder import Encoder
-from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.training_set import open_training_set
 from tests.conftest import SENTENCES
@@ -65,6 +66,7 @@ def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir:
     """The search rounds to 8 bits, which in 32 dimensions is a hundredth: neighbours may change places."""
     made = config()
     mine.run(made)
+    assert (Path(made.output) / "report.md").read_text().count("\n- + ") == 6  # examples to read, all of the first part
     encoder = Encoder.load(tiny_encoder_dir)
     passages = [*TEXTS, COPY]
     scores = encoder.embed_queries([text[:20] for text in TEXTS]) @ encoder.embed_documents(passages).T
@@ -148,8 +150,10 @@ def test_interrupted_it_goes_on_and_ends_the_same(
         write_part(self, number, *arguments)
 
     monkeypatch.setattr(PartFolder, "write_part", fail_at_part_2)
+    interval = sys.getswitchinterval()
     with pytest.raises(KeyboardInterrupt):
         mine.run(broken)
+    assert sys.getswitchinterval() == interval
     assert not (tmp_path / "broken" / "manifest.json").exists()
     mine.run(broken)
     assert written == [0, 1, 2, 2, 3]
@@ -221,6 +225,17 @@ def test_a_cross_encoder_objects_and_its_scores_are_kept(
     assert examples[0].positive_scores[0] == pytest.approx(records(made.output)[0]["positive_ctxs"][0]["teacher_score"])
 
 
+def test_a_collection_in_tevatrons_naming(config: Config, files: dict[str, Path], tmp_path: Path) -> None:
+    lines = [line.split("\t") for line in files["collection"].read_text().splitlines()]
+    collection = tmp_path / "corpus.jsonl"
+    collection.write_text("".join(json.dumps({"docid": name, "contents": text}) + "\n" for name, text in lines))
+    examples = {"format": "msmarco", **{name: str(path) for name, path in files.items()}, "collection": str(collection)}
+    made = config(examples=examples, model=None, searchers=[{"kind": "bm25", "negatives": 2}])
+    mine.run(made)
+    ids = {negative["id"] for record in records(made.output) for negative in record["hard_negative_ctxs"]}
+    assert {"p0", "p1"} <= ids <= {name for name, _ in lines}
+
+
 def test_bad_requests(config: Config, files: dict[str, Path], tmp_path: Path) -> None:
     from mcontriever.config import parse_config
 
@@ -232,6 +247,9 @@ def test_bad_requests(config: Config, files: dict[str, Path], tmp_path: Path) ->
     section = {"kind": "bm25", "first_rank": 9, "last_rank": 3}
     with pytest.raises(ConfigError, match="first_rank 9 is after last_rank 3"):
         parse_config(MineConfig, {**config().model_dump(), "searchers": [section]}, source="mine.yaml")
+    with pytest.raises(ModelError, match="the re-ranker cannot be loaded"):
+        mine.run(config(cross_encoder={"name": str(tmp_path / "nothing")}))
+    assert not (tmp_path / "mined" / "store").exists()  # said before the corpus is embedded
     files["qrels"].write_text("nobody\t0\tp1\t1\n")
     with pytest.raises(DataError, match="no example can be used"):
         mine.run(config())

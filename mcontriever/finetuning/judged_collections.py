@@ -7,7 +7,7 @@ They yield passages without text: `training_set.py` finds their rows in the coll
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mcontriever.errors import DataError
@@ -25,24 +25,14 @@ def read_msmarco(
     if (qrels is None) == (triples is None):
         given = "neither" if qrels is None else "both"
         raise DataError(f"expected qrels or triples, found {given}", where="data.examples", fix="give one of them")
-    judged = _judgements(str(qrels)) if qrels is not None else _triples(str(triples))
+    judged = _by_query(_judgements(str(qrels))) if qrels is not None else _triples(str(triples))
     return _with_queries(judged, queries, problems)
 
 
 def read_beir(
     folder: BeirFolder, queries: PassageCollection, problems: Problems, split: str = "train"
 ) -> Iterator[Placed]:
-    path = folder.path_of(f"qrels/{split}.tsv")
-    judged = (
-        (
-            str(path),
-            query_id,
-            [document_id for document_id, grade in grades.items() if grade > 0],
-            [document_id for document_id, grade in grades.items() if grade <= 0],
-        )
-        for query_id, grades in folder.relevance(split).items()
-    )
-    return _with_queries(judged, queries, problems)
+    return _with_queries(_by_query(folder.judgements(split)), queries, problems)
 
 
 _Judged = tuple[str, str, list[str], list[str]]
@@ -69,17 +59,22 @@ def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, problem
             )
 
 
-def _judgements(path: str) -> Iterator[_Judged]:
-    """qrels lines are `query 0 passage grade`; they are gathered by query, which takes one dictionary of ids."""
+def _by_query(judgements: Iterable[tuple[str, str, str, int]]) -> Iterator[_Judged]:
+    """Takes one dictionary of ids; a query's place is that of its first line."""
     grades: dict[str, tuple[str, list[str], list[str]]] = {}
-    for number, parts in _columns(path, 4):
-        query_id, _, passage_id, grade = parts
-        place, positives, negatives = grades.setdefault(query_id, (f"{path}:{number}", [], []))
-        if not grade.lstrip("-").isdigit():
-            raise DataError(f"the grade {grade!r} is no whole number", where=f"{path}:{number}", fix="mend the line")
-        (positives if int(grade) > 0 else negatives).append(passage_id)
+    for place, query_id, passage_id, grade in judgements:
+        _, positives, negatives = grades.setdefault(query_id, (place, [], []))
+        (positives if grade > 0 else negatives).append(passage_id)
     for query_id, (place, positives, negatives) in grades.items():
         yield place, query_id, positives, negatives
+
+
+def _judgements(path: str) -> Iterator[tuple[str, str, str, int]]:
+    """qrels lines are `query 0 passage grade`."""
+    for number, (query_id, _, passage_id, grade) in _columns(path, 4):
+        if not grade.lstrip("-").isdigit():
+            raise DataError(f"the grade {grade!r} is no whole number", where=f"{path}:{number}", fix="mend the line")
+        yield f"{path}:{number}", query_id, passage_id, int(grade)
 
 
 def _triples(path: str) -> Iterator[_Judged]:

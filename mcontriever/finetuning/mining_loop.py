@@ -1,5 +1,8 @@
 """Block after block of queries, each written while the next one is searched; blocks that are there are passed over."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +23,11 @@ def mine_blocks(examples: TrainingSet, mined: PartFolder, miner: Miner, *, queri
 
     starts = range(0, len(examples), queries_per_block)
     waiting: Future[None] | None = None
-    with track(len(examples), "mining", "queries") as progress, ThreadPoolExecutor(1) as writer:
+    with (
+        track(len(examples), "mining", "queries") as progress,
+        ThreadPoolExecutor(1) as writer,
+        _quick_turns(),
+    ):
         for number, start in enumerate(starts):
             rows_Q = np.arange(start, min(start + queries_per_block, len(examples)))
             if not mined.has_part(number):
@@ -32,3 +39,14 @@ def mine_blocks(examples: TrainingSet, mined: PartFolder, miner: Miner, *, queri
         if waiting is not None:
             waiting.result()
     return len(starts)
+
+
+@contextlib.contextmanager
+def _quick_turns() -> Iterator[None]:
+    """The writer keeps Python to itself for 5 ms at a time, and the search asks for it thousands of times."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

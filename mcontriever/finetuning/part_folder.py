@@ -1,6 +1,6 @@
 """A folder that is written part by part: each whole or absent, so that a run that was killed goes on where it was.
 
-plan.json            what is being made; another plan is refused
+plan.json            what is being made; another plan is refused once anything is made
 NAME-00000.jsonl     records;  part-00000.json: their checksum and statistics, there when the part is whole
 manifest.json        when all parts are there: the plan, checksums, totals
 """
@@ -23,7 +23,9 @@ class PartFolder:
     name: str
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        if (self.folder / PLAN).exists():
+        """Before the first file is made (a model's name was wrong, say) the plan may still change."""
+        made = any(path.name != PLAN and not path.name.startswith(".") for path in self.folder.iterdir())
+        if made and (self.folder / PLAN).exists():
             before = read_json(self.folder / PLAN)
             changed = [
                 f"{name}: {before.get(name)!r} there, {facts.get(name)!r} here"
@@ -34,7 +36,7 @@ class PartFolder:
                 raise StoreError(
                     "the folder holds the work of another configuration:\n  " + "\n  ".join(changed),
                     where=self.folder,
-                    fix="give another output folder, or put the values back",
+                    fix="give another output folder, remove this one, or put the values back",
                 )
         write_json(self.folder / PLAN, dict(facts))
 

@@ -61,8 +61,8 @@ class PassageCollection:
 
     @property
     def fields(self) -> dict[str, str]:
-        """What other readers of the file call its fields: columns by number where it has no header."""
-        return {} if self._parse.is_json or self._parse.is_dpr else {"id": "1", "text": "2", "title": "3"}
+        """What other readers of the file must be told to read it."""
+        return self._parse.fields(self._bytes[self.starts[0] : self.starts[1]])
 
     @cached_property
     def _bytes(self) -> mmap.mmap | bytes:

@@ -1,5 +1,6 @@
 """A line of a passage collection as a Document: TSV as MS MARCO or DPR write it, JSON lines of any common naming."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -28,16 +29,28 @@ class PassageParser:
             return Document(parts[0], _unquoted(parts[1]) if self.is_dpr else parts[1], parts[2])
         raise ValueError(f"expected id and text (and title) by tabs, found {len(parts)} columns")
 
+    def fields(self, line: bytes) -> dict[str, str]:
+        """What readers that know only `_id`, `id` and `text` must be told: names, or columns by number."""
+        if not self.is_json:
+            return {} if self.is_dpr else {"id": "1", "text": "2", "title": "3"}
+        record = orjson.loads(line)
+        found = {"id": _name(record, _ID_NAMES), "text": _name(record, _TEXT_NAMES)}
+        return {ours: name for ours, name in found.items() if name and name not in ("_id", "id", "text")}
+
 
 def _document_of_json(record: object) -> Document:
     if not isinstance(record, dict):
         raise ValueError(f"expected a JSON object, found {type(record).__name__}")
-    identifier = next((record[name] for name in _ID_NAMES if record.get(name) is not None), None)
-    text = next((record[name] for name in _TEXT_NAMES if record.get(name) is not None), None)
-    if identifier is None or text is None:
-        wanted = _ID_NAMES if identifier is None else _TEXT_NAMES
+    id_name, text_name = _name(record, _ID_NAMES), _name(record, _TEXT_NAMES)
+    if id_name is None or text_name is None:
+        wanted = _ID_NAMES if id_name is None else _TEXT_NAMES
         raise ValueError(f"no field {' or '.join(wanted)}; the line has {', '.join(record)}")
-    return Document(str(identifier), str(text), str(record.get("title") or ""), str(record.get("language") or ""))
+    title, language = str(record.get("title") or ""), str(record.get("language") or "")
+    return Document(str(record[id_name]), str(record[text_name]), title, language)
+
+
+def _name(record: Mapping[str, object], names: Sequence[str]) -> str | None:
+    return next((name for name in names if record.get(name) is not None), None)
 
 
 def _unquoted(text: str) -> str:

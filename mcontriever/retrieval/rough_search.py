@@ -18,7 +18,8 @@ import torch
 from mcontriever.fast_cpu import good_at_bf16
 from mcontriever.retrieval.exact import Vectors
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 16_384  # products of a block stay in the processor's cache
+BLOCK_ROWS_ON_GPU = 65_536  # where starting a product costs more than the cache saves
 QUERIES_PER_PRODUCT = 256
 GROUP_ROWS = 16
 SAMPLED_ROWS = 4096
@@ -33,7 +34,8 @@ class RoughSearch:
         self.vectors, self.device = vectors, torch.device(device)
         self.dtype = product_type(self.device)
         row_bytes = vectors.dimension * self.dtype.itemsize + 4 * QUERIES_PER_PRODUCT + 4 * vectors.dimension
-        self.block_rows = int(np.clip(memory_bytes // 2 // row_bytes, GROUP_ROWS, BLOCK_ROWS))
+        most_rows = BLOCK_ROWS if self.device.type == "cpu" else BLOCK_ROWS_ON_GPU
+        self.block_rows = int(np.clip(memory_bytes // 2 // row_bytes, GROUP_ROWS, most_rows))
         self.block_rows -= self.block_rows % GROUP_ROWS
         self.keeps_blocks = len(vectors) * vectors.dimension * self.dtype.itemsize <= memory_bytes // 2
         self._kept: dict[int, _Block] = {}
@@ -54,9 +56,10 @@ class RoughSearch:
             hidden_B = self._hidden_rows(start, len(block.rows_BH), allowed_N)
             for best in bests:
                 best.add(block, hidden_B)
-        off_centre_QK = torch.cat([best.scores_QC for best in bests]) * scales_Q[:, None]
+        found = [best.merged() for best in bests]
+        off_centre_QK = torch.cat([scores for scores, _ in found]) * scales_Q[:, None]
         scores_QK = off_centre_QK + (queries @ self._centre_H)[:, None]
-        rows_QK = torch.cat([best.rows_QC for best in bests])
+        rows_QK = torch.cat([rows for _, rows in found])
         return scores_QK.cpu().numpy(), rows_QK.cpu().numpy()
 
     def _centre(self) -> torch.Tensor:
@@ -125,12 +128,20 @@ def products(block_BH: torch.Tensor, queries_QH: torch.Tensor) -> torch.Tensor:
 
 
 class _Best:
-    """The best C rows so far of some queries, by products times the row's scale."""
+    """The best C rows so far of some queries, by products times the row's scale.
+
+    What blocks have found waits until it is as wide as what is wanted, and is then merged: after the first, second,
+    fourth, eighth ... block where good rows stand anywhere, after every block where they come last. In between the
+    cutoff is an old one, which lets through too much, never too little.
+    """
 
     def __init__(self, queries_QH: torch.Tensor, count: int) -> None:
         self.queries_QH, self.count = queries_QH, count
-        self.scores_QC = torch.zeros(len(queries_QH), 0, device=queries_QH.device)
-        self.rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64, device=queries_QH.device)
+        device = queries_QH.device
+        self._scores_QC = torch.zeros(len(queries_QH), 0, device=device)
+        self._rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64, device=device)
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._is_full = False
 
     def add(self, block: _Block, hidden_B: torch.Tensor | None) -> None:
         products_BQ = products(block.rows_BH, self.queries_QH)
@@ -141,35 +152,43 @@ class _Best:
         cutoff_Q = self._cutoff(best_GQ)
         query_P, group_P = (best_GQ >= cutoff_Q).T.nonzero(as_tuple=True)
         scores_PR = _of_pairs(products_BQ, group_P, query_P).float() * block.scales_G[group_P, None]
-        self._merge(query_P, group_P * GROUP_ROWS + block.first, scores_PR, cutoff_Q)
+        self._waiting.append(_by_query(query_P, group_P * GROUP_ROWS + block.first, scores_PR, cutoff_Q))
+        if sum(scores.shape[1] for scores, _ in self._waiting) >= self.count:
+            self.merged()
+
+    def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and rows, best first."""
+        scores = torch.cat([self._scores_QC, *(scores for scores, _ in self._waiting)], dim=1)
+        rows = torch.cat([self._rows_QC, *(rows for _, rows in self._waiting)], dim=1)
+        self._scores_QC, order = torch.topk(scores, min(self.count, scores.shape[1]), dim=1)
+        self._rows_QC = rows.gather(1, order)
+        self._waiting = []
+        self._is_full = scores.shape[1] >= self.count and bool(self._scores_QC[:, -1].isfinite().all())
+        return self._scores_QC, self._rows_QC
 
     def _cutoff(self, best_GQ: torch.Tensor) -> torch.Tensor:
         """What a row must score: as many rows as are wanted score at least that, one in each of as many groups."""
-        if self._is_full():
-            return self.scores_QC[:, -1]
+        if self._is_full:
+            return self._scores_QC[:, -1]
         if len(best_GQ) < self.count:
             return torch.full((best_GQ.shape[1],), LEAST, device=best_GQ.device)
         return torch.topk(best_GQ.T, self.count, dim=1).values[:, -1].clamp(min=LEAST)
 
-    def _merge(
-        self, query_P: torch.Tensor, first_P: torch.Tensor, scores_PR: torch.Tensor, cutoff_Q: torch.Tensor
-    ) -> None:
-        pair_S, row_S = (scores_PR >= cutoff_Q[query_P, None]).nonzero(as_tuple=True)
-        query_S = query_P[pair_S]
-        counts_Q = torch.bincount(query_S, minlength=len(cutoff_Q))
-        column_S = torch.arange(len(query_S), device=query_S.device) - (counts_Q.cumsum(0) - counts_Q)[query_S]
-        shape = (len(cutoff_Q), int(counts_Q.max()))
-        scores = torch.full(shape, -torch.inf, device=query_S.device)
-        rows = torch.full(shape, -1, dtype=torch.int64, device=query_S.device)
-        scores[query_S, column_S] = scores_PR[pair_S, row_S]
-        rows[query_S, column_S] = first_P[pair_S] + row_S
-        scores, rows = torch.cat([self.scores_QC, scores], dim=1), torch.cat([self.rows_QC, rows], dim=1)
-        self.scores_QC, order = torch.topk(scores, min(self.count, scores.shape[1]), dim=1)
-        self.rows_QC = rows.gather(1, order)
 
-    def _is_full(self) -> bool:
-        """Whether each query has as many rows as are wanted, and not only places for them."""
-        return self.scores_QC.shape[1] == self.count and bool(self.scores_QC[:, -1].isfinite().all())
+def _by_query(
+    query_P: torch.Tensor, first_P: torch.Tensor, scores_PR: torch.Tensor, cutoff_Q: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores above the cutoff and their rows, a line for each query, filled up with -infinity."""
+    pair_S, row_S = (scores_PR >= cutoff_Q[query_P, None]).nonzero(as_tuple=True)
+    query_S = query_P[pair_S]
+    counts_Q = torch.bincount(query_S, minlength=len(cutoff_Q))
+    column_S = torch.arange(len(query_S), device=query_S.device) - (counts_Q.cumsum(0) - counts_Q)[query_S]
+    shape = (len(cutoff_Q), int(counts_Q.max()))
+    scores = torch.full(shape, -torch.inf, device=query_S.device)
+    rows = torch.full(shape, -1, dtype=torch.int64, device=query_S.device)
+    scores[query_S, column_S] = scores_PR[pair_S, row_S]
+    rows[query_S, column_S] = first_P[pair_S] + row_S
+    return scores, rows
 
 
 def _of_pairs(products_BQ: torch.Tensor, group_P: torch.Tensor, query_P: torch.Tensor) -> torch.Tensor:

@@ -215,6 +215,13 @@ def test_beir_with_training_judgements(tmp_path: Path) -> None:
     (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n")
     _, found = read(format="beir", paths=[str(tmp_path)])
     assert found == [("what is liver?", ["Liver The liver is an organ."], ["Lava is molten rock."])]
+    qrels = tmp_path / "qrels" / "train.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td7\t1\nq9\td1\t1\n")
+    examples, _ = read(format="beir", paths=[str(tmp_path)])
+    assert {reason: entry["places"] for reason, entry in examples.problems.items()} == {
+        "passage id not in the collection": [f"{qrels}:2 (d7)"],
+        "query id not in the queries": [f"{qrels}:4 (q9)"],
+    }
 
 
 def test_texts_by_reference_into_a_collection(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """Rough search against brute force: nearly the same rows, scores right to about a thousandth."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from mcontriever.retrieval import rough_search
 from mcontriever.retrieval.exact import ArrayVectors
-from mcontriever.retrieval.rough_search import RoughSearch, product_type
+from mcontriever.retrieval.rough_search import RoughSearch, _Best, product_type
 
 K = 20
 
@@ -31,7 +33,7 @@ def check(found: tuple[np.ndarray, np.ndarray], queries: np.ndarray, rows: np.nd
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("block_rows", [160, 1008, 65_536])
+@pytest.mark.parametrize("block_rows", [160, 1008, 16_384])
 def test_nearly_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int) -> None:
     """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes."""
     if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
@@ -43,6 +45,29 @@ def test_nearly_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, dtype: tor
     check(search.search(queries, K), queries, rows, np.ones(len(rows), dtype=bool))
     allowed = np.random.default_rng(3).random(len(rows)) < 0.3
     check(search.search(queries, K, allowed), queries, rows, allowed)
+
+
+@pytest.mark.parametrize("order", ["worst first", "best first", "many alike"])
+def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch, order: str) -> None:
+    """As in a corpus sorted by language. What waits to be merged stays small, whatever comes."""
+    monkeypatch.setattr(rough_search, "BLOCK_ROWS", 160)
+    rows, queries = vectors(3001, seed=1), vectors(1, seed=2).repeat(3, axis=0)
+    rows = rows[np.argsort(rows @ queries[0])]
+    if order == "best first":
+        rows = rows[::-1].copy()
+    elif order == "many alike":
+        rows = rows[[*range(0, 3001, 500)] * 400]
+    waiting, add = [], _Best.add
+
+    def watched(best: _Best, *block: Any) -> None:
+        add(best, *block)
+        waiting.append(sum(scores.shape[1] for scores, _ in best._waiting))
+
+    monkeypatch.setattr(_Best, "add", watched)
+    found = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K)
+    check(found, queries, rows, np.ones(len(rows), dtype=bool))
+    assert len(waiting) > 15
+    assert max(waiting) < K
 
 
 def test_embeddings_in_a_corner_of_the_space_are_told_apart() -> None:
