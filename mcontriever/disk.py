@@ -143,6 +143,8 @@ class FolderLock:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise StoreError("no folder can be made here", where=folder, fix="choose another path") from error
     except OSError as error:
         _raise_if_disk(error, folder)
         raise
@@ -176,6 +178,10 @@ def sync_folder(folder: Path) -> None:
 _DISK_ADVICE = {
     errno.ENOSPC: ("no space left on the device", "free some space, then run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+    errno.EFBIG: (
+        "the file would be larger than may be written here",
+        "raise the limit (ulimit -f), then run it again",
+    ),
     errno.EACCES: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EPERM: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),

@@ -116,7 +116,10 @@ def _batches(lengths_N: np.ndarray, token_budget: int) -> Iterator[tuple[int, in
 
 
 def checked_device(device: str | torch.device) -> torch.device:
-    device = torch.device(device)
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"{device!r} is no device", fix="set it to cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(
             f"no GPU for device {str(device)!r}: torch {torch.__version__} sees none", fix="use device cpu"

@@ -45,7 +45,10 @@ def random_backbone(
         raise ModelError(f"no such architecture: {error}", fix="use the keys of the model's config.json") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = AutoModel.from_config(config, dtype=torch.float32)
+        try:
+            backbone = AutoModel.from_config(config, dtype=torch.float32)
+        except ValueError as error:
+            raise ModelError(f"no model can be made so: {error}", fix="change encoder.architecture") from error
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     constants = {} if positions else {_POSITIONS: 0.0}

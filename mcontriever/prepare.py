@@ -7,6 +7,7 @@ found across them (`repeats`) and left out (`finish_shard`). Interrupted at any 
 with the shards that were not finished, and the result is the same to the byte.
 """
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +128,10 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
 
 def _unfinished(settings: Settings) -> str:
     """How far the shards in the making are: their sizes on disk tell, without a word from the workers."""
-    made = sum(path.stat().st_size for path in settings.staged(0).parent.glob(".partial-*/*.tokens.npy"))
+    made = 0
+    with contextlib.suppress(FileNotFoundError):  # one was finished, and so renamed, in this moment
+        for path in settings.staged(0).parent.glob(".partial-*/*.tokens.npy"):
+            made += path.stat().st_size
     return f"{made / np.dtype(settings.token_dtype).itemsize / 1e6:,.1f} M tokens"
 
 

@@ -1,5 +1,6 @@
 """What flows through the package: documents, queries, training examples and hits, and the BEIR folder layout."""
 
+import codecs
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -68,17 +69,31 @@ def read_json_objects(path: str | Path) -> Iterator[tuple[int, dict[str, object]
     for number, line in lines:
         if not line.strip():
             continue
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise DataError(f"not a JSON line: {error}", where=f"{path}:{number}", fix="mend the line") from error
-        if not isinstance(record, dict):
-            raise DataError(
-                f"expected a JSON object, found {type(record).__name__}",
-                where=f"{path}:{number}",
-                fix="mend the line",
-            )
-        yield number, record
+        yield number, json_object(line, f"{path}:{number}")
+
+
+def json_object(line: bytes, where: str) -> dict[str, object]:
+    """The object on a line of JSON; anything else is a DataError."""
+    try:
+        record = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
+    except orjson.JSONDecodeError as error:
+        decoded(line, where)
+        raise DataError(f"not a JSON line: {error}", where=where, fix="mend the line") from error
+    if not isinstance(record, dict):
+        raise DataError(f"expected a JSON object, found {type(record).__name__}", where=where, fix="mend the line")
+    return record
+
+
+def decoded(line: bytes, where: str) -> str:
+    """A line as text, less a byte order mark; one that is not UTF-8 is a DataError."""
+    try:
+        return line.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not UTF-8: byte {line[error.start]:#x} at {error.start + 1}",
+            where=where,
+            fix="convert the file: iconv -f ENCODING -t UTF-8 (Windows often writes UTF-16 or CP1252)",
+        ) from error
 
 
 def read_documents(path: str | Path, fields: dict[str, str] | None = None) -> Iterator[Document]:
@@ -100,6 +115,12 @@ def document_of(record: Mapping[str, object], names: dict[str, list[str]], where
             f"no field {' or '.join(names[missing])}; the line has {', '.join(record)}",
             where=where,
             fix=f"name the field that holds the {missing}, for example --fields {missing}=NAME",
+        )
+    if isinstance(identifier, list | dict):
+        raise DataError(
+            f"the id is {type(identifier).__name__}, not a string",
+            where=where,
+            fix="mend the line, or name the field that holds the id: --fields id=NAME",
         )
     if not isinstance(text, str):
         raise DataError(
@@ -154,24 +175,28 @@ class BeirFolder:
         return read_queries(self.path_of("queries.jsonl"))
 
     def relevance(self, split: str = "test") -> dict[str, dict[str, int]]:
-        """query id -> {document id: grade}, in file order; a line that cannot be read is a DataError."""
-        path = self.path_of(f"qrels/{split}.tsv")
+        """query id -> {document id: grade}, in file order."""
         relevance: dict[str, dict[str, int]] = {}
+        for _, query_id, document_id, grade in self.judgements(split):
+            relevance.setdefault(query_id, {})[document_id] = grade
+        return relevance
+
+    def judgements(self, split: str) -> Iterator[tuple[str, str, str, int]]:
+        """("file:line", query id, document id, grade); a line that cannot be read is a DataError."""
+        path = self.path_of(f"qrels/{split}.tsv")
         for number, raw in read_lines(str(path)):
             line = raw.decode("utf-8", errors="replace").rstrip("\r")
             if not line or (number == 1 and line.split("\t")[-1] == "score"):
                 continue
             parts = line.split("\t")
             try:
-                query_id, document_id, grade = parts[0], parts[1], int(parts[2])
+                yield f"{path}:{number}", parts[0], parts[1], int(parts[2])
             except (IndexError, ValueError) as error:
                 raise DataError(
                     f"expected query-id, corpus-id and a whole number by tabs, found {line!r}",
                     where=f"{path}:{number}",
                     fix="mend the line",
                 ) from error
-            relevance.setdefault(query_id, {})[document_id] = grade
-        return relevance
 
     def path_of(self, name: str) -> Path:
         for suffix in ("", ".gz", ".xz", ".zst"):

@@ -24,6 +24,7 @@ from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
 
 SPECIALS_PER_ROW = 2  # one token before the text, one after
+CHARACTERS_PER_TOKEN = 64  # of a text, so many for each token wanted are tokenized first
 _VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "vocab.json")
 
 
@@ -185,10 +186,16 @@ def cumulative(lengths: np.ndarray) -> np.ndarray:
 def tokenize_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Text tokens of all texts, back to back and without specials, and how many each text has.
 
-    A text too long for `max_length` keeps one token more than fits, so that `pack` still sees and counts the cut.
+    A text too long for `max_length` keeps one token more than fits, so that `pack` still sees and counts the cut. What
+    stands far behind it is not read: a book costs what its beginning costs.
     """
     room = max_length - SPECIALS_PER_ROW + 1
-    rows = [np.asarray(ids[:room], dtype=np.int64) for ids in _token_id_lists(tokenizer, texts)]
+    enough = CHARACTERS_PER_TOKEN * max_length
+    found = _token_id_lists(tokenizer, [text[:enough] for text in texts])
+    sparse = [row for row, ids in enumerate(found) if len(ids) < 2 * room and len(texts[row]) > enough]
+    for row, ids in zip(sparse, _token_id_lists(tokenizer, [texts[row] for row in sparse]), strict=True):
+        found[row] = ids
+    rows = [np.asarray(ids[:room], dtype=np.int64) for ids in found]
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     return (np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)), lengths
 

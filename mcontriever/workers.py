@@ -34,6 +34,7 @@ def run_in_processes(
             function(*call)
             yield index
         return
+    others = set(multiprocessing.active_children())  # of whoever called us
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(calls)), mp_context=context, initializer=_begin_worker
@@ -53,7 +54,7 @@ def run_in_processes(
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
 
 

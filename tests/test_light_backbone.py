@@ -31,6 +31,8 @@ def test_the_same_embeddings_and_fingerprint(tmp_path: Path, tiny_tokenizer_dir:
     light, ordinary = Encoder.load(tmp_path / "model", light=True), Encoder.load(tmp_path / "model")
     assert light.fingerprint() == ordinary.fingerprint()
     np.testing.assert_array_equal(light.embed_queries(TEXTS), ordinary.embed_queries(TEXTS))
+    light.save(tmp_path / "saved")
+    assert Encoder.load(tmp_path / "saved").fingerprint() == ordinary.fingerprint()
 
 
 def test_what_it_does_not_know_is_loaded_the_ordinary_way(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:

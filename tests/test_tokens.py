@@ -136,6 +136,16 @@ def test_a_text_of_100_000_characters_is_cut_and_counted(tiny_tokenizer_dir: Pat
     assert rows_of(batch) == [expected, [0, 2]]
 
 
+@pytest.mark.parametrize("words", ["river sea ", "the " + " " * 500, "x" * 300 + " ", "尼罗河很长"])
+def test_only_the_beginning_of_a_long_text_is_read_and_that_changes_nothing(
+    tiny_tokenizer_dir: Path, words: str
+) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_dir)
+    text = words * (20_000 // len(words))
+    flat, _ = tokenize_texts(tokenizer, [text], 32)
+    assert flat.tolist() == tokenizer(text, add_special_tokens=False)["input_ids"][:31]
+
+
 def test_fingerprint_is_stable_over_loads_copies_and_calls(tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(tiny_tokenizer_dir)
     fingerprint = tokenizer_fingerprint(tokenizer)

@@ -41,7 +41,7 @@ def launch(port: int, script: Path, *arguments: object) -> subprocess.Popen[str]
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=1200)
     return process.returncode, output
 
 
@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     wait_for_lines(folder, 10, first)
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
-    first.communicate(timeout=60)
+    first.communicate(timeout=300)
     killed_at = read_state(checkpoints_of(folder)[-1])["step"]
     assert killed_at % 7 == 0
 
@@ -133,7 +133,7 @@ def wait_for_lines(folder: Path, count: int, process: subprocess.Popen[Any]) -> 
 
 
 def wait(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    until = time.monotonic() + 200
+    until = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until

@@ -1,4 +1,4 @@
-"""Reading gzipped JSON lines: ours (isal + orjson) beside Python's gzip + json, alternating in one run.
+"""The text of gzipped JSON lines: prepare's reader (isal, msgspec) beside Python's gzip + json, alternating in one run.
 
     python benchmarks/speed/read_lines.py --text FOLDER --rounds 9
 
@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import orjson
-
-from mcontriever.streams import read_lines, scan_lines
+from mcontriever.pretraining.readers import SourceShard, read_shard
+from mcontriever.pretraining.source_text import Text
+from mcontriever.streams import read_lines
 
 RESULTS = Path(__file__).parent / "results"
 MEGABYTES = 60
+FIELDS = {"text": "raw_content"} | dict.fromkeys(["title", "language", "language_score", "perplexity", "bucket"])
 
 
 def main() -> None:
@@ -127,7 +128,8 @@ def read_with_gzip_and_json(path: Path) -> int:
 
 
 def read_ours(path: Path) -> int:
-    return sum(len(orjson.loads(line)["raw_content"]) for _, line in scan_lines(str(path), 1 << 26) if line)
+    shard = SourceShard(0, "jsonl", str(path), None, {}, fields=FIELDS)
+    return sum(len(found.text) for found in read_shard(shard) if isinstance(found, Text))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcontriever.pretraining.readers import Text, read_shard
+from mcontriever.pretraining.readers import read_shard
 from mcontriever.pretraining.source_plan import Job
+from mcontriever.pretraining.source_text import Text
 from mcontriever.pretraining.text_to_tokens import tokenize
 from mcontriever.streams import is_remote
 

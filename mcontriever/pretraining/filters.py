@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mcontriever.pretraining.readers import Text
+from mcontriever.pretraining.source_text import Text
 
 PLACES_SHOWN = 5
 LANGUAGE_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")  # it becomes part of a file's name

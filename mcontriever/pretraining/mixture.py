@@ -18,6 +18,7 @@ from mcontriever.chance import permuted
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.pairs import PairSource, TokenPairs
 from mcontriever.pretraining.ragged import IntArray
+from mcontriever.pretraining.sampling import quotas
 
 BLOCK = 1000
 SOURCE_SHIFT = 56  # texts of different sources are different texts
@@ -32,14 +33,13 @@ class Mixture:
             raise ConfigError(
                 f"the weights of a mixture are {weights.tolist()}", fix="give each source a weight above 0"
             )
-        ideal = weights / weights.sum() * BLOCK
-        self.places = np.floor(ideal).astype(np.int64)
-        self.places[np.argsort(self.places - ideal, kind="stable")[: BLOCK - self.places.sum()]] += 1
-        if (self.places == 0).any():
+        shares = weights / weights.sum()
+        if (shares * BLOCK < 1).any():
             raise ConfigError(
                 f"the weights {weights.tolist()} leave a source less than one sample in {BLOCK}",
                 fix="raise the smallest weight, or leave its source out",
             )
+        self.places = quotas(shares, BLOCK)
         self.sources = [source for _, source in parts]
         self.seed = seed
         self.samples_together = samples_together

@@ -7,10 +7,8 @@ costs that line, a damaged file costs what stands behind the damage, and neither
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 
-import orjson
-
+from mcontriever.pretraining.source_text import Damage, Text, decoded, json_line_reader, text_of_record
 from mcontriever.streams import DamagedFileError, damage_named, open_raw, scan_lines
 
 PARQUET_ROWS = 256
@@ -43,86 +41,30 @@ class SourceShard:
         return "/".join(part for part in parts if part)
 
 
-@dataclass(slots=True)
-class Text:
-    """A document as it stands in the source, with what filters may ask for."""
-
-    line: int
-    text: str
-    title: str = ""
-    language: str | None = None
-    language_score: float | None = None
-    perplexity: float | None = None
-    bucket: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A line that gives no document; or, with `whole_file`, the place from which a file gives nothing."""
-
-    reason: str
-    line: int
-    what: str
-    whole_file: bool = False
-
-
 def read_shard(shard: SourceShard) -> Iterator[Text | Damage]:
     """All documents of the shard in the order of the file. Damage is yielded where it stands."""
     readers = {"ccnet": _json_lines, "jsonl": _json_lines, "text": _plain_lines, "cc100": _blocks}
     reader = {**readers, "parquet": _parquet, "hub": _hub}[shard.reader]
-    documents = 0
+    items = reader(shard)
     try:
-        for item in reader(shard):
-            documents += 1
-            yield item
+        first = next(items, None)
+        yield first or Damage("empty_file", 1, "the file holds no document", whole_file=True)
+        yield from items
     except DamagedFileError as damage:
         if damage.half_line:
             yield Damage("truncated", damage.line, "the file ends within this line")
         yield Damage(damage.reason, damage.line, damage.what, whole_file=True)
-    else:
-        if not documents:
-            yield Damage("empty_file", 1, "the file holds no document", whole_file=True)
 
 
 def _json_lines(shard: SourceShard) -> Iterator[Text | Damage]:
-    for number, line in _lines(shard):
+    text_of_line = json_line_reader(shard.fields)
+    for number, line in scan_lines(shard.path, shard.max_line_bytes):
+        if number == 1 and line is not None:
+            line = line.removeprefix(BYTE_ORDER_MARK)
         if line is None:
             yield _too_long(number, shard)
         elif line and not line.isspace():
-            yield _parse(number, line, shard)
-
-
-def _parse(number: int, line: bytes, shard: SourceShard) -> Text | Damage:
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        if _decoded(line) is None:
-            return Damage("undecodable", number, "not UTF-8")
-        return Damage("malformed", number, f"not JSON: {error}")
-    if not isinstance(record, dict):
-        return Damage("malformed", number, f"expected a JSON object, found {type(record).__name__}")
-    return _from_record(number, record, shard.fields)
-
-
-def _from_record(number: int, record: Mapping[str, Any], fields: Mapping[str, str | None]) -> Text | Damage:
-    get = record.get
-    text = get(cast(str, fields["text"]), ...)
-    if text is ...:
-        found = ", ".join(map(str, itertools.islice(record, 8)))
-        return Damage("malformed", number, f"no field {fields['text']!r}; the line has {found}")
-    if not isinstance(text, str):
-        if text is not None:
-            return Damage("malformed", number, f"field {fields['text']!r} is no text but {type(text).__name__}")
-        text = ""
-    return Text(
-        line=number,
-        text=text,
-        title=_text_or(get(fields["title"]), "") if fields["title"] else "",
-        language=_text_or(get(fields["language"]), None) if fields["language"] else None,
-        language_score=_number(get(fields["language_score"])) if fields["language_score"] else None,
-        perplexity=_number(get(fields["perplexity"])) if fields["perplexity"] else None,
-        bucket=_text_or(get(fields["bucket"]), None) if fields["bucket"] else None,
-    )
+            yield text_of_line(number, line)
 
 
 def _plain_lines(shard: SourceShard) -> Iterator[Text | Damage]:
@@ -131,7 +73,7 @@ def _plain_lines(shard: SourceShard) -> Iterator[Text | Damage]:
         if line is None:
             yield _too_long(number, shard)
         elif line and not line.isspace():
-            text = _decoded(line)
+            text = decoded(line)
             yield Damage("undecodable", number, "not UTF-8") if text is None else Text(number, text)
 
 
@@ -153,7 +95,7 @@ def _blocks(shard: SourceShard) -> Iterator[Text | Damage]:
 def _block(first: int, lines: list[bytes], size: int, shard: SourceShard) -> Text | Damage:
     if size > shard.max_line_bytes:
         return _too_long(first, shard)
-    text = _decoded(b"\n".join(lines))
+    text = decoded(b"\n".join(lines))
     return Damage("undecodable", first, "not UTF-8") if text is None else Text(first, text)
 
 
@@ -173,7 +115,7 @@ def _parquet(shard: SourceShard) -> Iterator[Text | Damage]:
             for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=columns, use_threads=False):
                 for record in batch.to_pylist():
                     number += 1
-                    yield _from_record(number, record, shard.fields)
+                    yield text_of_record(number, record, shard.fields)
     except DamagedFileError as damage:
         damage.line = number + 1
         raise
@@ -184,7 +126,7 @@ def _hub(shard: SourceShard) -> Iterator[Text | Damage]:
 
     rows = open_part(shard.path, shard.configuration, shard.split, shard.part)
     for number, record in enumerate(rows, start=1):
-        yield _from_record(number, record, shard.fields)
+        yield text_of_record(number, record, shard.fields)
 
 
 def _lines(shard: SourceShard) -> Iterator[tuple[int, bytes | None]]:
@@ -196,18 +138,3 @@ def _lines(shard: SourceShard) -> Iterator[tuple[int, bytes | None]]:
 
 def _too_long(number: int, shard: SourceShard) -> Damage:
     return Damage("too_long_line", number, f"more than {shard.max_line_bytes:,} bytes")
-
-
-def _decoded(line: bytes) -> str | None:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-
-
-def _text_or(value: object, default: Any) -> Any:
-    return value if isinstance(value, str) else default
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

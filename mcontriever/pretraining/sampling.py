@@ -70,7 +70,7 @@ class WindowSampler:
         weights *= [(factors or {}).get(language, 1.0) for language in self.languages]
         ideal = weights / weights.sum()
         self.block_size = _block_size(float(ideal.min()))
-        self._quotas = _quotas(ideal, self.block_size)
+        self._quotas = quotas(ideal, self.block_size)
         self._cached_block = lru_cache(maxsize=CACHED_BLOCKS)(self._block)
         self.shares = dict(zip(self.languages, (self._quotas / self.block_size).tolist(), strict=True))
         for language, wanted, share in zip(self.languages, ideal, self.shares.values(), strict=True):
@@ -113,15 +113,15 @@ def _block_size(smallest_share: float) -> int:
     return size
 
 
-def _quotas(shares: npt.NDArray[np.float64], block_size: int) -> Int64Array:
-    """Whole places by largest remainder, at least one for each language."""
+def quotas(shares: npt.NDArray[np.float64], block_size: int) -> Int64Array:
+    """Whole places by largest remainder, at least one for each share."""
     assert len(shares) <= block_size
-    quotas = np.maximum(1, np.floor(shares * block_size)).astype(np.int64)
-    owed = shares * block_size - quotas
-    while (missing := block_size - int(quotas.sum())) != 0:
+    places = np.maximum(1, np.floor(shares * block_size)).astype(np.int64)
+    owed = shares * block_size - places
+    while (missing := block_size - int(places.sum())) != 0:
         change = 1 if missing > 0 else -1
-        may_change = np.flatnonzero(quotas + change >= 1)
+        may_change = np.flatnonzero(places + change >= 1)
         chosen = may_change[np.argsort(-change * owed[may_change], kind="stable")][: abs(missing)]
-        quotas[chosen] += change
+        places[chosen] += change
         owed[chosen] -= change
-    return quotas
+    return places

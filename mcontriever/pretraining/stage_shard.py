@@ -20,8 +20,9 @@ from mcontriever.pretraining.duplicates import near_duplicate_keys, text_key
 from mcontriever.pretraining.filters import OTHER, Rules, Tally, language_of
 from mcontriever.pretraining.normalise import normaliser
 from mcontriever.pretraining.npy_writer import NpyWriter
-from mcontriever.pretraining.readers import Damage, SourceShard, Text, read_shard
+from mcontriever.pretraining.readers import SourceShard, read_shard
 from mcontriever.pretraining.shard_folder import DOCUMENT_COLUMNS, Settings, write_record
+from mcontriever.pretraining.source_text import Damage, Text
 from mcontriever.pretraining.text_to_tokens import tokenize
 
 BATCH_DOCUMENTS = 512

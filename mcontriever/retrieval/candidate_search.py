@@ -103,9 +103,11 @@ class StoreTexts:
     @classmethod
     def open(cls, store: EmbeddingStore, text_key: Callable[[str], int]) -> "StoreTexts":
         """Read once from all texts, then kept beside the store."""
-        with derived.making(store):
-            if not derived.is_fresh(store, TEXT_KEYS):
-                derived.write(store, TEXT_KEYS, lambda folder: _write_keys(store, text_key, folder / "keys.npy"))
+
+        def make() -> None:
+            derived.write(store, TEXT_KEYS, lambda folder: _write_keys(store, text_key, folder / "keys.npy"))
+
+        derived.ensure(store, TEXT_KEYS, make)
         keys_N = np.load(derived.folder_of(store, TEXT_KEYS) / "keys.npy", mmap_mode="r")
         order_N = np.argsort(keys_N, kind="stable")
         return cls(keys_N, keys_N[order_N], order_N)

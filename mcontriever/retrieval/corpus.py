@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from mcontriever.errors import DataError
-from mcontriever.records import Document, document_of, field_names
+from mcontriever.records import Document, decoded, document_of, field_names, json_object
 from mcontriever.streams import expand_paths, is_remote, open_bytes, read_lines, require_host
 
 SUFFIX_KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".tsv": "tsv", ".parquet": "parquet"}
@@ -99,7 +97,7 @@ class Corpus:
             yield documents
 
     def _document(self, raw: bytes | Mapping[str, object], names: dict[str, list[str]], place: str) -> Document:
-        document = document_of(_json_object(raw, place) if isinstance(raw, bytes) else raw, names, place)
+        document = document_of(json_object(raw, place) if isinstance(raw, bytes) else raw, names, place)
         if self.language and not document.language:
             return Document(document.id, document.text, document.title, self.language)
         return document
@@ -149,23 +147,20 @@ def _suffix_of(file: str) -> str:
     return os.path.splitext(stem)[1] if suffix in PACKED_SUFFIXES else suffix
 
 
-def _json_object(line: bytes, place: str) -> Mapping[str, object]:
-    try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"not a JSON line: {error}", where=place, fix="mend the line") from error
-    if not isinstance(record, dict):
-        raise DataError(f"expected a JSON object, found {type(record).__name__}", where=place, fix="mend the line")
-    return record
-
-
 def _tsv_rows(file: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Rows under a header line, quoted as spreadsheets do (DPR's psgs_w100.tsv is written so)."""
     csv.field_size_limit(1 << 26)
-    lines = (line.decode("utf-8", errors="replace") for _, line in read_lines(file))
-    reader = csv.reader(lines, delimiter="\t")
+    lines = (decoded(line, f"{file}:{number}") for number, line in read_lines(file))
+    reader = csv.reader(lines, delimiter="\t", strict=True)
     header = next(reader, [])
-    for row in reader:
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            fix = "mend the quotes; a file without header and quotes is read by column: --fields id=1 --fields text=2"
+            raise DataError(f"the quotes do not match: {error}", where=f"{file}:{reader.line_num}", fix=fix) from error
+        if row is None:
+            return
         place = f"{file}:{reader.line_num}"
         if len(row) != len(header):
             raise DataError(f"{len(row)} columns under a header of {len(header)}", where=place, fix="mend the line")
@@ -179,7 +174,7 @@ def _by_number(fields: Mapping[str, str]) -> bool:
 
 def _numbered_tsv_rows(file: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     for number, line in read_lines(file):
-        columns = line.decode("utf-8", errors="replace").rstrip("\r").split("\t")
+        columns = decoded(line, f"{file}:{number}").rstrip("\r").split("\t")
         if line.strip():
             yield f"{file}:{number}", {str(place): value for place, value in enumerate(columns, start=1)}
 

@@ -3,8 +3,7 @@
 Each carries the fingerprint of the rows it was made from, so an old one is never taken for a current one.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +67,10 @@ def write(store: EmbeddingStore, kind: str, save: Callable[[Path], None], **fact
     return manifest
 
 
-@contextlib.contextmanager
-def making(store: EmbeddingStore) -> Iterator[None]:
-    """Take turns when several processes would make the same thing."""
+def ensure(store: EmbeddingStore, kind: str, make: Callable[[], object]) -> None:
+    """Make what is not there for the present rows; processes take turns. What is there needs no leave to write."""
+    if is_fresh(store, kind):
+        return
     with FolderLock(store.folder / FOLDER, wait=True):
-        yield
+        if not is_fresh(store, kind):
+            make()

@@ -110,7 +110,7 @@ class EmbeddingStore:
         for shard, group in np.unique(np.stack([shards, groups], axis=1), axis=0).tolist():
             first = int(self.starts[shard]) + group * ROWS_PER_GROUP
             local = unique[(shards == shard) & (groups == group)] - first
-            shown.extend(self._group(shard, group, tuple(columns)).take(local).to_pylist())
+            shown.extend(self._group(shard, group, tuple(columns)).take(_arrow(local)).to_pylist())
         return [shown[place] for place in places_R]
 
     def rows_with_hashes(self, hashes: np.ndarray) -> np.ndarray:
@@ -189,6 +189,13 @@ def _deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     check_size(folder / manifest.deleted.name, manifest.deleted.bytes)
     return np.load(folder / manifest.deleted.name)
+
+
+def _arrow(rows: np.ndarray) -> Any:
+    """As pyarrow takes it without importing pandas, which would be a quarter of a second of a first search."""
+    import pyarrow
+
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), [None, pyarrow.py_buffer(rows)])
 
 
 def check_size(path: Path, expected: int) -> None:

@@ -73,13 +73,18 @@ class CentredVectors:
 
 def open_language_means(store: EmbeddingStore) -> LanguageMeans:
     """The store's means, computed (again) if there are none for its present rows."""
-    with derived.making(store):
-        if not derived.is_fresh(store, KIND):
-            means = compute_language_means(store)
-            save = _saver(means)
-            derived.write(store, KIND, save, languages=means.languages)
-        manifest = derived.require_fresh(store, KIND)
+    derived.ensure(store, KIND, lambda: _make(store))
+    manifest = derived.require_fresh(store, KIND)
     return LanguageMeans(manifest["languages"], np.load(derived.folder_of(store, KIND) / "means.npy"))
+
+
+def _make(store: EmbeddingStore) -> None:
+    means = compute_language_means(store)
+
+    def save(folder: Path) -> None:
+        np.save(folder / "means.npy", means.means_LH)
+
+    derived.write(store, KIND, save, languages=means.languages)
 
 
 def compute_language_means(store: EmbeddingStore) -> LanguageMeans:
@@ -98,12 +103,12 @@ def compute_language_means(store: EmbeddingStore) -> LanguageMeans:
     return _means(names, sums_LH, counts_L)
 
 
-def means_of_queries(queries_QH: np.ndarray, languages: Sequence[str]) -> LanguageMeans:
-    """The means of many queries, by their languages."""
-    names, codes_Q = np.unique(np.array(languages, dtype=str), return_inverse=True)
-    sums_LH = np.zeros((len(names), queries_QH.shape[1]))
-    np.add.at(sums_LH, codes_Q, queries_QH)
-    return _means(names.tolist(), sums_LH, np.bincount(codes_Q, minlength=len(names)))
+def means_of_vectors(vectors_NH: np.ndarray, languages: Sequence[str]) -> LanguageMeans:
+    """The means of vectors in memory, many queries for example, by their languages."""
+    names, codes_N = np.unique(np.array(languages, dtype=str), return_inverse=True)
+    sums_LH = np.zeros((len(names), vectors_NH.shape[1]))
+    np.add.at(sums_LH, codes_N, vectors_NH)
+    return _means(names.tolist(), sums_LH, np.bincount(codes_N, minlength=len(names)))
 
 
 def _means(names: list[str], sums_LH: np.ndarray, counts_L: np.ndarray) -> LanguageMeans:
@@ -111,10 +116,3 @@ def _means(names: list[str], sums_LH: np.ndarray, counts_L: np.ndarray) -> Langu
     means_LH = sums_LH / np.maximum(counts_L, 1)[:, None]
     means_LH[counts_L < SMALLEST_GROUP] = overall
     return LanguageMeans([*names, "*"], np.concatenate([means_LH, overall[None]]).astype(np.float32))
-
-
-def _saver(means: LanguageMeans):  # type: ignore[no-untyped-def]
-    def save(folder: Path) -> None:
-        np.save(folder / "means.npy", means.means_LH)
-
-    return save

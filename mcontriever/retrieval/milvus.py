@@ -16,6 +16,7 @@ import numpy as np
 
 from mcontriever.errors import ConfigError, HubError, StoreError
 from mcontriever.progress import log, track
+from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.exact import ExactSearch, Vectors
 from mcontriever.retrieval.language_means import CentredVectors, open_language_means
@@ -35,27 +36,26 @@ class MilvusIndex:
 
     @classmethod
     def sync(cls, store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> dict[str, Any]:
-        """Bring a collection to the store's present rows. Returns what `open` needs to know."""
-        from pymilvus import DataType
-
+        """Bring a collection to the store's present rows, by what changed if it can. Returns what `open` needs."""
         uri = _absolute(uri)
         client, collection = _connect(uri), _collection_name(store, centred)
-        if client.has_collection(collection):
-            client.drop_collection(collection)
-        schema = client.create_schema(auto_id=False)
-        schema.add_field("row", DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=store.dimension)
-        schema.add_field("language", DataType.VARCHAR, max_length=LANGUAGE_LENGTH)
-        parameters = client.prepare_index_params()
-        parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
-        client.create_collection(collection, schema=schema, index_params=parameters)
-        with track(len(store), "filling milvus", "vectors") as progress:
-            for batch in _batches(store, vectors):
-                client.insert(collection, batch)
+        shards = [sorted(file.sha256 for file in shard.files.values()) for shard in store.manifest.shards]
+        filled = _rows_filled(store, shards, uri, collection) if client.has_collection(collection) else 0
+        if filled:
+            gone = store.deleted_rows[store.deleted_rows < filled].tolist()
+            for start in range(0, len(gone), ROWS_PER_CALL):
+                client.delete(collection, ids=gone[start : start + ROWS_PER_CALL])
+        else:
+            _create(client, collection, store.dimension)
+        added = 0
+        with track(len(store) - filled, "filling milvus", "vectors") as progress:
+            for batch in _batches(store, vectors, filled):
+                client.upsert(collection, batch)
+                added += len(batch)
                 progress.advance(len(batch))
         client.flush(collection)
-        stored = len(store) - len(store.deleted_rows)
-        return {"uri": uri, "collection": collection, "stored": stored, "centred": centred}
+        facts = {"stored": len(store) - len(store.deleted_rows), "added": added, "centred": centred}
+        return {"uri": uri, "collection": collection, "shards": shards, **facts}
 
     @classmethod
     def open(cls, store: EmbeddingStore, facts: dict[str, Any]) -> "MilvusIndex":
@@ -116,9 +116,35 @@ class MilvusIndex:
         return f"language in {[names[code] for code in codes]}"
 
 
-def _batches(store: EmbeddingStore, vectors: Vectors) -> Iterator[list[dict[str, Any]]]:
+def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, collection: str) -> int:
+    """How many of the store's first rows the collection holds; 0 if it must be filled anew.
+
+    Centred vectors all change with their means, and compaction gives rows other numbers.
+    """
+    before = derived.manifest_of(store, "milvus")
+    if before is None or before["centred"] or (before["uri"], before["collection"]) != (uri, collection):
+        return 0
+    known = before.get("shards")
+    return before["rows"] if known and shards[: len(known)] == known else 0
+
+
+def _create(client: Any, collection: str, dimension: int) -> None:
+    from pymilvus import DataType
+
+    if client.has_collection(collection):
+        client.drop_collection(collection)
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("row", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+    schema.add_field("language", DataType.VARCHAR, max_length=LANGUAGE_LENGTH)
+    parameters = client.prepare_index_params()
+    parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+    client.create_collection(collection, schema=schema, index_params=parameters)
+
+
+def _batches(store: EmbeddingStore, vectors: Vectors, first: int) -> Iterator[list[dict[str, Any]]]:
     codes_N, names = store.languages
-    for start in range(0, len(store), ROWS_PER_CALL):
+    for start in range(first, len(store), ROWS_PER_CALL):
         rows = np.arange(start, min(start + ROWS_PER_CALL, len(store)))
         rows = np.setdiff1d(rows, store.deleted_rows)
         languages = [names[code] for code in codes_N[rows]]

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mcontriever.errors import DataError, StoreError
+from mcontriever.errors import ConfigError, DataError, StoreError
 from mcontriever.progress import log
 from mcontriever.retrieval.corpus import Corpus
 from mcontriever.retrieval.embedding_store import EmbeddingStore
@@ -56,6 +56,8 @@ def choose_layout(
         }
         if passage_words is not None:
             chosen.setdefault("passage_overlap", 0)
+        elif passage_overlap is not None:
+            raise ConfigError("--passage-overlap is given, --passage-words is not", fix="give both, or neither")
         return Layout.model_validate(
             {"encoder": encoder, "dimension": dimension, "passage_words": None, "passage_overlap": None, **chosen}
         )

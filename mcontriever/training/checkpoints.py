@@ -79,7 +79,7 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def load_other_weights(checkpoint: Path, objective: torch.nn.Module) -> None:
     """The weights that the checkpoint's model does not hold; before the engine takes the module."""
-    tensors = load_file(checkpoint / OPTIMIZER)
+    tensors = _tensors(checkpoint, OPTIMIZER)
     with torch.no_grad():
         for name, parameter in _beside_model(objective):
             parameter.copy_(tensors[f"weight/{name}"])
@@ -91,11 +91,11 @@ def restore_engine(checkpoint: Path, engine: Any) -> bool:
     if all(state[key] == value for key, value in _engine_facts(engine).items() if key != "scheduler"):
         try:
             engine.load_checkpoint(str(checkpoint), tag=ENGINE)
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # asserts that a file is there
             raise _damaged(checkpoint, error) from error
         restored = True
     else:
-        tensors = load_file(checkpoint / OPTIMIZER)
+        tensors = _tensors(checkpoint, OPTIMIZER)
         moments = {name: tensor for name, tensor in tensors.items() if not name.startswith("weight/")}
         restore_optimizer_state(engine, moments)
         engine.global_steps = state["step"]
@@ -103,7 +103,7 @@ def restore_engine(checkpoint: Path, engine: Any) -> bool:
             engine.lr_scheduler.load_state_dict(state["scheduler"])
             engine.lr_scheduler.step(state["scheduler"]["last_batch_iteration"])
         restored = False
-    engine.module.load_state(load_file(checkpoint / OBJECTIVE))
+    engine.module.load_state(_tensors(checkpoint, OBJECTIVE))
     return restored
 
 
@@ -155,9 +155,16 @@ def _write_failed(place: Path, error: Exception) -> StoreError:
     )
 
 
-def _damaged(checkpoint: Path, error: Exception) -> StoreError:
+def _tensors(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(checkpoint / name)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged(checkpoint, error, f"{name}: ") from error
+
+
+def _damaged(checkpoint: Path, error: Exception, file: str = "") -> StoreError:
     return StoreError(
-        f"the checkpoint cannot be read: {' '.join(str(error).split())[:300]}",
+        f"the checkpoint cannot be read: {file}{' '.join(str(error).split())[:300]}",
         where=checkpoint,
         fix="remove this folder; the same command then goes on from the one before",
     )

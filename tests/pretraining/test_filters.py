@@ -4,7 +4,7 @@ import pytest
 
 from mcontriever.pretraining.filters import OTHER, Rules, Tally, language_of
 from mcontriever.pretraining.normalise import normaliser
-from mcontriever.pretraining.readers import Text
+from mcontriever.pretraining.source_text import Text
 
 
 @pytest.mark.parametrize(

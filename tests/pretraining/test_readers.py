@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
 
-from mcontriever.pretraining.readers import Damage, SourceShard, Text, read_shard
+from mcontriever.pretraining.readers import SourceShard, read_shard
+from mcontriever.pretraining.source_text import Damage, Text, json_line_reader, text_of_record
 
 DOCUMENTS = [
     {"text": "Mto Nile ni mrefu.", "title": "Nile", "language": "sw"},
@@ -268,3 +270,15 @@ def test_a_folder_in_the_hubs_layout_is_streamed_part_by_part(tmp_path: Path) ->
     assert found == [document["text"] for document in DOCUMENTS[1:]]
     shard = shard_of("org/data", "hub", configuration="arb_Arab", part=(1, 2))
     assert shard.name == "org/data/arb_Arab/train/part-1-of-2"
+
+
+def test_a_line_is_read_as_its_record_is_whatever_stands_in_it() -> None:
+    names = ("text", "title", "language", "language_score", "perplexity", "bucket")
+    odd: list[Any] = [None, "a\u0000\U0001f30d", "", 3, -2.5, 10**30, True, [], {"a": [1]}]
+    records = [{"x": 0, "text": "good", name: value} for name in names for value in odd]
+    for fields in (dict.fromkeys(names), dict(zip(names, names, strict=True)), {**FIELDS, "bucket": "title"}):
+        fields = {**fields, "text": "text"}
+        read_line = json_line_reader(fields)
+        for record in records:
+            line = json.dumps(record).encode()
+            assert read_line(7, line) == text_of_record(7, orjson.loads(line), fields)

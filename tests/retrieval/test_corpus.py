@@ -103,7 +103,7 @@ def refuse(*_: object, **__: object) -> None:
 
 def test_fields_and_a_language_for_documents_without_one(tmp_path: Path) -> None:
     rows = [{"url": "u1", "body": "first"}, {"url": 2, "body": "second", "language": "sw", "headline": "H"}]
-    path = write_bytes(tmp_path, "c.jsonl", b"\n".join(map(orjson.dumps, rows)))
+    path = write_bytes(tmp_path, "c.jsonl", b"\xef\xbb\xbf" + b"\r\n".join(map(orjson.dumps, rows)))  # from Windows
     corpus = Corpus.open(path, fields={"id": "url", "text": "body", "title": "headline"}, language="ar")
     assert [document for _, document in corpus.documents()] == [
         Document("u1", "first", "", "ar"),
@@ -118,10 +118,14 @@ def test_fields_and_a_language_for_documents_without_one(tmp_path: Path) -> None
         ("c.jsonl", b"[1]", r"expected a JSON object, found list"),
         ("c.jsonl", b'{"id": "1", "body": "a"}', r"no field text; the line has id, body.*\n.*\n.*--fields text=NAME"),
         ("c.jsonl", b'{"text": "a"}', r"no field _id or id"),
+        ("c.jsonl", b'{"id": [1], "text": "a"}', r"the id is list, not a string"),
+        ("c.tsv", b'id\ttext\n1\t"never closed\n2\tb\n', r"the quotes do not match.*\n.*c\.tsv:3\n.*--fields id=1"),
         ("c.jsonl", b'{"id": "1", "text": ["a"]}', r"the text is list, not a string"),
         ("c.jsonl", b'{"id": "1", "text": "\\ud800"}', r"not a JSON line"),
-        ("c.jsonl", b'{"id": "1", "text": "\xff"}', r"not a JSON line"),
-        ("c.jsonl.gz", gzip.compress(b'{"id": "1", "text": "a"}' * 50)[:-12], r"c\.jsonl\.gz"),
+        ("c.jsonl", b'{"id": "1", "text": "\xff"}', r"not UTF-8: byte 0xff at 22\n.*c\.jsonl:1\n.*iconv -f"),
+        ("c.jsonl", '{"id": "1", "text": "a"}'.encode("utf-16"), r"not UTF-8: byte 0xff at 1\n.*\n.*UTF-16"),
+        ("c.tsv", b"id\ttext\n1\tcaf\xe9\n", r"not UTF-8: byte 0xe9 at 6\n.*c\.tsv:2"),
+        ("c.jsonl.gz", gzip.compress(b'{"id": "1", "text": "a"}' * 50, mtime=0)[:-12], r"c\.jsonl\.gz"),
         ("c.tsv", b"id\ttext\n1\ta\tb\n", r"3 columns under a header of 2\n  where: .*c\.tsv:2"),
         ("c.parquet", b"PAR1nothing", r"not a whole Parquet file"),
         ("c.docx", b"", r"c\.docx ends in none of \.jsonl"),

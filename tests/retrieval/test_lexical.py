@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcontriever.disk import FolderLock
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
 from mcontriever.retrieval import derived
@@ -98,3 +99,11 @@ def test_a_store_without_texts_has_nothing_to_read(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s", mixed_documents(5), None, keeps_text=False)
     with pytest.raises(StoreError, match="BM25 has nothing to read"):
         open_lexical(EmbeddingStore.open(store.folder), "words")
+
+
+def test_an_index_that_is_there_is_read_without_the_right_to_write(tmp_path: Path) -> None:
+    """Whoever makes one holds a lock, for which a reader neither asks nor waits."""
+    store = make_store(tmp_path / "s", mixed_documents(5), None)
+    open_lexical(store, "words")
+    with FolderLock(store.folder / derived.FOLDER):
+        assert open_lexical(store, "words").model.scores["num_docs"] == 5

@@ -8,11 +8,14 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.records import Document
 from mcontriever.retrieval import derived, store_edits
 from mcontriever.retrieval.dense_search import open_dense_search
+from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.languages import rows_in_languages
-from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents
+from mcontriever.retrieval.milvus import MilvusIndex
+from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
 
 pytest.importorskip("milvus_lite")
 MEMORY = 1 << 28
@@ -47,6 +50,36 @@ def test_milvus_lite_returns_what_exact_search_returns(
     milvus.__self__.client.drop_collection(facts["collection"])  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match=r"has no collection mcontriever_s_\w+[\s\S]*fill it: mcontriever index"):
         open_dense_search(store, "milvus", None, MEMORY)
+
+
+def test_a_changed_store_is_brought_up_to_date_by_what_changed(
+    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path
+) -> None:
+    documents = mixed_documents(60)
+    folder = make_store(tmp_path / "s", documents[:40], encoder, model=str(tiny_encoder_dir), shard_documents=20).folder
+    added = []
+
+    def check() -> None:
+        verb.run(folder, kind="milvus", uri=str(tmp_path / "lite.db"))
+        store = EmbeddingStore.open(folder)
+        facts = derived.require_fresh(store, "milvus")
+        added.append(facts["added"])
+        client = MilvusIndex.open(store, facts).client
+        found = client.query(facts["collection"], filter="row >= 0", output_fields=["row", "vector"])
+        rows = sorted(hit["row"] for hit in found)
+        assert rows == sorted(set(range(len(store))) - set(store.deleted_rows.tolist()))
+        vectors = [hit["vector"] for hit in sorted(found, key=lambda hit: hit["row"])]
+        np.testing.assert_allclose(vectors, all_vectors(store)[rows], atol=1e-6)
+
+    check()
+    store_edits.delete(folder, ["d3", "d30"])
+    corpus = write_lines(tmp_path / "more.jsonl", [*documents[40:], Document("d5", "other")])
+    embed(EmbeddingRequest(str(corpus), folder, mode="replace"), encoder=encoder)
+    check()
+    check()
+    store_edits.compact(folder)
+    check()
+    assert added == [40, 21, 0, 58]
 
 
 def test_addresses_that_cannot_be_right(mixed_store: EmbeddingStore) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -349,15 +350,36 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_clear_error_and_the_store_stays_whole(small_disk: Path, encoder: Encoder) -> None:
-    store = make_store(small_disk.parent / "s", DOCUMENTS, encoder, shard_documents=20)
-    folder = small_disk / "s"
-    first = write_lines(small_disk.parent / "a.jsonl", DOCUMENTS[:20])
+    message = r"no space left on the device[\s\S]*run the same command again"
+    check_a_failed_append(small_disk / "s", encoder, contextlib.nullcontext(), message)
+
+
+def test_a_file_that_may_not_grow_is_one_clear_error_too(tmp_path: Path, encoder: Encoder) -> None:
+    message = r"larger than may be written here\n.*documents-00001\.parquet\n.*ulimit"
+    check_a_failed_append(tmp_path / "small" / "s", encoder, files_limited_to(20_000), message)
+
+
+@contextlib.contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def check_a_failed_append(
+    folder: Path, encoder: Encoder, limits: contextlib.AbstractContextManager[None], message: str
+) -> None:
+    store = make_store(folder.parent.parent / "s", DOCUMENTS, encoder, shard_documents=20)
+    first = write_lines(folder.parent.parent / "a.jsonl", DOCUMENTS[:20])
     embed(EmbeddingRequest(str(first), folder, model="tiny"), encoder=encoder)
     chance = random.Random(0)
     long = [Document(f"x{n}", " ".join(str(chance.random()) for _ in range(100))) for n in range(400)]
-    more = write_lines(small_disk.parent / "b.jsonl", long)
+    more = write_lines(folder.parent.parent / "b.jsonl", long)
     request = EmbeddingRequest(str(more), folder, mode="append", shard_documents=40)
-    with pytest.raises(StoreError, match=r"no space left on the device[\s\S]*run the same command again"):
+    with pytest.raises(StoreError, match=message), limits:
         embed(request, encoder=encoder)
     assert not list(folder.glob(".partial-*"))
     assert all_ids(EmbeddingStore.open(folder)) == [document.id for document in DOCUMENTS[:20]]
