@@ -315,9 +315,8 @@ Count = typing.Annotated[int, pydantic.Field(ge=1)]
 
 
 class EncoderSection(Section):
-    """Either `name` (a folder or a hub name), or `architecture` (Hugging Face's keys) and `tokenizer`: random weights.
-
-    What is not given stays as the model says.
+    """Either `name` (a folder, a hub name, nano), or `architecture` (Hugging Face's keys) and `tokenizer` for random
+    weights. What is not given stays as the model says.
     """
 
     name: str | None = None
@@ -378,6 +377,7 @@ class CodeSwitchSection(Section):
     probability: Share | tuple[Share, Share] = 0.3  # of a word; [lowest, highest]: drawn anew for each view
     drop_untranslated: Share = 0.0  # of the words that were to be swapped, those that no dictionary knows may go
     side: typing.Literal["query", "keys", "both"] = "query"
+    inflected: bool = False  # look for forms of the dictionaries' words too, by rules of thumb
     pairs_share: Share = 0.0  # of all samples, how many are bare pairs of a word and its translation
 
 
@@ -393,6 +393,7 @@ class ColumnPairsSection(Section):
     each_language: list[str] = []
     share: float = pydantic.Field(gt=0, lt=1)  # of all samples
     swap_probability: Share = 0.0
+    max_tokens: int | None = pydantic.Field(default=None, ge=8)  # longer texts are cut; None: at data.window
     code_switch: bool = False  # swap words of the first column too, as data.code_switch says
 
     def of_each_language(self) -> "list[ColumnPairsSection]":
@@ -410,6 +411,30 @@ class ColumnPairsSection(Section):
         ]
 
 
+class ParallelDocumentsSection(Section):
+    """Lines of documents that exist in English and in other languages, as pairs, mixed in.
+
+    Documents belong together whose ids match `same_part` with the same groups.
+    """
+
+    paths: str  # with {language}
+    languages: list[str] = pydantic.Field(min_length=1)  # beside English
+    same_part: str
+    share: float = pydantic.Field(gt=0, lt=1)  # of all samples
+    swap_probability: Share = 0.5
+
+    @pydantic.field_validator("same_part")
+    @classmethod
+    def _has_a_group(cls, same_part: str) -> str:
+        try:
+            groups = re.compile(same_part).groups
+        except re.error as error:
+            raise ValueError(f"{same_part!r} is no regular expression: {error}") from error
+        if not groups:
+            raise ValueError(f"{same_part!r} has no group: put brackets around what the ids have in common")
+        return same_part
+
+
 class PretrainData(Section):
     """`tokens` is what `mcontriever prepare` wrote."""
 
@@ -423,6 +448,11 @@ class PretrainData(Section):
     augmentation: AugmentationSection = AugmentationSection()
     code_switch: CodeSwitchSection | None = None
     column_pairs: list[ColumnPairsSection] = []
+    parallel_documents: ParallelDocumentsSection | None = None
+
+    def longest_text(self) -> int:
+        """In tokens, without special ones."""
+        return max(self.window, *(pairs.max_tokens or 0 for pairs in self.column_pairs), 0)
 
 
 class TemperatureSection(Section):
@@ -576,9 +606,8 @@ class FinetuneData(Section):
     margin_bins: Count | None = None  # draw hard negatives evenly over a teacher's margins
     refresh_every: Count | None = None  # steps; then training stops until negatives are mined anew: `mcontriever run`
 
-    @property
-    def window(self) -> int:
-        """Text tokens of the longest row, as pre-training counts them."""
+    def longest_text(self) -> int:
+        """In tokens, without the special ones."""
         return max(self.query_length, self.passage_length) - 2
 
 
@@ -719,6 +748,13 @@ class GenerateConfig(Section):
     shard_passages: Count = 10_000
     max_passages: Count | None = None
     device: str = "auto"
+
+    @pydantic.field_validator("prompt")
+    @classmethod
+    def _shows_the_passage(cls, prompt: str) -> str:
+        if "{text}" not in prompt and "{title}" not in prompt:
+            raise ValueError(f"the prompt {prompt!r} shows no passage: put {{text}} or {{title}} into it")
+        return prompt
 
 
 # --- mcontriever run ------------------------------------------------------------------------------------------------

@@ -15,10 +15,11 @@ import torch
 from mcontriever.config import PretrainData, TemperatureSection, TrainConfig
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
-from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
+from mcontriever.pretraining.bilingual_dictionary import ENGLISH, BilingualDictionary
 from mcontriever.pretraining.code_switch import CodeSwitched
 from mcontriever.pretraining.column_pairs import ColumnPairSource, ColumnPairStore
 from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze, View
+from mcontriever.pretraining.dictionary_forms import with_forms_of
 from mcontriever.pretraining.dictionary_pairs import DictionaryPairs
 from mcontriever.pretraining.inbatch import InBatch
 from mcontriever.pretraining.mixture import Mixture
@@ -76,6 +77,8 @@ def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSo
             words = DictionaryPairs.read(paths, tokenizer, languages=languages, seed=seed)
             parts.append((data.code_switch.pairs_share, words))
         dictionary = BilingualDictionary.read(paths, tokenizer, languages=languages)
+        if data.code_switch.inflected:
+            dictionary = with_forms_of(store, dictionary, tokenizer)
         switches = data.code_switch.model_dump(include={"probability", "drop_untranslated", "side"})
 
         def switched(pairs: PairSource) -> PairSource:
@@ -83,6 +86,7 @@ def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSo
 
         source = switched(source)
     parts += _column_pairs(data, languages, tokenizer, folder, seed, switched)
+    parts += _parallel_documents(data, languages, tokenizer, folder, seed)
     if parts:
         source = _mix(source, parts, seed, together)
     augmentation = Augmentation(**data.augmentation.model_dump())
@@ -102,7 +106,7 @@ def make_objective(config: TrainConfig, encoder: Any, settings: Mapping[str, Any
 
 
 def make_batches(config: TrainConfig, source: PairSource, encoder: Any) -> Callable[[np.ndarray], Any]:
-    max_length = config.data.window + SPECIALS_PER_ROW
+    max_length = config.data.longest_text() + SPECIALS_PER_ROW
     loader = PairLoader(source, special=encoder.special, first_position=encoder.first_position, max_length=max_length)
     return loader.batch
 
@@ -125,7 +129,9 @@ def _column_pairs(
         languages += [name for name in dict.fromkeys(pairs.languages) if name not in languages]
         paths = [path for path, _ in expand_paths(pairs.paths)]
         home = folder / "column-pairs" / str(number)
-        on_main_rank(partial(_build_column_pairs, home, paths, pairs.columns, tokenizer, data.window))
+        on_main_rank(
+            partial(_build_column_pairs, home, paths, pairs.columns, tokenizer, pairs.max_tokens or data.window)
+        )
         store = ColumnPairStore(home / "pairs")
         first, second = (languages.index(name) for name in pairs.languages)
         columns: PairSource = ColumnPairSource(
@@ -133,6 +139,33 @@ def _column_pairs(
         )
         parts.append((pairs.share, switched(columns) if pairs.code_switch else columns))
     return parts
+
+
+def _parallel_documents(
+    data: PretrainData, languages: list[str], tokenizer: Any, folder: Path, seed: int
+) -> list[tuple[float, PairSource]]:
+    section = data.parallel_documents
+    if section is None:
+        return []
+    codes = [ENGLISH, *section.languages]
+    languages += [code for code in codes if code not in languages]
+    paths = {code: [path for path, _ in expand_paths([section.paths], language=[code])] for code in codes}
+    parts: list[tuple[float, PairSource]] = []
+    for code in section.languages:
+        home = folder / "parallel-documents" / code
+        settings = {"same_part": section.same_part, "tokenizer": tokenizer, "max_tokens": data.window}
+        on_main_rank(partial(_build_parallel_documents, home, paths, code, settings))
+        store = ColumnPairStore(home / "pairs")
+        both = (languages.index(ENGLISH), languages.index(code))
+        pairs = ColumnPairSource(store, languages=both, swap_probability=section.swap_probability, seed=seed)
+        parts.append((section.share / len(section.languages), pairs))
+    return parts
+
+
+def _build_parallel_documents(
+    home: Path, paths: Mapping[str, list[str]], language: str, settings: Mapping[str, Any]
+) -> None:
+    ColumnPairStore.build_from_documents(home, paths, language=language, **settings)
 
 
 def _mix(crops: PairSource, parts: list[tuple[float, PairSource]], seed: int, samples_together: int) -> PairSource:
@@ -144,8 +177,10 @@ def _mix(crops: PairSource, parts: list[tuple[float, PairSource]], seed: int, sa
     return Mixture([(rest, crops), *parts], seed=seed, samples_together=samples_together)
 
 
-def _build_column_pairs(home: Path, paths: list[str], columns: tuple[str, str], tokenizer: Any, window: int) -> None:
-    ColumnPairStore.build(home, paths, columns=columns, tokenizer=tokenizer, max_tokens=window)
+def _build_column_pairs(
+    home: Path, paths: list[str], columns: tuple[str, str], tokenizer: Any, max_tokens: int
+) -> None:
+    ColumnPairStore.build(home, paths, columns=columns, tokenizer=tokenizer, max_tokens=max_tokens)
 
 
 def _temperature(section: TemperatureSection) -> Temperature:

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mcontriever.config import PrepareRecipe
+from mcontriever.errors import ConfigError, DataError
+from mcontriever.pretraining.bilingual_dictionary import ENGLISH
+from mcontriever.pretraining.likely_words import likely_words
 from mcontriever.pretraining.source_plan import Job, plan_sources
 from mcontriever.pretraining.stage_shard import kept_texts
 from mcontriever.pretraining.vocabulary import train_tokenizer
+from mcontriever.progress import log
 
 __all__ = ["run", "train_tokenizer"]
 
@@ -25,16 +29,49 @@ def run(
     max_characters: int = 100_000_000,
     seed: int = 0,
     lowercase: bool = False,
+    dictionaries: str | None = None,
 ) -> Path:
-    """Train on the recipe's text. No language is read beyond `max_characters`, which is also the bound for all."""
+    """Train on the recipe's text. No language is read beyond `max_characters`, which is also the bound for all.
+
+    `dictionaries` is a path with {language}: words that these make of the English text are trained on too.
+    """
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     texts = {
         language: RecipeTexts(jobs, language, recipe.normalisation, max_characters)
         for language in _languages(jobs, recipe.normalisation)
     }
+    words = None
+    if dictionaries is not None:
+        words = likely_words(_english(texts, dictionaries), _dictionaries(dictionaries, sorted(texts)))
     return train_tokenizer(
-        texts, output, vocabulary, alpha=alpha, max_characters=max_characters, seed=seed, lowercase=lowercase
+        texts,
+        output,
+        vocabulary,
+        alpha=alpha,
+        max_characters=max_characters,
+        seed=seed,
+        lowercase=lowercase,
+        words_by_language=words,
     )
+
+
+def _english(texts: "dict[str, RecipeTexts]", dictionaries: str) -> "RecipeTexts":
+    if ENGLISH not in texts:
+        raise ConfigError(
+            f"no English text in the recipe, only {', '.join(sorted(texts))}: {dictionaries} cannot say what is likely",
+            fix="add English to the recipe, or leave --dictionaries out",
+        )
+    return texts[ENGLISH]
+
+
+def _dictionaries(pattern: str, languages: list[str]) -> dict[str, str]:
+    """The dictionaries that there are, by language."""
+    found = {code: pattern.replace("{language}", code) for code in languages if code != ENGLISH}
+    found = {code: path for code, path in found.items() if Path(path).is_file()}
+    if not found:
+        raise DataError(f"no file for any of {', '.join(languages)}", where=pattern, fix="write {language} in the path")
+    log.info(f"dictionaries of {len(found)} languages: {', '.join(found)}")
+    return found
 
 
 class RecipeTexts:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mcontriever.bag_of_subwords import is_weighted_bag, unfold_token_weights
 from mcontriever.config import TrainConfig, dump_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, ModelError
@@ -64,22 +65,25 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
     settings |= {} if section.similarity is None else {"normalize": section.similarity == "cosine"}
     architecture = section.architecture or {}
     if checkpoint is not None and not architecture.get("token_weights"):
-        encoder = Encoder.load(checkpoint / MODEL)
+        encoder = Encoder.load(checkpoint / MODEL, light=False)
     elif section.name is not None:
-        encoder = Encoder.load(section.name, **settings)
+        encoder = Encoder.load(section.name, light=False, **settings)
     else:  # an exported bag of subwords has its token weights folded in, so it is built anew and then filled
         encoder = Encoder.from_random(architecture, tokenizer, seed=config.run.seed, **settings)
         if section.embeddings_from is not None and checkpoint is None:
             encoder.start_embeddings(Encoder.load(section.embeddings_from))
+    if section.name is not None and is_weighted_bag(encoder.backbone):
+        encoder.token_weights = unfold_token_weights(encoder.backbone, scale_free=encoder.normalize)
     encoder.checkpoint_layers = section.checkpoint_layers
     encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
     if section.dropout is not None:
         set_dropout(encoder.backbone, section.dropout)
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
-    if config.data.window > room:
+    longest = config.data.longest_text()
+    if longest > room:
         raise ConfigError(
-            f"data.window is {config.data.window} tokens, the encoder takes {room} between its special tokens",
-            fix=f"set data.window to {room} or less",
+            f"data.window (or max_tokens) is {longest} tokens, the encoder takes {room} between its special tokens",
+            fix=f"set data.window, and max_tokens of column_pairs, to {room} or less",
         )
     return encoder
 

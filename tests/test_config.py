@@ -6,7 +6,7 @@ from typing import Literal
 import pydantic
 import pytest
 
-from mcontriever.config import Section, dump_config, load_config
+from mcontriever.config import ColumnPairsSection, Section, dump_config, load_config
 from mcontriever.errors import ConfigError
 
 
@@ -74,3 +74,15 @@ def test_a_configuration_never_changes(tmp_path: Path) -> None:
     config = load_config(Whole, write(tmp_path, "run: {steps: 5}"))
     with pytest.raises(pydantic.ValidationError):
         config.run.steps = 6  # type: ignore[misc]
+
+
+def test_column_pairs_of_each_language_share_what_they_have_together() -> None:
+    section = ColumnPairsSection(
+        paths=["en-{language}.jsonl"], columns=("en", "{language}"), languages=("en", "{language}"),
+        each_language=["ar", "sw"], share=0.3, swap_probability=0.5, code_switch=True,
+    )  # fmt: skip
+    arabic, swahili = section.of_each_language()
+    assert (arabic.paths, arabic.columns, arabic.languages) == (["en-ar.jsonl"], ("en", "ar"), ("en", "ar"))
+    assert (swahili.share, swahili.swap_probability, swahili.code_switch) == (0.15, 0.5, True)
+    alone = section.model_copy(update={"each_language": []})
+    assert alone.of_each_language() == [alone]

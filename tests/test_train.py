@@ -16,6 +16,7 @@ from mcontriever import train
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, RunError, StoreError, UserError
 from mcontriever.training.checkpoints import checkpoints_of, read_state
+from mcontriever.training.exported_model import copy_model
 from mcontriever.training.metrics_log import SCORES, read_log
 from tests.conftest import REPOSITORY, RunCli
 from tests.training.tiny_runs import AUTOCAST, logged, tiny_config, tiny_values, write_config
@@ -57,8 +58,12 @@ def test_a_run_in_pieces_equals_the_straight_run_bit_for_bit(
     assert [line for line in logged(pieces) if line["step"] in (3, 7)] == [
         line for line in logged(straight) if line["step"] in (3, 7)
     ]
+    assert_same_end(straight, pieces)
+
+
+def assert_same_end(*runs: Path) -> None:
     for name in ("model/model.safetensors", "optimizer.safetensors", "objective.safetensors"):
-        ends = [load_file(checkpoints_of(folder)[-1] / name) for folder in (straight, pieces)]
+        ends = [load_file(checkpoints_of(folder)[-1] / name) for folder in runs]
         assert ends[0].keys() == ends[1].keys()
         assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0]), name
 
@@ -178,7 +183,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_whole(values: dict[str, Any], tmp
     config = write_config(tmp_path / "config.yaml", values)
     largest = max(path.stat().st_size for path in (checkpoints_of(folder)[-1] / "engine").iterdir())
     limited = f"ulimit -f {largest // 2048}; exec {sys.executable} -m mcontriever train --config {config}"
-    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
     assert done.returncode == 2, done.stderr
     assert "the checkpoint could not be written" in done.stderr
     assert "Traceback" not in done.stderr
@@ -212,7 +217,7 @@ def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
     [
         (["data.tokens=nowhere"], StoreError, "this is no token store"),
         (["data.languages=[en, xx]"], DataError, "no windows in xx"),
-        (["data.window=63"], ConfigError, "data.window is 63 tokens, the encoder takes 62"),
+        (["data.window=63"], ConfigError, "data.window (or max_tokens) is 63 tokens, the encoder takes 62"),
         (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is asked for"),
         (
             ["deepspeed.zero_optimization.stagee=1"],
@@ -264,6 +269,19 @@ def test_a_checkpoint_of_another_model_is_refused(values: dict[str, Any], tmp_pa
         run(values, "run.steps=2")
 
 
+@pytest.mark.parametrize(("file", "kept"), [("objective.safetensors", 1000), ("engine/mp_rank_00_model_states.pt", 0)])
+def test_a_file_of_a_checkpoint_that_is_cut_or_gone_is_one_clear_error(
+    values: dict[str, Any], file: str, kept: int
+) -> None:
+    damaged = checkpoints_of(run(values, "run.steps=1"))[-1] / file
+    content = damaged.read_bytes()
+    damaged.unlink()
+    if kept:
+        damaged.write_bytes(content[:kept])
+    with pytest.raises(StoreError, match=r"the checkpoint cannot be read[\s\S]*remove this folder"):
+        run(values, "run.steps=2")
+
+
 def test_a_damaged_checkpoint_is_one_clear_error(values: dict[str, Any]) -> None:
     folder = run(values, "run.steps=2")
     for file in (checkpoints_of(folder)[-1] / "engine").iterdir():
@@ -273,23 +291,39 @@ def test_a_damaged_checkpoint_is_one_clear_error(values: dict[str, Any]) -> None
     assert "the same command then goes on from the one before" in str(caught.value.fix)
 
 
-def test_a_bag_of_subwords_with_token_weights_resumes(values: dict[str, Any], tmp_path: Path) -> None:
-    values["encoder"]["architecture"] = {"hidden_size": 16, "num_hidden_layers": 0, "token_weights": True}
-    straight = run(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
-    run(values, "run.steps=4", "run.log_every=1")
-    assert logged(run(values, "run.log_every=1")) == logged(straight)
+def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: dict[str, Any], tmp_path: Path) -> None:
+    """From random weights, and then from what that run exports, whose token weights are folded in."""
+    bag = {"hidden_size": 16, "num_hidden_layers": 0, "token_weights": True, "hidden_dropout_prob": 0.0}
+    values["encoder"]["architecture"] = bag
+    for start in ("random", "export"):
+        folder = tmp_path / start
+        straight = run(values, f"run.output={folder / 'straight'}", "run.log_every=1")
+        run(values, f"run.output={folder / 'pieces'}", "run.steps=4", "run.log_every=1")
+        pieces = run(values, f"run.output={folder / 'pieces'}", "run.log_every=1")
+        assert logged(pieces) == logged(straight)
+        assert_same_end(straight, pieces)
+        assert "weight/encoder.token_weights.weight" in load_file(checkpoints_of(pieces)[-1] / "optimizer.safetensors")
+        values["encoder"] = {"name": str(copy_model(checkpoints_of(pieces)[-1], tmp_path / "model", weights="float8"))}
 
 
 def test_other_kinds_of_pairs(values: dict[str, Any], tmp_path: Path) -> None:
     """Translations as columns, words swapped by a dictionary, noise: all of it in one run, and after a resume."""
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text("".join(json.dumps({"a": f"water number {n}", "b": f"maji namba {n}"}) + "\n" for n in range(40)))
+    for code, water in (("sw", "maji"), ("fr", "eau")):
+        lines = [json.dumps({"en": f"water number {n}", code: f"{water} {n}"}) for n in range(40)]
+        (tmp_path / f"en-{code}.jsonl").write_text("\n".join(lines))
     dictionary = tmp_path / "en-sw.tsv"
     dictionary.write_text("water\tmaji\t3\nthe\tya\t2\nand\tna\t5\n")
-    columns = {"paths": [str(pairs)], "columns": ["a", "b"], "languages": ["en", "sw"], "share": 0.25}
+    columns = {
+        "paths": [str(tmp_path / "en-{language}.jsonl")],
+        "columns": ["en", "{language}"],
+        "languages": ["en", "{language}"],
+        "each_language": ["sw", "fr"],
+        "share": 0.3,
+        "code_switch": True,
+    }
     values["data"] |= {
         "column_pairs": [columns],
-        "code_switch": {"dictionaries": {"sw": str(dictionary)}, "probability": 0.5},
+        "code_switch": {"dictionaries": {"sw": str(dictionary)}, "probability": [0.2, 0.9], "pairs_share": 0.2},
         "augmentation": {"delete": 0.1, "replace": 0.05, "mask": 0.05, "shuffle": 0.05},
     }
     straight = run(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")

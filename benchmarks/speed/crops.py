@@ -78,7 +78,7 @@ def compare(contenders: dict[str, Batches], rows: int, rounds: int) -> dict[str,
 
 
 def ours(tokens: np.ndarray) -> dict[str, Batches]:
-    words = WordBoundaries(np.random.default_rng(1).random(VOCABULARY) < 0.7, np.zeros(VOCABULARY, dtype=bool))
+    words = WordBoundaries(np.random.default_rng(1).random(VOCABULARY) < 0.7, *np.zeros((2, VOCABULARY), dtype=bool))
     kinds = TokenKinds(SPECIAL.mask_id, np.arange(4, VOCABULARY - 1), words)
     crops = WindowsInMemory(tokens, IndependentCrops(0.1, 0.5))
     everything = Augmentation(delete=0.1, replace=0.05, mask=0.05, shuffle=0.05, whole_words=True)

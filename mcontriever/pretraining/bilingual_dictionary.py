@@ -3,14 +3,17 @@
     dictionary = BilingualDictionary.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"])
 
 A file has lines of english, foreign and (optional) shared senses, with tabs between, with or without a header. Words
-are found as they stand in the file, in lower case or with a capital: inflected forms are not. Phrases are never looked
-for, but they are translations like others. What cannot be used is counted under its reason.
+are found as they stand in the file, in lower case or with a capital; inflected forms only when `with_forms` has added
+those that the text holds. Phrases are never looked for, but they are translations like others. In scripts that put no
+spaces between words, the longest word that the dictionary knows is found. What cannot be used is counted.
 
-Shapes: T tokens, W words of running text, C pairs of (word, translation), E entries, one per word and direction.
+Shapes: T tokens, W words of running text, C pairs of (word, translation), E entries, one per word and direction,
+F forms.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,29 +21,35 @@ import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import ConfigError, DataError
+from mcontriever.pretraining.inflections import Lemmas
+from mcontriever.pretraining.joined_words import JoinedWords, can_be_joined
 from mcontriever.pretraining.ragged import IntArray, Ragged
+from mcontriever.pretraining.running_words import UInt64Array, word_hashes
 from mcontriever.pretraining.words import WordBoundaries
 from mcontriever.streams import read_lines
 from mcontriever.tokens import tokenize_texts
 
 ENGLISH = "en"
 MAX_PHRASE_TOKENS = 64
-UInt64Array = npt.NDArray[np.uint64]
+_PLUS_IN_WORD = re.compile(r"(?<=\w)\+(?=\w)")
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class BilingualDictionary:
-    """Entries sorted by the hash of (direction, word); entry e has the translations first_E[e] to first_E[e + 1], and
-    translation c is the text text_C[c]."""
+    """Entries sorted by the hash of (direction, word); entry e has the translations first_E[e] to end_E[e] (without
+    it), and translation c is the text text_C[c]. `lemmas` has, by language, the hash of each word to be looked for."""
 
     hashes_E: UInt64Array
     first_E: IntArray
+    end_E: IntArray
     senses_until_C: FloatArray
     text_C: IntArray
     texts: Ragged
     targets_by_language: Mapping[int, IntArray]
     words: WordBoundaries
+    joined: JoinedWords
+    lemmas: Mapping[int, Mapping[str, np.uint64]]
     counts: Mapping[str, int]
 
     @classmethod
@@ -60,10 +69,42 @@ class BilingualDictionary:
             target_C=np.concatenate([foreign_C, english_C]),
             direction_C=np.concatenate([_direction(english, language_C), _direction(language_C, english)]),
             senses_C=np.tile(np.array([pair[3] for pair in pairs], dtype=np.float64), 2),
+            language_C=np.concatenate([np.full(len(pairs), english), language_C]),
         )
         targets = {int(language): np.array([english]) for language in np.unique(language_C)}
         counts = {"pairs": len(pairs), "lines without one of the words": len(lines) - len(pairs)}
         return _build(both_ways, tokenizer, {**targets, english: np.unique(language_C)}, counts)
+
+    def with_forms(
+        self, language: int, hash_F: UInt64Array, forms: Iterable[str], lemmas: Lemmas
+    ) -> "BilingualDictionary":
+        """Forms of words that the dictionary knows get their word's translations; a form that is there stays."""
+        known = self.lemmas[language]
+        pairs = ((hash, lemmas.lemma_of(form)) for hash, form in zip(hash_F, forms, strict=True))
+        found = [(hash, known[lemma]) for hash, lemma in pairs if lemma is not None]
+        form_F, lemma_F = (
+            (np.array(column, dtype=np.uint64) for column in zip(*found, strict=True)) if found else (hash_F[:0],) * 2
+        )
+        hashes, firsts, ends = [self.hashes_E], [self.first_E], [self.end_E]
+        for target in self.targets_by_language[language].tolist():
+            here, there = np.full(len(form_F), language), np.full(len(form_F), target)
+            entry_F = self.find(lemma_F, here, there)
+            new = (entry_F >= 0) & (self.find(form_F, here, there) < 0)
+            hashes.append(form_F[new] ^ _direction(here, there)[new])
+            firsts.append(self.first_E[entry_F[new]])
+            ends.append(self.end_E[entry_F[new]])
+        hashes_E, order = np.unique(np.concatenate(hashes), return_index=True)
+        return replace(
+            self,
+            hashes_E=hashes_E,
+            first_E=np.concatenate(firsts)[order],
+            end_E=np.concatenate(ends)[order],
+            counts={**self.counts, "entries": len(hashes_E)},
+        )
+
+    def starts_T(self, rows: Ragged) -> npt.NDArray[np.bool_]:
+        """Which tokens begin a word that could be looked for."""
+        return self.joined.join(rows, self.words.starts_T(rows))
 
     def choose_targets(self, language_N: IntArray, seed: int, samples: IntArray, views: IntArray) -> IntArray:
         """The language that each row's words move into; -1 where no dictionary knows the row's own."""
@@ -82,19 +123,10 @@ class BilingualDictionary:
 
     def choose_translations(self, entry_W: IntArray, which_W: FloatArray) -> IntArray:
         """The text that one translation of each entry is, by senses; `which_W` in [0, 1) says which."""
-        first_W, last_W = self.first_E[entry_W], self.first_E[entry_W + 1] - 1
+        first_W, last_W = self.first_E[entry_W], self.end_E[entry_W] - 1
         before_W = np.where(first_W > 0, self.senses_until_C[first_W - 1], 0.0)
         wanted_W = before_W + which_W * (self.senses_until_C[last_W] - before_W)
         return self.text_C[np.clip(np.searchsorted(self.senses_until_C, wanted_W, side="right"), first_W, last_W)]
-
-
-def word_hashes(rows: Ragged, first_W: IntArray) -> UInt64Array:
-    """64 bits for each word from its token ids and their order: equal words, equal bits. With 10^6 entries one word in
-    10^13 is taken for another, so the tokens themselves are not compared."""
-    if not len(first_W):
-        return np.zeros(0, dtype=np.uint64)
-    place_T = np.arange(len(rows.values_T)) - np.repeat(first_W, np.diff(np.append(first_W, len(rows.values_T))))
-    return np.add.reduceat(chance.random_bits(0, "word", rows.values_T, place_T), first_W)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +138,7 @@ class _WordPairs:
     target_C: IntArray
     direction_C: UInt64Array
     senses_C: FloatArray
+    language_C: IntArray
 
 
 def _build(
@@ -113,10 +146,10 @@ def _build(
 ) -> BilingualDictionary:
     words = WordBoundaries.of(tokenizer)
     texts = Ragged(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
-    is_word, hashes = _find_words(texts, pairs.texts, tokenizer, words)
+    is_word, is_joined, hashes = _find_words(texts, pairs.texts, tokenizer, words)
     capitals = [_capital(text) for text in pairs.texts]
     capital_texts = Ragged(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
-    is_capital_word, capital_hashes = _find_words(capital_texts, capitals, tokenizer, words)
+    is_capital_word, _, capital_hashes = _find_words(capital_texts, capitals, tokenizer, words)
     is_capital_word &= capital_hashes != hashes
 
     different_C = pairs.source_C != pairs.target_C
@@ -132,12 +165,15 @@ def _build(
     hashes_E, first_E = np.unique(found[order], return_index=True)
     return BilingualDictionary(
         hashes_E=hashes_E,
-        first_E=np.append(first_E, len(order)),
+        first_E=first_E,
+        end_E=np.append(first_E[1:], len(order)),
         senses_until_C=np.cumsum(pairs.senses_C[pair_of[order]]),
         text_C=pairs.target_C[pair_of[order]],
         texts=texts,
         targets_by_language=targets_by_language,
         words=words,
+        joined=JoinedWords.of(hashes[is_joined], words),
+        lemmas=_lemmas(pairs, is_word, hashes),
         counts={
             **counts,
             "entries": len(hashes_E),
@@ -150,20 +186,34 @@ def _build(
 
 def _find_words(
     rows: Ragged, texts: Sequence[str], tokenizer: Any, words: WordBoundaries
-) -> tuple[npt.NDArray[np.bool_], UInt64Array]:
-    """Which texts are one word with a letter in it, of known tokens, and its hash. A bare "▁" before a word stands
-    alone in running text too, so words are looked for without it."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], UInt64Array]:
+    """Which texts are one word with a letter in it, of known tokens; which of these are joined; and its hash.
+
+    A bare "▁" before a word stands alone in running text too, so words are looked for without it.
+    """
     has_mark = np.zeros(len(rows), dtype=bool)
     long = rows.lengths_N > 1
     has_mark[long] = rows.values_T[rows.starts_N[long]] == tokenizer.convert_tokens_to_ids("▁")
     rows = rows.cut(has_mark.astype(np.int64), rows.lengths_N - has_mark)
     is_word = np.bincount(rows.rows_T[words.starts_T(rows)], minlength=len(rows)) == 1
+    is_joined = can_be_joined(rows, words)
+    is_word |= is_joined
     is_word &= _is_known(rows, tokenizer)
     is_word &= _has_letter(texts)
     hashes = np.zeros(len(rows), dtype=np.uint64)
     found = rows.take(np.flatnonzero(is_word))
     hashes[is_word] = word_hashes(found, found.starts_N)
-    return is_word, hashes
+    return is_word, is_word & is_joined, hashes
+
+
+def _lemmas(
+    pairs: _WordPairs, is_word: npt.NDArray[np.bool_], hashes: UInt64Array
+) -> Mapping[int, Mapping[str, np.uint64]]:
+    lemmas: dict[int, dict[str, np.uint64]] = {}
+    for language in np.unique(pairs.language_C).tolist():
+        texts = np.unique(pairs.source_C[pairs.language_C == language])
+        lemmas[language] = {pairs.texts[text]: hashes[text] for text in texts[is_word[texts]].tolist()}
+    return lemmas
 
 
 def _is_known(rows: Ragged, tokenizer: Any) -> npt.NDArray[np.bool_]:
@@ -202,7 +252,12 @@ def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
                 where=f"{path}:{number}",
                 fix="give three columns with tabs between them",
             )
-        yield english.strip(), foreign.strip(), float(senses)
+        yield _plain(english), _plain(foreign), float(senses)
+
+
+def _plain(word: str) -> str:
+    """Wordnets write "_" for a space, and some "+" between the parts of a word."""
+    return _PLUS_IN_WORD.sub("", word.replace("_", " ")).strip()
 
 
 def _direction(source: npt.ArrayLike, target: npt.ArrayLike) -> UInt64Array:

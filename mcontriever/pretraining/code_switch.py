@@ -15,9 +15,11 @@ import numpy as np
 from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import below, key_views, place_bits
-from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary, word_hashes
+from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
 from mcontriever.pretraining.pairs import PairSource, TokenPairs
 from mcontriever.pretraining.ragged import IntArray, Ragged
+from mcontriever.pretraining.running_words import word_hashes
+from mcontriever.pretraining.words import number_in_row
 
 SIDES = ("query", "keys", "both")
 
@@ -61,12 +63,11 @@ class CodeSwitched:
         return TokenPairs(queries, keys, pairs.language_B, pairs.text_B)
 
     def switch(self, rows: Ragged, language_N: IntArray, samples: IntArray, views: IntArray) -> Ragged:
-        words = self.dictionary.words
-        starts_T = words.starts_T(rows)
+        starts_T = self.dictionary.starts_T(rows)
         first_W = np.flatnonzero(starts_T)
         length_W = np.diff(np.append(first_W, len(rows.values_T)))
         row_W = rows.rows_T[first_W]
-        word_T = words.word_of_T(rows)
+        word_T = number_in_row(rows, starts_T)
 
         draw_W = place_bits(self.seed, "switch", samples, views, rows, word_T)[first_W]
         share_N = self.lowest + (self.highest - self.lowest) * chance.uniform(self.seed, "switch share", samples, views)

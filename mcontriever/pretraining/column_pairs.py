@@ -4,14 +4,14 @@
     source = ColumnPairSource(store, languages=(0, 1), seed=0)
 
 The files are tokenized once into a folder of memory-mapped arrays with a manifest; the same call finds it again.
-Building holds 4 bytes for each token in memory. With several ranks, one builds and the others wait, then open.
-Each row is visited once an epoch, in an order that is a function of (seed, epoch).
+Building holds 4 bytes for each token in memory, and the second column's texts. With several ranks, one builds and the
+others wait, then open. Each row is visited once an epoch, in an order that is a function of (seed, epoch).
 
 Shapes: R rows of the store, B samples.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ import orjson
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
 from mcontriever.errors import ConfigError, DataError
+from mcontriever.pretraining.bilingual_dictionary import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
+from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.pretraining.ragged import IntArray, Ragged, spans
 from mcontriever.progress import log
 from mcontriever.streams import is_remote, read_lines
@@ -33,12 +35,16 @@ ROWS_PER_BATCH = 4096
 
 
 class ColumnPairStore:
-    """Two columns of token rows, memory-mapped: tokens_R and their ends for each."""
+    """Two columns of token rows, memory-mapped: tokens_R and their ends for each.
+
+    `text_R` is the first row with the same text on the second side: questions about one passage are one text's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: dict[str, int] = read_json(folder / MANIFEST)["counts"]
         self._tokens = [np.load(folder / f"tokens-{side}.npy", mmap_mode="r") for side in (0, 1)]
+        self.text_R = np.load(folder / "texts.npy", mmap_mode="r")
         self._offsets = [np.load(folder / f"offsets-{side}.npy", mmap_mode="r") for side in (0, 1)]
 
     def __len__(self) -> int:
@@ -54,17 +60,49 @@ class ColumnPairStore:
         cls, folder: str | Path, paths: Sequence[str], *, columns: tuple[str, str], tokenizer: Any, max_tokens: int
     ) -> "ColumnPairStore":
         """Tokenize what is not there yet. Rows without one of the columns are dropped and counted, long texts cut."""
+        counts: Counter[str] = Counter()
+        texts = _pairs_of_texts(paths, columns, counts)
+        return cls._build(folder, paths, {"columns": list(columns)}, texts, counts, tokenizer, max_tokens)
+
+    @classmethod
+    def build_from_documents(
+        cls,
+        folder: str | Path,
+        paths: Mapping[str, Sequence[str]],
+        *,
+        language: str,
+        same_part: str,
+        tokenizer: Any,
+        max_tokens: int,
+    ) -> "ColumnPairStore":
+        """The same from documents that exist in English and in `language` (see parallel_lines.py)."""
+        counts: Counter[str] = Counter()
+        texts = parallel_lines(paths, language=language, same_part=same_part, counts=counts)
+        sources = [*paths[ENGLISH], *paths[language]]
+        return cls._build(folder, sources, {"same_part": same_part}, texts, counts, tokenizer, max_tokens)
+
+    @classmethod
+    def _build(
+        cls,
+        folder: str | Path,
+        paths: Sequence[str],
+        settings: dict[str, Any],
+        texts: Iterator[tuple[str, str]],
+        counts: Counter[str],
+        tokenizer: Any,
+        max_tokens: int,
+    ) -> "ColumnPairStore":
         wanted = {
-            "format": "mcontriever-column-pairs-1",
+            "format": "mcontriever-column-pairs-2",
             "sources": [_identity(path) for path in paths],
-            "columns": list(columns),
+            **settings,
             "tokenizer": tokenizer_fingerprint(tokenizer),
             "max_tokens": max_tokens,
         }
         store = Path(folder) / "pairs"
         with FolderLock(folder):
             if not (store / MANIFEST).is_file() or read_json(store / MANIFEST)["made_from"] != wanted:
-                _write(store, paths, columns, tokenizer, max_tokens, wanted)
+                _write(store, texts, counts, tokenizer, max_tokens, wanted)
         return cls(store)
 
 
@@ -89,17 +127,23 @@ class ColumnPairSource:
         first_B = np.arange(len(samples)) + len(samples) * swap_B
         second_B = np.arange(len(samples)) + len(samples) * ~swap_B
         language_B = np.where(swap_B, self.languages[0], self.languages[1])
-        return TokenPairs(sides.take(first_B), sides.take(second_B), language_B, row_B)
+        return TokenPairs(sides.take(first_B), sides.take(second_B), language_B, np.asarray(self.store.text_R[row_B]))
 
 
 def _write(
-    store: Path, paths: Sequence[str], columns: tuple[str, str], tokenizer: Any, max_tokens: int, made_from: Any
+    store: Path,
+    texts: Iterator[tuple[str, str]],
+    counts: Counter[str],
+    tokenizer: Any,
+    max_tokens: int,
+    made_from: dict[str, Any],
 ) -> None:
-    counts: Counter[str] = Counter()
     tokens: list[list[np.ndarray]] = [[], []]
     lengths: list[list[np.ndarray]] = [[], []]
-    texts = _pairs_of_texts(paths, columns, counts)
+    first_rows: dict[str, int] = {}
+    text_R: list[int] = []
     while batch := list(islice(texts, ROWS_PER_BATCH)):
+        text_R += [first_rows.setdefault(second, len(text_R) + row) for row, (_, second) in enumerate(batch)]
         for side in (0, 1):
             texts_of_side = [pair[side] for pair in batch]
             rows = Ragged(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
@@ -109,15 +153,16 @@ def _write(
             lengths[side].append(kept)
     if not counts["rows kept"]:
         raise DataError(
-            f"no row has text in both columns, {' and '.join(columns)}; found {dict(counts)}",
-            where=", ".join(paths),
-            fix="name the columns as they stand in the files",
+            f"no pair of texts by {made_from.get('columns') or made_from['same_part']}; found {dict(counts)}",
+            where=", ".join(source[0] for source in made_from["sources"]),
+            fix="name the columns, or what ids have in common, as they stand in the files",
         )
     with atomic_folder(store) as temporary:
         for side in (0, 1):
             np.save(temporary / f"tokens-{side}.npy", np.concatenate(tokens[side]))
             ends = np.cumsum(np.concatenate(lengths[side]), dtype=np.int64)
             np.save(temporary / f"offsets-{side}.npy", np.concatenate([np.zeros(1, np.int64), ends]))
+        np.save(temporary / "texts.npy", np.array(text_R, dtype=np.int64))
         write_json(temporary / MANIFEST, {"made_from": made_from, "counts": dict(counts)})
     log.info("%s: %s", store, ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
 

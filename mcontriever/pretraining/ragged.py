@@ -63,7 +63,8 @@ class Ragged:
         return replace(self, values_T=values_T)
 
     def to_lists(self) -> list[list[int]]:
-        return [row.tolist() for row in np.split(self.values_T, np.cumsum(self.lengths_N)[:-1])]
+        rows = zip(self.starts_N.tolist(), self.lengths_N.tolist(), strict=True)
+        return [self.values_T[start : start + length].tolist() for start, length in rows]
 
     @classmethod
     def of(cls, rows: Sequence[npt.ArrayLike]) -> "Ragged":

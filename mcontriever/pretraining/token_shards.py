@@ -11,7 +11,7 @@ that over the epochs every token is seen. A document shorter than W is one windo
 Shapes: N windows asked for, B documents in a block. Only every B-th document's window count is kept in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ import numpy.typing as npt
 from mcontriever.chance import random_bits
 from mcontriever.disk import read_json, sha256_of
 from mcontriever.errors import DataError, StoreError
+from mcontriever.pretraining.ragged import Ragged
 
 Int64Array = npt.NDArray[np.int64]
 
 FORMAT = "mcontriever-tokens-1"
 MANIFEST = "manifest.json"
 DOCUMENTS_PER_BLOCK = 64
+DOCUMENTS_AT_A_TIME = 1024
 OPEN_SHARDS = 200  # two files each: below the usual limit of 1,024 open files
 
 
@@ -94,6 +96,15 @@ class TokenStore:
         for shard, start, length, end in rows:
             flat[end - length : end] = self._open(shard)[0][start : start + length]
         return flat, lengths_N
+
+    def documents(self, language: str) -> Iterator[Ragged]:
+        """All documents of a language, some at a time."""
+        for number, shard in enumerate(self._shards):
+            if shard["language"] == language:
+                tokens, offsets = self._open(number)
+                for first in range(0, len(offsets) - 1, DOCUMENTS_AT_A_TIME):
+                    bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
+                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), np.diff(bounds))
 
     def verify(self) -> None:
         """Read every shard once and compare its checksum with the manifest's."""

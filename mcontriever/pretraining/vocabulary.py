@@ -1,11 +1,13 @@
 """Train a sentencepiece vocabulary in XLM-R's layout from texts in many languages (`mcontriever tokenizer`).
 
 Ids 0-3 are <s> <pad> </s> <unk>, then the pieces, <mask> last. A language with n characters gives a share of the
-training text in proportion to n^alpha, so a small language keeps pieces of its own. The result loads with
-`AutoTokenizer.from_pretrained(DIR)`; the same input gives the same bytes.
+training text in proportion to n^alpha, so a small language keeps pieces of its own. In scripts that put no spaces
+between words no piece carries the mark of a space: a word is the same piece at the beginning of a line and within it.
+The result loads with `AutoTokenizer.from_pretrained(DIR)`; the same input gives the same bytes.
 """
 
 import io
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.chance import uniform
-from mcontriever.disk import atomic_folder
+from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import DataError
+from mcontriever.model_folder import PLAIN_TOKENIZER, write_tokenizer
+from mcontriever.pretraining.words import UNSPACED_SCRIPTS
 from mcontriever.progress import log
 
 SPECIAL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
 SENTENCEPIECE_SPECIALS = 3  # <unk> <s> </s>: sentencepiece's own order, which XLM-R's layout replaces
 MAX_SENTENCE_BYTES = 4096
 CHARACTER_COVERAGE = 0.9995
+ENGLISH, ENGLISH_SHARE = "en", 0.25  # of all expected words: it is one side of every dictionary
+_UNSPACED_RUN = re.compile(f"((?:{UNSPACED_SCRIPTS.pattern})+)")
 TRAINING_THREADS = 4  # part of the result, whatever the machine: sentencepiece sums its counts thread by thread
 
 
@@ -33,16 +39,20 @@ def train_tokenizer(
     max_characters: int = 100_000_000,
     seed: int = 0,
     lowercase: bool = False,
+    words_by_language: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Path:
     """Train on at most `max_characters` of text, balanced over the languages, and write the tokenizer's folder.
 
-    With `lowercase` a word and its capital share their pieces: sentencepiece folds case in its own normalisation.
+    `words_by_language` are words and how often they may be expected; each language's come to as much text again as an
+    average language's. With `lowercase` a word and its capital share their pieces: sentencepiece folds case itself.
 
     Each value of `texts_by_language` is iterated twice (to count, then to sample): lists, not one-shot iterators.
     """
     assert all(iter(texts) is not texts for texts in texts_by_language.values()), "pass lists, not iterators"
     keep = _share_to_keep(texts_by_language, alpha, max_characters)
     sentences = [line for text in _sample(texts_by_language, keep, seed) for line in _sentences(text)]
+    if words_by_language:
+        sentences += _expected(words_by_language, sum(map(len, sentences)) / len(texts_by_language))
     model = _train_sentencepiece(sentences, vocabulary, lowercase)
     output = Path(output)
     with atomic_folder(output) as folder:
@@ -73,6 +83,15 @@ def _sample(texts_by_language: Mapping[str, Iterable[str]], keep: dict[str, floa
                 yield text
 
 
+def _expected(words_by_language: Mapping[str, Mapping[str, float]], characters: float) -> Iterator[str]:
+    """Each word as often as expected, in proportion, so that each language comes to about so many characters."""
+    for language, words in sorted(words_by_language.items()):
+        budget = characters * (ENGLISH_SHARE * len(words_by_language) if language == ENGLISH else 1)
+        scale = budget / sum(count * (len(word) + 1) for word, count in words.items())
+        for word, count in sorted(words.items()):
+            yield from [word] * round(count * scale)
+
+
 def _sentences(text: str) -> Iterator[str]:
     """The lines of a text, cut so that sentencepiece skips none for its length."""
     for line in text.splitlines():
@@ -90,7 +109,7 @@ def _train_sentencepiece(sentences: list[str], vocabulary: int, lowercase: bool)
     written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=(run for sentence in sentences for run in _runs(sentence)),
             model_writer=written,
             model_type="unigram",
             vocab_size=vocabulary - len(("<pad>", "<mask>")),
@@ -98,6 +117,8 @@ def _train_sentencepiece(sentences: list[str], vocabulary: int, lowercase: bool)
             normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
             seed_sentencepiece_size=max(10_000, min(1_000_000, 20 * vocabulary)),
             max_sentence_length=2 * MAX_SENTENCE_BYTES,
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
             num_threads=TRAINING_THREADS,
             minloglevel=2,
         )
@@ -108,6 +129,14 @@ def _train_sentencepiece(sentences: list[str], vocabulary: int, lowercase: bool)
             fix="give a smaller --vocabulary, or a recipe with more text",
         ) from error
     return written.getvalue()
+
+
+def _runs(sentence: str) -> Iterator[str]:
+    """What stands between changes to and from scripts without spaces; a space comes before what begins a word."""
+    parts = _UNSPACED_RUN.split(" " + " ".join(sentence.split()))
+    for place, part in enumerate(parts):
+        if part.strip():
+            yield part if place % 2 else part.rstrip()
 
 
 def _with_frequent_characters(sentences: list[str], vocabulary: int) -> tuple[list[str], float]:
@@ -132,12 +161,19 @@ def _save_in_xlmr_layout(model: bytes, folder: Path) -> None:
 
     messages: Any = sentencepiece_model_pb2
     parsed = messages.ModelProto.FromString(model)
-    pieces = [(piece.piece, piece.score) for piece in parsed.pieces[SENTENCEPIECE_SPECIALS:]]
+    parsed.normalizer_spec.add_dummy_prefix = True  # the training sentences bring their own spaces, new texts do not
+    parsed.normalizer_spec.remove_extra_whitespaces = True
+    for piece in parsed.pieces:
+        piece.score = round(piece.score, 4)  # a third of the tokenizer's file is digits
+    pieces = [(piece.piece, round(piece.score, 4)) for piece in parsed.pieces[SENTENCEPIECE_SPECIALS:]]
     tokenizer = XLMRobertaTokenizer(
         vocab=[*((piece, 0.0) for piece in SPECIAL_PIECES), *pieces, ("<mask>", 0.0)],
         _spm_precompiled_charsmap=parsed.normalizer_spec.precompiled_charsmap,
         mask_token=AddedToken("<mask>", lstrip=True, special=True),
-        model_max_length=512,
     )
-    tokenizer.save_pretrained(folder)
-    (folder / "sentencepiece.bpe.model").write_bytes(model)
+    write_tokenizer(tokenizer, folder, max_length=512)
+    settings = read_json(folder / "tokenizer_config.json")
+    inputs = ["input_ids", "attention_mask"]
+    settings |= {"tokenizer_class": PLAIN_TOKENIZER, "model_input_names": inputs}  # loads in half the time of XLM-R's
+    write_json(folder / "tokenizer_config.json", settings)
+    (folder / "sentencepiece.bpe.model").write_bytes(parsed.SerializeToString())

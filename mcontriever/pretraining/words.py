@@ -17,7 +17,7 @@ from mcontriever.pretraining.ragged import IntArray, Ragged
 BoolArray = npt.NDArray[np.bool_]
 
 _WORD_MARKS = "▁Ġ"
-_UNSPACED_SCRIPTS = re.compile(
+UNSPACED_SCRIPTS = re.compile(
     "[\u0e00-\u0eff"  # Thai, Lao
     "\u0f00-\u109f"  # Tibetan, Myanmar
     "\u1780-\u17ff"  # Khmer
@@ -28,10 +28,11 @@ _UNSPACED_SCRIPTS = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class WordBoundaries:
-    """For each token of the vocabulary: does it begin a word, and does it stand alone?"""
+    """For each token: does it begin a word, does it stand alone, and is its script one without spaces?"""
 
     begins_V: BoolArray
     alone_V: BoolArray
+    unspaced_V: BoolArray
 
     @classmethod
     def of(cls, tokenizer: Any) -> "WordBoundaries":
@@ -43,7 +44,8 @@ class WordBoundaries:
         begins = [
             not piece.startswith(continuing) if continuing else piece.startswith(tuple(_WORD_MARKS)) for piece in pieces
         ]
-        return cls(np.array(begins) | np.array(alone), np.array(alone))
+        unspaced = [bool(UNSPACED_SCRIPTS.search(piece)) for piece in pieces]
+        return cls(np.array(begins) | np.array(alone), np.array(alone), np.array(unspaced))
 
     def starts_T(self, rows: Ragged) -> BoolArray:
         """Which tokens begin a word; the first of a row always does."""
@@ -54,11 +56,16 @@ class WordBoundaries:
 
     def word_of_T(self, rows: Ragged) -> IntArray:
         """The number of each token's word, counted from 0 in each row."""
-        counted_T = np.cumsum(self.starts_T(rows))
-        starts_N = rows.starts_N[rows.lengths_N > 0]
-        return counted_T - np.repeat(counted_T[starts_N], rows.lengths_N[rows.lengths_N > 0])
+        return number_in_row(rows, self.starts_T(rows))
+
+
+def number_in_row(rows: Ragged, starts_T: BoolArray) -> IntArray:
+    """The number of each token's word, where words begin as `starts_T` says."""
+    counted_T = np.cumsum(starts_T)
+    filled = rows.lengths_N > 0
+    return counted_T - np.repeat(counted_T[rows.starts_N[filled]], rows.lengths_N[filled])
 
 
 def _stands_alone(piece: str, continuing: str | None) -> bool:
     text = piece.removeprefix(continuing) if continuing else piece.lstrip(_WORD_MARKS)
-    return bool(_UNSPACED_SCRIPTS.search(text)) or all(unicodedata.category(mark)[0] in "PSZ" for mark in text)
+    return bool(UNSPACED_SCRIPTS.search(text)) or all(unicodedata.category(mark)[0] in "PSZ" for mark in text)

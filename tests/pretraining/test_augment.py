@@ -15,7 +15,7 @@ VOCABULARY = 100_000
 KINDS = TokenKinds(
     mask_id=3,
     ordinary_ids=np.arange(50_000, 60_000),
-    words=WordBoundaries(np.arange(VOCABULARY) % 3 == 0, np.zeros(VOCABULARY, dtype=bool)),
+    words=WordBoundaries(np.arange(VOCABULARY) % 3 == 0, *np.zeros((2, VOCABULARY), dtype=bool)),
 )
 
 

@@ -10,8 +10,10 @@ import pytest
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
 from mcontriever.pretraining.code_switch import CodeSwitched
+from mcontriever.pretraining.inflections import Lemmas
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.ragged import Ragged
+from mcontriever.pretraining.running_words import word_hashes
 from tests.pretraining.small_tokenizers import sentencepiece_tokenizer
 
 LANGUAGES = ["ar", "en", "sw", "zh"]
@@ -97,6 +99,22 @@ def test_each_word_draws_for_itself_and_sides_can_be_chosen(dictionary: Any, tok
     assert (set(queries), set(keys)) == ({"mbwa paka"}, {"dog cat"})
 
 
+def test_the_longest_chinese_word_is_found(dictionary: Any, tokenizer: Any) -> None:
+    """房子 is two pieces, and 房 alone is no word of the dictionary."""
+    assert set(switched(dictionary, tokenizer, "猫房子狗房,子狗子", "zh")[0]) == {"cat house dog房,子 dog子"}
+
+
+def test_forms_are_switched_like_their_words(dictionary: Any, tokenizer: Any) -> None:
+    forms = Ragged.of([tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("dogs", "Dog", "the")])
+    hashes = word_hashes(forms, forms.starts_N)
+    english = LANGUAGES.index("en")
+    lemmas = Lemmas("en", dictionary.lemmas[english])
+    with_forms = dictionary.with_forms(english, hashes, ["dogs", "Dog", "the"], lemmas)
+    queries = switched(with_forms, tokenizer, "the dogs, Dog. sees houses", "en")[0]
+    assert set(queries) == {"the mbwa, mbwa. sees houses", "the 狗, 狗. sees houses"}
+    assert with_forms.counts["entries"] == dictionary.counts["entries"] + 2  # dogs, into each language
+
+
 def test_a_sample_is_the_same_in_any_batch(dictionary: Any, tokenizer: Any) -> None:
     source = CodeSwitched(Texts(tokenizer, "dog cat house", "en"), dictionary, probability=0.5, side="both", seed=0)
     whole, some = source.draw(np.arange(50)), source.draw(np.array([31, 4]))
@@ -108,8 +126,8 @@ def test_what_was_read_is_counted(dictionary: Any) -> None:
     assert dictionary.counts == {
         "pairs": 11,
         "lines without one of the words": 1,
-        "entries": 15,
-        "phrases, signs or unknown tokens, not looked for": 5,
+        "entries": 16,
+        "phrases, signs or unknown tokens, not looked for": 4,
         "signs or unknown tokens, not put in": 1,
         "same in both languages": 1,
     }

@@ -83,7 +83,7 @@ def test_the_same_call_finds_it_again_and_a_changed_file_is_tokenized_anew(path:
 
 
 def test_bad_files_and_settings_are_refused(path: Path, tokenizer: Any) -> None:
-    with pytest.raises(DataError, match="no row has text in both columns, en and fr"):
+    with pytest.raises(DataError, match=r"no pair of texts by \['en', 'fr'\]"):
         build(path, tokenizer, columns=("en", "fr"))
     with pytest.raises(DataError, match="no such file"):
         build(path.parent / "missing.jsonl", tokenizer)
@@ -95,3 +95,44 @@ def test_bad_files_and_settings_are_refused(path: Path, tokenizer: Any) -> None:
     with pytest.raises(ConfigError, match="swap_probability 3 is not between 0 and 1"):
         ColumnPairSource(build(path, tokenizer), languages=(0, 1), swap_probability=3, seed=0)
     assert os.listdir(path.parent / "cache")
+
+
+def test_lines_of_documents_that_exist_in_two_languages(tmp_path: Path, tokenizer: Any) -> None:
+    texts = {
+        "en": {"guide/en/one": "The river rises here\nStop\nRain falls in spring", "guide/en/two": "One line only"},
+        "sw": {
+            "guide/sw/one": "Mto unaanzia hapa\nSimama\nMvua hunyesha masika",
+            "guide/sw/two": "Mstari mmoja\nna mwingine",
+            "guide/sw/three": "Haipo kwa Kiingereza",
+            "other-sw": "Kitambulisho kingine",
+        },
+    }
+    paths = {}
+    for language, documents in texts.items():
+        lines = [json.dumps({"id": id, "text": text, "language": language}) for id, text in documents.items()]
+        (tmp_path / f"{language}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        paths[language] = [str(tmp_path / f"{language}.jsonl")]
+    settings: dict[str, Any] = {"language": "sw", "tokenizer": tokenizer, "max_tokens": 20}
+    same_part = r"(guide)/[^/]+/(.+)"
+    store = ColumnPairStore.build_from_documents(tmp_path / "cache", paths, same_part=same_part, **settings)
+    assert store.rows(0, np.arange(2)).to_lists() == ids(tokenizer, ["The river rises here", "Rain falls in spring"])
+    assert store.rows(1, np.arange(2)).to_lists() == ids(tokenizer, ["Mto unaanzia hapa", "Mvua hunyesha masika"])
+    assert store.counts == {
+        "documents": 1,
+        "rows kept": 2,
+        "documents of more or fewer lines than the English one": 1,
+        "documents without an English one": 1,
+        "texts cut": 0,
+    }
+    with pytest.raises(DataError, match=r"no pair of texts by \(nothing\)"):
+        ColumnPairStore.build_from_documents(tmp_path / "other", paths, same_part="(nothing)", **settings)
+
+
+def test_rows_with_one_text_on_the_second_side_are_one_text(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [("who", "The moon"), ("what", "A river"), ("when", "The moon"), ("why", "The moon")]
+    lines = [json.dumps({"en": question, "sw": passage}) for question, passage in rows]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    store = build(tmp_path / "rows.jsonl", tokenizer)
+    assert store.text_R.tolist() == [0, 1, 0, 0]
+    pairs = ColumnPairSource(store, languages=(1, 1), seed=0).draw(np.arange(4))
+    assert sorted(pairs.text_B.tolist()) == [0, 0, 0, 1]

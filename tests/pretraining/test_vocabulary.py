@@ -7,7 +7,10 @@ import sentencepiece
 from transformers import AutoTokenizer
 
 from mcontriever.errors import DataError
+from mcontriever.model_folder import write_tokenizer
 from mcontriever.pretraining.vocabulary import train_tokenizer
+from mcontriever.pretraining.words import UNSPACED_SCRIPTS
+from mcontriever.tokens import tokenizer_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +50,44 @@ def test_pieces_are_sentencepieces_own_one_later(folder: Path, atlas_texts: dict
             assert tokenizer(text, add_special_tokens=False)["input_ids"] == expected, language
 
 
+def test_a_chinese_word_is_the_same_at_the_beginning_and_within(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    pieces = [piece for piece in tokenizer.get_vocab() if UNSPACED_SCRIPTS.search(piece)]
+    assert any(len(piece) > 1 for piece in pieces)
+    assert not [piece for piece in pieces if piece.startswith("▁")]
+    first, within = tokenizer.tokenize("蜜蜂跳舞"), tokenizer.tokenize("看蜜蜂跳舞")
+    assert [piece for piece in first if piece != "▁"] == [piece for piece in within if piece not in ("▁", "看")]
+    assert all(piece.startswith("▁") for piece in (tokenizer.tokenize(word)[0] for word in ("maji", "bees", "नदी")))
+
+
 def test_the_same_texts_give_the_same_bytes(tmp_path: Path, sentences: dict[str, list[str]]) -> None:
     first, second = (train_tokenizer(sentences, tmp_path / name, 200) for name in ("first", "second"))
     for file in sorted(first.iterdir()):
         assert file.read_bytes() == (second / file.name).read_bytes(), file.name
+
+
+def test_lowercase_gives_a_word_and_its_capital_the_same_pieces(
+    tmp_path: Path, sentences: dict[str, list[str]]
+) -> None:
+    words = ["river", "River", "RIVER"]
+    for lowercase, distinct in ((True, 1), (False, 3)):
+        folder = train_tokenizer(sentences, tmp_path / f"{lowercase}", 200, lowercase=lowercase)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        cut = {tuple(tokenizer.tokenize(word)) for word in words}
+        assert len(cut) == distinct, cut
+
+
+def test_no_white_space_is_stored_and_the_tokenizer_is_the_same(folder: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.save_pretrained(tmp_path / "roomy")
+    (tmp_path / "compact").mkdir()
+    write_tokenizer(tokenizer, tmp_path / "compact", max_length=64)
+    roomy, compact = (tmp_path / name / "tokenizer.json" for name in ("roomy", "compact"))
+    assert compact.read_bytes() == (folder / "tokenizer.json").read_bytes()
+    assert b"\n" not in compact.read_bytes()
+    assert compact.stat().st_size < roomy.stat().st_size
+    prints = {tokenizer_fingerprint(AutoTokenizer.from_pretrained(file.parent)) for file in (roomy, compact)}
+    assert prints == {tokenizer_fingerprint(tokenizer)}
 
 
 def test_a_small_language_keeps_pieces_of_its_own(tmp_path: Path, atlas_texts: dict[str, list[str]]) -> None:
