@@ -21,12 +21,12 @@ from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.progress import log
 from mcontriever.retrieval.dense_search import AUTO, open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.fusion import reciprocal_rank_fusion
-from mcontriever.retrieval.language_means import means_of_queries as means_of_vectors
+from mcontriever.retrieval.fusion import blend, reciprocal_rank_fusion
+from mcontriever.retrieval.language_means import means_of_vectors
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.rerank import Reranker
-from mcontriever.retrieval.searcher import MEMORY_MB
+from mcontriever.retrieval.searcher import BLENDED_DENSE_WEIGHT, MEMORY_MB
 from mcontriever.retrieval.store_manifest import EncoderEntry
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 
@@ -56,6 +56,8 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred
         return _bm25(spec, label)
     if spec.kind == "encoder":
         return encoder_search(spec.value, label, device, _centre if centred else None)
+    if spec.kind == "blend":
+        return _blended(spec, label, rerank_depth, device, centred)
     parts = [_search(part, label, rerank_depth, device, centred) for part in spec.parts]
     if spec.kind == "hybrid":
         return FusedSearch(parts, reciprocal_rank_fusion, combined_meta(label, parts))
@@ -63,8 +65,24 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred
     return RerankedSearch(parts[0], Reranker.load(spec.value, device).scores, meta, rerank_depth)
 
 
-def _bm25(spec: ModelSpec, label: str) -> TextSearch:
-    if spec.kind == "bm25":
+def _blended(spec: ModelSpec, label: str, rerank_depth: int, device: str, centred: bool) -> FusedSearch:
+    """As `mcontriever search --fusion blend` does it."""
+    lexical = [part.kind.startswith("bm25") for part in spec.parts]
+    parts = [
+        _bm25(part, label, as_shares=True) if is_lexical else _search(part, label, rerank_depth, device, centred)
+        for part, is_lexical in zip(spec.parts, lexical, strict=True)
+    ]
+    dense_weight = BLENDED_DENSE_WEIGHT if any(lexical) else 1.0
+    weights = [
+        (1 - dense_weight) / sum(lexical) if is_lexical else dense_weight / (len(parts) - sum(lexical))
+        for is_lexical in lexical
+    ]
+    meta = combined_meta(label, parts, f"blend {weights}")
+    return FusedSearch(parts, lambda rankings: blend(rankings, weights), meta)
+
+
+def _bm25(spec: ModelSpec, label: str, *, as_shares: bool = False) -> TextSearch:
+    if spec.kind == "bm25" and not as_shares:
         return TextSearch(_plain_bm25, model_meta(label, f"bm25s-{version('bm25s')}"))
     tokenizer = load_tokenizer(spec.value) if spec.kind == "bm25:subwords" else None
     tokenize = tokenize_words if tokenizer is None else subword_tokenizer(tokenizer)
@@ -72,7 +90,7 @@ def _bm25(spec: ModelSpec, label: str) -> TextSearch:
 
     def build(texts: list[str]) -> Any:
         index = LexicalIndex.build([texts], tokenize)
-        return lambda queries, k: index.search(queries, k)[::-1]
+        return lambda queries, k: (index.search_shares if as_shares else index.search)(queries, k)[::-1]
 
     return TextSearch(build, model_meta(label, revision))
 
@@ -127,10 +145,13 @@ def _row_search(
         revision = WORDS_REVISION if tokenizer is None else tokenizer_fingerprint(tokenizer)
         return stores[0], lambda queries, k: lexical.search(queries, k, stores[0].live_N)[1], revision
     if spec.kind == "encoder":
-        encoder = Encoder.load(spec.value, device=device)
+        encoder = Encoder.load(spec.value, device=device, precision="auto")
         store = _store_of(encoder, spec.value, stores)
         search = open_dense_search(store, AUTO, None, MEMORY_MB << 20)
         return store, lambda q, k: search(encoder.embed_queries(q), k, store.live_N)[1], encoder.fingerprint()
+    if spec.kind == "blend":
+        fix = "use hybrid:A,B, or `mcontriever search STORE --queries FILE --mode hybrid --fusion blend --trec`"
+        raise ConfigError("blend:A,B does not search a --store of passages", fix=fix)
     parts = [_row_search(part, stores, rerank_depth, device) for part in spec.parts]
     store = parts[-1][0]
     if any(len(part[0]) != len(store) for part in parts):

@@ -13,7 +13,7 @@ from mcontriever.progress import log
 from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.estimate import shown_size
-from mcontriever.retrieval.lexical import Terms, open_lexical
+from mcontriever.retrieval.lexical import Term, open_lexical
 
 Kind = Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"]
 
@@ -25,7 +25,7 @@ def run(
     memory_mb: int | None = None,
     recall: float = 0.95,
     center_languages: bool = False,
-    terms: Terms = "words",
+    terms: Term = "words",
     uri: str | None = None,
 ) -> None:
     store = EmbeddingStore.open(folder)
@@ -77,7 +77,7 @@ def _sync_milvus(store: EmbeddingStore, vectors: Any, uri: str, centred: bool) -
 
     facts = MilvusIndex.sync(store, vectors, uri, centred)
     derived.write(store, "milvus", lambda folder: None, **facts)
-    log.info(f"milvus: {facts['stored']:,} vectors are in {facts['collection']} at {uri}")
+    log.info(f"milvus: {facts['stored']:,} vectors, {facts['added']:,} of them new, in {facts['collection']} at {uri}")
 
 
 def _tokenizer(store: EmbeddingStore) -> Any:

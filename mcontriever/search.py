@@ -39,6 +39,8 @@ def run(
         raise ConfigError("a query and --queries were both given", fix="give one of them")
     if (as_trec or center_queries) and queries is None:
         raise ConfigError("--trec and --center-queries are for many queries", fix="add --queries FILE")
+    if query is not None and not query.strip():
+        raise ConfigError("the query is empty", fix="ask for something")
     index = Index.open(store, model=model, memory_mb=memory_mb)
     if rerank is not None:
         from mcontriever.retrieval.rerank import Reranker
@@ -55,7 +57,8 @@ def run(
     elif sys.stdin.isatty():
         _answer_prompt(index, options, as_json, explain)
     else:
-        raise ConfigError("no query was given", fix='add one: mcontriever search STORE "..." (or --queries FILE)')
+        fix = 'add one: mcontriever search STORE "...", or --queries FILE (- is standard input)'
+        raise ConfigError("no query was given", fix=fix)
 
 
 def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, explain: bool) -> None:

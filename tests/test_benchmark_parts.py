@@ -48,6 +48,10 @@ def searched(name: str, centred: bool = False) -> dict[str, dict[str, float]]:
         ("{tiny}", {"mode": "dense"}),
         ("{tiny} centred", {"mode": "dense", "center_languages": True}),
         ("hybrid:bm25:words,{tiny}", {"mode": "hybrid", "depth": 75}),
+        (
+            "blend:bm25:words,bm25:subwords={tiny},{tiny}",
+            {"mode": "hybrid", "terms": "both", "fusion": "blend", "depth": 75},
+        ),
     ],
 )
 def test_the_benchmark_finds_what_search_finds(

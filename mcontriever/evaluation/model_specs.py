@@ -1,10 +1,12 @@
 """What stands behind `--model`, parsed and nothing more.
 
+nano                      the model that comes with the package (a folder of that name is ./nano)
 NAME                      a folder (exported by us or any sentence-transformers layout) or a hub name
 bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
 bm25:words                BM25 over the words that `mcontriever search` takes (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
-hybrid:A,B                the hits of two models fused by reciprocal rank
+hybrid:A,B                the hits of two or more models fused by reciprocal rank
+blend:A,B                 their scores as they are: cosines, and BM25's as shares of what a query could reach
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
 """
 
@@ -15,15 +17,15 @@ from typing import Literal
 
 from mcontriever.errors import ConfigError
 
-BUNDLED = "nano"
-RERANK, HYBRID, SUBWORDS = "+rerank:", "hybrid:", "bm25:subwords="
+RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
+FUSED = ("hybrid", "blend")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """`value` is the name of the encoder, of the cross-encoder, or of the tokenizer that cuts subwords."""
 
-    kind: Literal["encoder", "bm25", "bm25:words", "bm25:subwords", "hybrid", "rerank"]
+    kind: Literal["encoder", "bm25", "bm25:words", "bm25:subwords", "hybrid", "blend", "rerank"]
     value: str = ""
     parts: tuple["ModelSpec", ...] = ()
 
@@ -41,8 +43,8 @@ class ModelSpec:
             return self.kind
         if self.kind == "bm25:subwords":
             return f"{SUBWORDS}{value}"
-        if self.kind == "hybrid":
-            return HYBRID + ",".join(parts)
+        if self.kind in FUSED:
+            return f"{self.kind}:" + ",".join(parts)
         return f"{parts[0]}{RERANK}{value}" if self.kind == "rerank" else value
 
 
@@ -52,11 +54,12 @@ def parse_model(text: str) -> ModelSpec:
         if not first or not cross_encoder:
             raise _unreadable(text, "X+rerank:CROSS_ENCODER, for example bm25+rerank:BAAI/bge-reranker-v2-m3")
         return ModelSpec("rerank", cross_encoder, (parse_model(first),))
-    if text.startswith(HYBRID):
-        names = text.removeprefix(HYBRID).split(",")
-        if len(names) != 2 or not all(names):
-            raise _unreadable(text, "hybrid:A,B, for example hybrid:bm25,nano")
-        return ModelSpec("hybrid", parts=tuple(parse_model(name) for name in names))
+    kind, colon, names = text.partition(":")
+    if colon and kind in FUSED:
+        parts = names.split(",")
+        if len(parts) < 2 or not all(parts):
+            raise _unreadable(text, f"{kind}:A,B, for example {kind}:bm25:words,nano")
+        return ModelSpec("hybrid" if kind == "hybrid" else "blend", parts=tuple(parse_model(name) for name in parts))
     if text.startswith(SUBWORDS) and text != SUBWORDS:
         return ModelSpec("bm25:subwords", text.removeprefix(SUBWORDS))
     if text == "bm25":
@@ -64,7 +67,7 @@ def parse_model(text: str) -> ModelSpec:
     if text == "bm25:words":
         return ModelSpec("bm25:words")
     if not text or text.startswith("bm25:"):
-        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CROSS_ENCODER, a folder or a hub name"
+        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, blend:A,B, X+rerank:CROSS_ENCODER, or a model"
         raise _unreadable(text, forms)
     return ModelSpec("encoder", text)
 

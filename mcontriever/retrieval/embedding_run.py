@@ -11,6 +11,7 @@ import orjson
 
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError
+from mcontriever.hub import lasting_name
 from mcontriever.progress import log
 from mcontriever.records import Document
 from mcontriever.retrieval.corpus import Corpus
@@ -21,6 +22,7 @@ from mcontriever.retrieval.process_group import run_ranks
 from mcontriever.retrieval.shard_embedding import embed_shards
 from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Plan, VectorType, read_manifest
 from mcontriever.retrieval.store_runs import complete, meeting, writing
+from mcontriever.shipped import BUNDLED
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -100,8 +102,7 @@ def described(folder: Path) -> str:
 def encoder_entry(name: str, encoder: "Encoder | None") -> EncoderEntry | None:
     if encoder is None:
         return None
-    model = str(Path(name).resolve()) if Path(name).exists() else name
-    return EncoderEntry(model=model, fingerprint=encoder.fingerprint(), spec=encoder.spec())
+    return EncoderEntry(model=lasting_name(name), fingerprint=encoder.fingerprint(), spec=encoder.spec())
 
 
 def _prepare(
@@ -135,8 +136,9 @@ def _prepare(
 
 
 def _model_of(folder: Path) -> str:
+    """What made the store; the bundled model for a new one."""
     if not (folder / MANIFEST).exists():
-        raise ConfigError("no model is named", where=folder, fix="add --model NAME (a folder, a hub name, or bm25)")
+        return BUNDLED
     made_by = read_manifest(folder).layout.encoder
     return made_by.model if made_by else BM25
 

@@ -1,13 +1,17 @@
-"""Two rankings made one: by reciprocal ranks, or by weighted scores.
+"""Rankings made one: by reciprocal ranks, by scores stretched within each ranking, or by scores as they are.
 
 A ranking is a list of (document, score), best first; so is what comes out.
+
+Blending needs scores that mean the same for every query: a cosine does, and BM25 as a share of what the query could
+reach (`lexical.py`). An Arabic question shares no more than a number with an English passage; stretched to 1 or counted
+as a first rank, that number would outweigh the encoder's answer. As a share it weighs next to nothing.
 """
 
 from collections.abc import Sequence
 from typing import Literal
 
 Ranking = Sequence[tuple[int, float]]
-Fusion = Literal["rrf", "weighted"]
+Fusion = Literal["rrf", "weighted", "blend"]
 RANK_CONSTANT = 60
 
 
@@ -29,6 +33,15 @@ def weighted_fusion(rankings: Sequence[Ranking], weights: Sequence[float]) -> li
         for document, score in ranking:
             stretched = (score - low) / span if span else 1.0
             fused[document] = fused.get(document, 0.0) + weight * stretched
+    return _best_first(fused)
+
+
+def blend(rankings: Sequence[Ranking], weights: Sequence[float]) -> list[tuple[int, float]]:
+    """Scores as they are, weighted and added; a document that a ranking lacks has 0 there."""
+    fused: dict[int, float] = {}
+    for ranking, weight in zip(rankings, weights, strict=True):
+        for document, score in ranking:
+            fused[document] = fused.get(document, 0.0) + weight * score
     return _best_first(fused)
 
 

@@ -17,7 +17,8 @@ from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.words import words
 
-Terms = Literal["words", "subwords"]
+Term = Literal["words", "subwords"]
+Terms = Literal["words", "subwords", "both"]
 Tokenize = Callable[[Sequence[str]], list[list[str]]]
 TEXTS_PER_CALL = 1000
 
@@ -85,6 +86,31 @@ class LexicalIndex:
                 scores_QK[number, : len(rows)], rows_QK[number, : len(rows)] = scores, rows
         return scores_QK, rows_QK
 
+    def search_shares(
+        self, queries: Sequence[str], k: int, allowed_N: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`search` with scores as shares of what each query could reach, 0 to 1: comparable between queries."""
+        scores_QK, rows_QK = self.search(queries, k, allowed_N)
+        return scores_QK / np.maximum(self.attainable(queries), 1e-9)[:, None], rows_QK
+
+    def attainable(self, queries: Sequence[str]) -> np.ndarray:
+        """What a row would score at most: each of the query's terms counts its IDF, those that no row has too."""
+        rows = self.model.scores["num_docs"]
+        rows_with_V = np.diff(self.model.scores["indptr"])
+        of_unknown = _idf(rows, np.zeros(1))[0]
+        idf_V = _idf(rows, rows_with_V)
+        found = []
+        for terms in self.tokenize(queries):
+            known = self.model.get_tokens_ids(terms)
+            found.append(idf_V[known].sum() + of_unknown * (len(terms) - len(known)))
+        return np.array(found)
+
+
+def _idf(rows: int, rows_with_V: np.ndarray) -> np.ndarray:
+    """As Lucene and bm25s have it."""
+    idf: np.ndarray = np.log1p((rows - rows_with_V + 0.5) / (rows_with_V + 0.5))
+    return idf
+
 
 def top_rows(scores_N: np.ndarray, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The best k rows with a score above 0; of equal scores the lower row first."""
@@ -99,14 +125,12 @@ def top_rows(scores_N: np.ndarray, k: int, allowed_N: np.ndarray | None = None) 
     return scores[order], rows[order]
 
 
-def open_lexical(store: EmbeddingStore, terms: Terms, tokenizer: Any = None) -> LexicalIndex:
+def open_lexical(store: EmbeddingStore, terms: Term, tokenizer: Any = None) -> LexicalIndex:
     """The store's BM25 index, made (again) if there is none for its present rows."""
     assert terms == "words" or tokenizer is not None
     tokenize = tokenize_words if terms == "words" else subword_tokenizer(tokenizer)
     kind = f"bm25-{terms}"
-    with derived.making(store):
-        if not derived.is_fresh(store, kind):
-            _build(store, kind, tokenize)
+    derived.ensure(store, kind, lambda: _build(store, kind, tokenize))
     return LexicalIndex.load(derived.folder_of(store, kind), tokenize)
 
 

@@ -19,9 +19,9 @@ import numpy as np
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Hit, Query
 from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
-from mcontriever.retrieval.fusion import Fusion, reciprocal_rank_fusion, weighted_fusion
+from mcontriever.retrieval.fusion import Fusion, blend, reciprocal_rank_fusion, weighted_fusion
 from mcontriever.retrieval.languages import rows_in_languages
-from mcontriever.retrieval.lexical import Terms, open_lexical
+from mcontriever.retrieval.lexical import Term, Terms, open_lexical
 from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.ranking import Ranking, best_rows, rank_documents, why
 from mcontriever.retrieval.store_manifest import EncoderEntry
@@ -34,26 +34,31 @@ if TYPE_CHECKING:
 Mode = Literal["dense", "bm25", "hybrid"]
 MEMORY_MB = 200
 QUERIES_AT_ONCE = 256
+BLENDED_DENSE_WEIGHT = 0.3  # a cosine spreads wider than BM25's shares do
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """`mode` None is dense, or bm25 for a store without vectors. `depth` documents go into fusion and re-ranking."""
+    """`mode` None is dense, or bm25 for a store without vectors. `depth` documents go into fusion and re-ranking.
+
+    `fusion` None blends where the encoder's similarity is the cosine, and goes by ranks where its scores have no scale.
+    `dense_weight` None is BLENDED_DENSE_WEIGHT for a blend, else half; several BM25s share the rest.
+    """
 
     k: int = 10
     mode: Mode | None = None
     index: str = "auto"
     languages: tuple[str, ...] = ()
     terms: Terms = "words"
-    fusion: Fusion = "rrf"
-    dense_weight: float = 0.5
+    fusion: Fusion | None = None
+    dense_weight: float | None = None
     depth: int = 100
     center_languages: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1 or self.depth < 1:
             raise ConfigError(f"k {self.k} and depth {self.depth} must be 1 or more", fix="give whole numbers from 1")
-        if not 0 <= self.dense_weight <= 1:
+        if self.dense_weight is not None and not 0 <= self.dense_weight <= 1:
             raise ConfigError(f"a dense weight of {self.dense_weight}", fix="give a number from 0 to 1")
 
 
@@ -123,10 +128,10 @@ class Index:
 
     def center_queries(self, queries: Sequence[Query]) -> None:
         """From now on take off queries the means of these, by language."""
-        from mcontriever.retrieval.language_means import means_of_queries
+        from mcontriever.retrieval.language_means import means_of_vectors
 
         embedded_QH = self.encoder.embed_queries([query.text for query in queries])
-        self.query_means = means_of_queries(embedded_QH, [query.language for query in queries])
+        self.query_means = means_of_vectors(embedded_QH, [query.language for query in queries])
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -154,16 +159,24 @@ class Index:
 
     def _search(self, queries: list[Query], options: SearchOptions, texts: bool) -> Iterator[list[Hit]]:
         mode = options.mode or ("dense" if self.store.encoder else "bm25")
-        wanted = options.k if mode != "hybrid" and not self.reranker else max(options.depth, options.k)
+        terms: tuple[Term, ...] = ("words", "subwords") if options.terms == "both" else (options.terms,)
+        fused = mode == "hybrid" or (mode == "bm25" and len(terms) > 1)
+        fusion = options.fusion or self._usual_fusion(mode)
+        wanted = max(options.depth, options.k) if fused or self.reranker else options.k
         allowed_N = self._allowed(options.languages)
         parts: dict[str, list[Ranking]] = {}
         if mode in ("dense", "hybrid"):
             parts["dense"] = self._dense(queries, wanted, allowed_N, options)
         if mode in ("bm25", "hybrid"):
-            parts["bm25"] = self._bm25(queries, wanted, allowed_N, options)
+            for kind in terms:
+                name = "bm25" if len(terms) == 1 else f"bm25 {kind}"
+                parts[name] = self._bm25(queries, wanted, allowed_N, kind, as_shares=fused and fusion == "blend")
         for number, query in enumerate(queries):
             found = {name: rankings[number] for name, rankings in parts.items()}
-            yield self._hits(query, found, options, texts)
+            yield self._hits(query, found, replace(options, fusion=fusion), texts)
+
+    def _usual_fusion(self, mode: Mode) -> Fusion:
+        return "blend" if mode == "bm25" or self.encoder.similarity == "cosine" else "rrf"
 
     def _hits(self, query: Query, found: dict[str, Ranking], options: SearchOptions, texts: bool) -> list[Hit]:
         order, rows = self._fuse(found, options), best_rows(list(found.values()))
@@ -193,7 +206,13 @@ class Index:
             return rankings[0]
         if options.fusion == "rrf":
             return reciprocal_rank_fusion(rankings)
-        return weighted_fusion(rankings, [options.dense_weight, 1 - options.dense_weight])
+        dense_weight = options.dense_weight
+        if dense_weight is None:
+            dense_weight = BLENDED_DENSE_WEIGHT if options.fusion == "blend" else 0.5
+        dense_weight = dense_weight if "dense" in found else 0.0
+        others = len(rankings) - ("dense" in found)
+        weights = [dense_weight if name == "dense" else (1 - dense_weight) / others for name in found]
+        return (blend if options.fusion == "blend" else weighted_fusion)(rankings, weights)
 
     def _rerank(self, query: Query, documents: list[int], rows: dict[int, int]) -> dict[int, float]:
         assert self.reranker is not None
@@ -212,13 +231,20 @@ class Index:
         return rank_documents(self.store, search, queries_QH, len(queries), wanted, allowed_N)
 
     def _bm25(
-        self, queries: list[Query], wanted: int, allowed_N: np.ndarray | None, options: SearchOptions
+        self,
+        queries: list[Query],
+        wanted: int,
+        allowed_N: np.ndarray | None,
+        terms: Term,
+        *,
+        as_shares: bool,
     ) -> list[Ranking]:
         self._require_texts("BM25")
-        key = (f"bm25-{options.terms}", False)
+        key = (f"bm25-{terms}", as_shares)
         if key not in self._row_searches:
-            tokenizer = self.encoder.tokenizer if options.terms == "subwords" else None
-            self._row_searches[key] = open_lexical(self.store, options.terms, tokenizer).search
+            tokenizer = self.encoder.tokenizer if terms == "subwords" else None
+            lexical = open_lexical(self.store, terms, tokenizer)
+            self._row_searches[key] = lexical.search_shares if as_shares else lexical.search
         texts = [query.text for query in queries]
         return rank_documents(self.store, self._row_searches[key], texts, len(queries), wanted, allowed_N)
 

@@ -16,6 +16,10 @@ BM25, NANO = ModelSpec("bm25"), ModelSpec("encoder", "nano")
         ("bm25:subwords=org/tokenizer", ModelSpec("bm25:subwords", "org/tokenizer")),
         ("nano", NANO),
         ("hybrid:bm25,nano", ModelSpec("hybrid", parts=(BM25, NANO))),
+        (
+            "blend:bm25,bm25:subwords=nano,nano",
+            ModelSpec("blend", parts=(BM25, ModelSpec("bm25:subwords", "nano"), NANO)),
+        ),
         ("bm25+rerank:org/ce", ModelSpec("rerank", "org/ce", (BM25,))),
         ("hybrid:bm25,nano+rerank:org/ce", ModelSpec("rerank", "org/ce", (ModelSpec("hybrid", parts=(BM25, NANO)),))),
     ],
@@ -26,7 +30,18 @@ def test_every_form_is_read_and_written_back(text: str, spec: ModelSpec) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "bm25:", "bm25:subwords=", "bm25:chars", "hybrid:bm25", "hybrid:bm25,", "+rerank:ce", "bm25+rerank:"]
+    "text",
+    [
+        "",
+        "bm25:",
+        "bm25:subwords=",
+        "bm25:chars",
+        "hybrid:bm25",
+        "hybrid:bm25,",
+        "blend:nano",
+        "+rerank:ce",
+        "bm25+rerank:",
+    ],
 )
 def test_what_cannot_be_read_shows_how_to_write_it(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--model '.*' cannot be read\n  fix: write it as "):

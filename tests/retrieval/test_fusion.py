@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcontriever.retrieval.fusion import reciprocal_rank_fusion, weighted_fusion
+from mcontriever.retrieval.fusion import blend, reciprocal_rank_fusion, weighted_fusion
 
 scores = st.floats(-50, 50, allow_nan=False, width=32)
 rankings = st.dictionaries(st.integers(0, 30), scores, max_size=15).map(
@@ -36,6 +36,13 @@ def test_weighted_scores() -> None:
     dense, lexical = [(1, 0.9), (2, 0.8), (3, 0.5)], [(3, 20.0), (4, 10.0)]
     fused = dict(weighted_fusion([dense, lexical], [0.25, 0.75]))
     assert fused == {1: 0.25, 2: 0.25 * (0.8 - 0.5) / (0.9 - 0.5), 3: 0.75, 4: 0.0}
+
+
+def test_blending_keeps_the_scores_own_scale() -> None:
+    fused = blend([[(1, 0.9), (2, 0.5)], [(2, 0.4), (3, 0.1)], [(3, 0.2)]], [0.3, 0.35, 0.35])
+    assert [document for document, _ in fused] == [2, 1, 3]
+    expected = {1: 0.3 * 0.9, 2: 0.3 * 0.5 + 0.35 * 0.4, 3: 0.35 * 0.1 + 0.35 * 0.2}
+    assert all(abs(score - expected[document]) < 1e-12 for document, score in fused)
 
 
 def test_a_ranking_of_equal_scores_and_an_empty_one() -> None:

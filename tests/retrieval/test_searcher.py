@@ -1,5 +1,6 @@
 """searcher.py: dense, BM25, hybrid and passages equal naive references; what is asked wrongly is told clearly."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Query
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.lexical import LexicalIndex
+from mcontriever.retrieval.lexical import LexicalIndex, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.searcher import Index, SearchOptions
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
@@ -46,13 +47,36 @@ def test_hybrid_equals_fusing_the_two_by_hand(mixed_store: EmbeddingStore, encod
         name: sum(1 / (61 + ranking.index(name)) for ranking in (dense, lexical) if name in ranking)
         for name in {*dense, *lexical}
     }
-    hits = Index(mixed_store, encoder=encoder).search(QUERY, k=10, mode="hybrid", depth=20)
+    hits = Index(mixed_store, encoder=encoder).search(QUERY, k=10, mode="hybrid", depth=20, fusion="rrf")
     assert [hit.score for hit in hits] == pytest.approx(sorted(fused.values(), reverse=True)[:10])
     for hit in hits:
         assert hit.score == pytest.approx(fused[hit.id])
         assert hit.parts["fused"] == hit.score
         assert hit.parts.get("dense_rank", 0) == (dense.index(hit.id) + 1 if hit.id in dense else 0)
         assert hit.parts.get("bm25_rank", 0) == (lexical.index(hit.id) + 1 if hit.id in lexical else 0)
+
+
+def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encoder: Encoder) -> None:
+    """Of what BM25 could give: the IDF of each term, as the formula has it, also of those that nobody has."""
+    cosine = Encoder.load(encoder.save(tmp_path / "model"), similarity="cosine", normalize=True)
+    index = Index.build(cosine, DOCUMENTS)
+    query = f"{QUERY} unheardof"
+    texts = [document.full_text for document in DOCUMENTS]
+    expected = 0.3 * (cosine.embed_documents(texts) @ cosine.embed_queries([query])[0])
+    for terms in (tokenize_words, subword_tokenizer(cosine.tokenizer)):
+        of_texts = [set(terms([text])[0]) for text in texts]
+        most = 0.0
+        for term in terms([query])[0]:
+            count = sum(term in of_text for of_text in of_texts)
+            most += math.log(1 + (len(texts) - count + 0.5) / (count + 0.5))
+        scores, rows = LexicalIndex.build([texts], terms).search([query], len(texts))
+        found = rows[0] >= 0
+        expected[rows[0][found]] += 0.35 * scores[0][found] / most
+    hits = index.search(query, k=90, mode="hybrid", terms="both", depth=90)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=2e-4)
+    by_id = {document.id: score for document, score in zip(DOCUMENTS, expected, strict=True)}
+    assert all(hit.score == pytest.approx(by_id[hit.id], abs=2e-4) for hit in hits)
+    assert {"dense", "bm25 words", "bm25 subwords"} <= hits[0].parts.keys()
 
 
 def test_weighted_fusion_of_one_part_is_that_part(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
