@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from mcontriever.errors import ModelError
+from mcontriever.few_bits import is_packed, unpack_all
 
 # Heads that checkpoints carry and an embedding model has no use for. Any other unknown weight is an error.
 _KNOWN_HEADS = (
@@ -55,13 +57,16 @@ def load_backbone(folder: str | Path) -> Any:
 
 
 def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
-    from transformers import AutoConfig, AutoModel
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     extra = {"add_pooling_layer": False} if _has_pooler(config) else {}
+    packed = _packed_weights(Path(folder) / "model.safetensors")
     with quiet_transformers():
-        return AutoModel.from_pretrained(
-            folder,
+        loader = MODEL_MAPPING[type(config)] if packed else AutoModel
+        return loader.from_pretrained(
+            None if packed else folder,
+            state_dict=packed,
             config=config,
             dtype=torch.float32,
             trust_remote_code=False,
@@ -69,6 +74,16 @@ def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             ignore_mismatched_sizes=True,  # so that they come in the report, beside the others
             **extra,
         )
+
+
+def _packed_weights(file: Path) -> dict[str, torch.Tensor] | None:
+    """The weights of a file with packed tables, which transformers cannot read."""
+    if not file.is_file():
+        return None
+    with safe_open(file, "pt") as opened:
+        if not is_packed(opened.keys()):
+            return None
+    return unpack_all(load_file(file))
 
 
 @contextlib.contextmanager

@@ -1,20 +1,39 @@
 """`mcontriever export CHECKPOINT --output DIR`: a checkpoint's model as a folder that other libraries open.
 
-CHECKPOINT is a run's folder (its newest checkpoint is taken) or one of its checkpoints/step-... folders.
+CHECKPOINT is a run's folder (its newest checkpoint is taken) or one of its checkpoints/step-... folders; or a model (a
+folder, a hub name, nano), to be stored with other --weights: only this package reads int2 and int4.
 """
 
 from pathlib import Path
 
+from mcontriever.disk import atomic_folder
 from mcontriever.errors import StoreError
+from mcontriever.hub import is_at_hand, model_folder
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import read_state
+from mcontriever.training.compact_weights import compact_weights
 from mcontriever.training.exported_model import copy_model, find_checkpoint
 
 
-def run(checkpoint: Path, output: Path, *, weights: str = "float32") -> None:
-    found = find_checkpoint(checkpoint)
-    state = read_state(found)
+def run(source: str, output: Path, *, weights: str = "float32") -> None:
     if output.exists() and any(output.iterdir()) and not (output / "modules.json").exists():
         raise StoreError("the folder is not empty and holds no exported model", where=output, fix="give a new folder")
+    if is_at_hand(source) and (model_folder(source) / "config.json").is_file():
+        _store_anew(source, output, weights)
+        log.info(f"exported {source} to {output}")
+        return
+    found = find_checkpoint(Path(source))
+    state = read_state(found)
     copy_model(found, output, weights=weights)
     log.info(f"exported step {state['step']:,} ({state['samples']:,} samples) of {found} to {output}")
+
+
+def _store_anew(model: str, output: Path, weights: str) -> None:
+    from mcontriever.encoder import Encoder
+
+    card = model_folder(model) / "README.md"
+    with atomic_folder(output) as temporary:
+        encoder = Encoder.load(model)
+        encoder.save(temporary, card=card.read_text(encoding="utf-8") if card.is_file() else None)
+        if weights != "float32":
+            compact_weights(temporary, weights)

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 from safetensors.torch import load_file, save_file
 
 from mcontriever.backbone_loading import quiet_transformers
-from mcontriever.disk import atomic_folder
+from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import ModelError
 
 POOLING_MODES = ("mean", "cls")
@@ -43,7 +44,7 @@ def write_model_folder(
     with atomic_folder(folder) as temporary:
         with quiet_transformers():
             backbone.save_pretrained(temporary)
-        _write_tokenizer(tokenizer, temporary, spec["max_length"])
+        write_tokenizer(tokenizer, temporary, spec["max_length"])
         for name, value in _sentence_transformers_files(spec, backbone.config.hidden_size).items():
             file = temporary / name
             file.parent.mkdir(exist_ok=True)
@@ -56,13 +57,23 @@ def write_model_folder(
     return folder
 
 
-def _write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
+PLAIN_TOKENIZER = "PreTrainedTokenizerFast"  # reads tokenizer.json and does nothing else
+
+
+def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
+    """As transformers saves it, less the white space, which is half of tokenizer.json."""
     before = tokenizer.model_max_length
     tokenizer.model_max_length = max_length
     try:
         tokenizer.save_pretrained(folder)
     finally:
         tokenizer.model_max_length = before
+    file = folder / "tokenizer.json"
+    if file.exists():
+        file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes())))
+    settings = read_json(folder / "tokenizer_config.json")
+    if settings.get("tokenizer_class") == "TokenizersBackend":  # a name that transformers before 5 does not know
+        write_json(folder / "tokenizer_config.json", {**settings, "tokenizer_class": PLAIN_TOKENIZER})
 
 
 def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def test_no_such_folder_and_no_such_name(tmp_path: Path, monkeypatch: pytest.Mon
     start = time.monotonic()
     with pytest.raises(HubError, match=r"192\.0\.2\.1 cannot be reached") as caught:
         Encoder.load("someone/no-such-model")
-    assert time.monotonic() - start < 2.5
+    assert time.monotonic() - start < 20  # a hub's own retries take 50 s
     assert "give the path of a folder" in str(caught.value)
 
 

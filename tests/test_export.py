@@ -34,11 +34,12 @@ def test_a_run_gives_its_newest_checkpoint_and_a_checkpoint_itself(tmp_path: Pat
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path, tiny_encoder_dir: Path) -> None:
     with pytest.raises(StoreError, match="no such folder"):
-        export.run(tmp_path / "nowhere", tmp_path / "out")
+        export.run(str(tmp_path / "nowhere"), tmp_path / "out")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(StoreError, match="no checkpoint of a training run"):
-        export.run(tiny_encoder_dir, tmp_path / "out")
+        export.run(str(tmp_path / "empty"), tmp_path / "out")
     run = make_run(tmp_path / "run", tiny_encoder_dir, steps=(1,))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
     with pytest.raises(StoreError, match="not empty and holds no exported model"):
-        export.run(run, tmp_path / "photos")
+        export.run(str(run), tmp_path / "photos")

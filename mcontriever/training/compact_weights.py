@@ -1,10 +1,11 @@
 """Store an exported model's large tables in fewer bytes; every reader turns them back into float32 as it loads them.
 
-float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it. Vectors of one dimension (norms,
-biases) stay as they are. A bag of subwords with embeddings of length one is first scaled to fill float8's range, which
-changes no score.
+float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it; int4 and int2 (`few_bits.py`), of an
+eighth and a sixteenth, are read by this package alone. Vectors of one dimension (norms, biases) stay as they are. A bag
+of subwords with embeddings of length one is first scaled to fill float8's range, which changes no score.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import read_json
 from mcontriever.errors import ModelError
+from mcontriever.few_bits import BITS, pack
 
 DTYPES = {"float16": torch.float16, "float8": torch.float8_e4m3fn}
 _FLOAT8_MAX = 448.0
@@ -21,9 +23,20 @@ _WORDS = "embeddings.word_embeddings.weight"
 
 def compact_weights(folder: Path, weights: str) -> None:
     """Rewrite the model file of `folder`, which nobody reads yet."""
-    dtype = DTYPES[weights]
     file = folder / "model.safetensors"
+    _rewrite(file, folder, weights)
+    shutil.copymode(folder / "config.json", file)  # safetensors makes files that only their owner may read
+
+
+def _rewrite(file: Path, folder: Path, weights: str) -> None:
     tensors = load_file(file)
+    if weights in BITS:
+        packed = [
+            pack(name, tensor, weights) if tensor.dim() == 2 else {name: tensor} for name, tensor in tensors.items()
+        ]
+        save_file({name: tensor for one in packed for name, tensor in one.items()}, file, metadata={"format": "pt"})
+        return
+    dtype = DTYPES[weights]
     if weights == "float8" and _is_scale_free(folder):
         largest = float(tensors[_WORDS].abs().max())
         tensors[_WORDS] *= 2.0 ** torch.tensor(_FLOAT8_MAX / largest).log2().floor()

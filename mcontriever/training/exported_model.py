@@ -25,7 +25,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def copy_model(checkpoint: Path, output: Path, *, weights: str = "float32") -> Path:
-    """Write the checkpoint's model to `output`, whole or not at all; `weights` in fewer bytes: float16 or float8."""
+    """Write the checkpoint's model to `output`, whole or not at all; `weights` as compact_weights.py has them."""
     with atomic_folder(output) as temporary:
         shutil.copytree(checkpoint / MODEL, temporary, dirs_exist_ok=True)
         if weights != "float32":

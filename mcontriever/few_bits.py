@@ -1,0 +1,70 @@
+"""A table of vectors in two or four bits a number: `mcontriever export --weights int2` packs, every loader unpacks it.
+
+Each row has a scale of its own, chosen for the least squared error. A text's vector is the sum of many rows, so what
+rounding does to each of them mostly cancels out; a model with layers is less patient.
+
+In the file, "NAME.int2" holds the codes, 8 / bits of them in a byte, and "NAME.scale" the rows' scales.
+
+Shapes: V rows, H numbers in a row, B bytes in a row.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+
+BITS = {"int2": 2, "int4": 4}
+_TINY = 1e-30  # a row of zeros has scale 0 and stays zero
+_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # the largest code's share of a row's largest number
+
+
+def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Tensor]:
+    """Codes and scales, under the names that they have in the file."""
+    bits = BITS[weights]
+    per_byte, levels = 8 // bits, 2**bits
+    scale_V = _best_scales(table_VH, levels).half()
+    codes_VH = _codes(table_VH, scale_V.float(), levels).to(torch.uint8)
+    parts_VBP = codes_VH.reshape(len(table_VH), -1, per_byte)
+    packed_VB = sum(parts_VBP[:, :, place] << (bits * place) for place in range(per_byte))
+    return {f"{name}.{weights}": packed_VB, f"{name}.scale": scale_V}
+
+
+def unpack_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a file by their models' names: packed tables as float32, the others as they are."""
+    found = {}
+    for name, tensor in tensors.items():
+        plain, _, kind = name.rpartition(".")
+        if kind in BITS:
+            found[plain] = _unpack(tensor, tensors[f"{plain}.scale"], BITS[kind])
+        elif not (kind == "scale" and any(f"{plain}.{weights}" in tensors for weights in BITS)):
+            found[name] = tensor
+    return found
+
+
+def is_packed(names: Iterable[str]) -> bool:
+    return any(name.rpartition(".")[2] in BITS for name in names)
+
+
+def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.Tensor:
+    """By a table of what each byte stands for."""
+    places = torch.arange(0, 8, bits)
+    levels = 2**bits
+    numbers_of_byte = ((torch.arange(256)[:, None] >> places) % levels).float() - (levels - 1) / 2
+    table_VBP = numbers_of_byte[packed_VB.int()]
+    return table_VBP.reshape(len(packed_VB), -1).mul_(scale_V.float()[:, None])
+
+
+def _codes(table_VH: torch.Tensor, scale_V: torch.Tensor, levels: int) -> torch.Tensor:
+    """0 to levels - 1; code c stands for (c - (levels - 1) / 2) scales."""
+    return (table_VH / scale_V.clamp(min=_TINY)[:, None] + levels / 2).floor().clamp(0, levels - 1)
+
+
+def _best_scales(table_VH: torch.Tensor, levels: int) -> torch.Tensor:
+    largest_V = table_VH.abs().amax(1)
+    candidates_CV = torch.stack([largest_V * clip / ((levels - 1) / 2) for clip in _CLIPS])
+    errors_CV = torch.stack(
+        [
+            ((_codes(table_VH, scale_V, levels) - (levels - 1) / 2) * scale_V[:, None] - table_VH).square().sum(1)
+            for scale_V in candidates_CV
+        ]
+    )
+    return candidates_CV.gather(0, errors_CV.argmin(0)[None])[0]
