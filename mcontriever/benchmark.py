@@ -14,8 +14,9 @@ from typing import Any
 
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
-from mcontriever.evaluation.model_specs import BUNDLED, ModelSpec, parse_models
+from mcontriever.evaluation.model_specs import ModelSpec, parse_models
 from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
+from mcontriever.hub import is_at_hand
 from mcontriever.progress import log
 from mcontriever.shipped import shipped
 from mcontriever.streams import require_host
@@ -101,9 +102,9 @@ def _tasks(suite: Suite) -> list[Any]:
         if entry.folder is None:
             tasks.append(official_task(entry))
         elif suite.name == "atlas":
-            tasks.append(beir_task(shipped(entry.folder), name="atlas"))
+            tasks.append(beir_task(shipped(entry.folder), name="atlas", languages=entry.documents))
         else:
-            tasks.append(beir_task(entry.folder, entry.split or "test"))
+            tasks.append(beir_task(entry.folder, entry.split or "test", languages=entry.documents))
     return tasks
 
 
@@ -141,7 +142,7 @@ def _data_folder(request: Request, suite: Suite) -> Path | None:
 def _require_models(specs: dict[str, ModelSpec], offline: Path | None) -> None:
     """Every model is a folder, comes with us, lies in the cache, or can be fetched."""
     for name in dict.fromkeys(name for spec in specs.values() for name in spec.names):
-        if name == BUNDLED or Path(name).is_dir():
+        if is_at_hand(name):
             continue
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError("no such folder", where=name, fix="check the path of the model")

@@ -86,7 +86,7 @@ def _options(
 def prepare(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML), or the name of one that ships: atlas, ccnet29, ...")],
     output: Annotated[str, typer.Option(help="The folder for the token shards.")],
-    tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder or a hub name.")],
+    tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, or nano.")],
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what the folder holds, begin anew.")] = False,
@@ -112,6 +112,10 @@ def tokenizer(
     max_characters: Annotated[int, typer.Option(min=1000, help="How much text to train on.")] = 100_000_000,
     seed: Annotated[int, typer.Option(help="Which texts are sampled.")] = 0,
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case: a word and its capital are one.")] = False,
+    dictionaries: Annotated[
+        str | None,
+        typer.Option(help="Bilingual word lists, as data/en-{language}.tsv.gz, whose words may become pieces."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train a sentencepiece tokenizer in XLM-R's layout on a recipe's text."""
@@ -127,6 +131,7 @@ def tokenizer(
         max_characters=max_characters,
         seed=seed,
         lowercase=lowercase,
+        dictionaries=dictionaries,
     )
 
 
@@ -150,7 +155,7 @@ def benchmark(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="A folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B or X+rerank:CE. Several may follow."
+            help="nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CE. Several may follow."
         ),
     ] = None,
     suite: Annotated[
@@ -209,7 +214,7 @@ def embed(
     ],
     output: Annotated[Path, typer.Option(help="The store's folder.")],
     model: Annotated[
-        str | None, typer.Option(help="A folder, a hub name, or bm25; the store's own if not given.")
+        str | None, typer.Option(help="A folder, a hub name, or bm25; the store's own, or nano, if not given.")
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store; ids must be new.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Add to the store, in the place of equal ids.")] = False,
@@ -277,9 +282,14 @@ def search(
         bool, typer.Option("--center-queries", help="With --queries: and each language's mean off its queries.")
     ] = False,
     index: Annotated[str, typer.Option(help="auto, exact, or a kind that mcontriever index made.")] = "auto",
-    terms: Annotated[Literal["words", "subwords"], typer.Option(help="What BM25 counts.")] = "words",
-    fusion: Annotated[Literal["rrf", "weighted"], typer.Option(help="hybrid: by ranks or by scores.")] = "rrf",
-    dense_weight: Annotated[float, typer.Option(help="weighted: the dense part's weight, 0 to 1.")] = 0.5,
+    terms: Annotated[Literal["words", "subwords", "both"], typer.Option(help="What BM25 counts.")] = "words",
+    fusion: Annotated[
+        Literal["rrf", "weighted", "blend"] | None,
+        typer.Option(help="hybrid: by ranks, stretched scores, or scores as they are (if cosine: then the default)."),
+    ] = None,
+    dense_weight: Annotated[
+        float | None, typer.Option(help="weighted (0.5), blend (0.3): the dense part's weight, 0 to 1.")
+    ] = None,
     rerank: Annotated[str | None, typer.Option(help="A cross-encoder: a folder or hub name.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="How many documents fusion and re-ranking see.")] = 100,
     model: Annotated[str | None, typer.Option(help="Where the store's encoder is now, if it moved.")] = None,
@@ -398,10 +408,14 @@ def train(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's folder (its newest checkpoint), or a checkpoint's.")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A run's folder (its newest checkpoint), a checkpoint's, or a model: a folder, or nano."),
+    ],
     output: Annotated[Path, typer.Option(help="The folder for the model.")],
     weights: Annotated[
-        Literal["float32", "float16", "float8"], typer.Option(help="In how many bytes large tables are stored.")
+        Literal["float32", "float16", "float8", "int4", "int2"],
+        typer.Option(help="In how many bytes tables are stored; int4, int2: for mcontriever alone."),
     ] = "float32",
 ) -> None:
     """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
@@ -444,7 +458,7 @@ def mine(
 def demo(
     output: Annotated[str, typer.Option(help="The folder for all that it makes.")] = "runs/demo",
 ) -> None:
-    """The whole road on the bundled atlas: prepare, train, embed, search in Arabic and Swahili, benchmark."""
+    """The main job on the bundled atlas: embed, search in Arabic and Swahili, train on two processes, benchmark."""
     from mcontriever import demo as verb
 
     verb.run(output)

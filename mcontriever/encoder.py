@@ -1,6 +1,6 @@
 """A text encoder: a Hugging Face backbone, pooling, and all that makes two embeddings comparable.
 
-    encoder = Encoder.load("path/of/an/exported/folder")
+    encoder = Encoder.load("nano")    # the bundled model; or the path of an exported folder, or a hub name
     encoder.embed_queries(["who wrote it?"]) @ encoder.embed_documents(["She wrote it."]).T
 
 `forward` takes packed rows and is what training differentiates; `embed_queries` and `embed_documents` take texts and
@@ -93,16 +93,23 @@ class Encoder(torch.nn.Module):
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, *, device: str | torch.device = "cpu", light: bool = False, **changes: Any
+        cls,
+        name_or_folder: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        light: bool | None = None,
+        **changes: Any,
     ) -> "Encoder":
-        """A folder of ours, a sentence-transformers model or a plain backbone, by path or hub name.
+        """`nano`, a folder of ours, a sentence-transformers model or a plain backbone, by path or hub name.
 
         `changes` (pooling, normalize, similarity, max_length, query_prefix, document_prefix, precision, ...) override
-        what the folder says; None leaves it. `light` is for inference on the CPU: see light_backbone.py.
+        what the folder says; None leaves it. `light` is for inference on the CPU, and the default for a bag of
+        subwords, which loses nothing by it: see light_backbone.py.
         """
         folder = model_folder(name_or_folder)
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
-        backbone = (load_light_backbone(folder) if light else None) or load_backbone(folder)
+        backbone = load_light_backbone(folder, bags_only=light is None) if light in (None, True) else None
+        backbone = backbone or load_backbone(folder)
         freeze_as_noted(backbone)
         settings.setdefault("max_length", min(DEFAULT_MAX_LENGTH, _positions(backbone)))
         settings.setdefault("int8_ranges", read_int8_ranges(folder))

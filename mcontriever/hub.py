@@ -1,8 +1,13 @@
-"""Where a model named by the user lies: a folder, or a hub name in the local cache or within reach."""
+"""Where a model named by the user lies: `nano`, a folder, or a hub name in the local cache or within reach.
+
+`nano` is the bundled model, wherever the user stands; a folder of that name is called `./nano`.
+"""
 
 from pathlib import Path
 
 from mcontriever.errors import HubError, ModelError
+from mcontriever.progress import log
+from mcontriever.shipped import BUNDLED, BUNDLED_FOLDER
 from mcontriever.streams import require_host
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -12,6 +17,8 @@ _OFFLINE_WAY = "give the path of a folder that holds the model (download it else
 
 def model_folder(name_or_folder: str | Path) -> Path:
     """The folder with the model's files; a hub name is downloaded if it is not in the cache."""
+    if is_bundled(name_or_folder):
+        return _bundled()
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder
@@ -19,6 +26,27 @@ def model_folder(name_or_folder: str | Path) -> Path:
     if not _may_be_hub_name(name):
         raise ModelError("no such folder", where=name, fix="check the path; a hub name looks like owner/model")
     return _cached(name) or _download(name)
+
+
+def is_bundled(name_or_folder: str | Path) -> bool:
+    return name_or_folder == BUNDLED  # which no Path is equal to: Path("./nano") is a folder
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether the model is a folder or comes with us, so that no hub is asked."""
+    return is_bundled(name) or Path(name).is_dir()
+
+
+def lasting_name(name: str) -> str:
+    """A name that means the same model from any working directory."""
+    return str(Path(name).resolve()) if not is_bundled(name) and Path(name).exists() else name
+
+
+def _bundled() -> Path:
+    beside = Path(BUNDLED)
+    if (beside / "config.json").is_file() and not beside.samefile(BUNDLED_FOLDER):
+        log.warning(f"{BUNDLED} is the model that comes with mcontriever; the folder here is ./{BUNDLED}")
+    return BUNDLED_FOLDER
 
 
 def _may_be_hub_name(name: str) -> bool:

@@ -9,31 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
 from torch.nn.functional import gelu
+
+from mcontriever.few_bits import unpack_all
 
 WEIGHTS = "model.safetensors"
 MODEL_TYPES = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 
 
-def load_light_backbone(folder: Path) -> Module | None:
+def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | None:
     """The folder's backbone, or None if it is not one of those that this file knows, in every weight."""
     if not (folder / WEIGHTS).is_file():
         return None
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None  # the ordinary way says what is wrong
     if config.model_type not in MODEL_TYPES or config.hidden_act != "gelu" or config.is_decoder:
+        return None
+    if bags_only and config.num_hidden_layers > 0:
         return None
     with torch.device("meta"):
         backbone = LightBackbone(config)
-    weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+    weights = {name: value.float() for name, value in unpack_all(load_file(folder / WEIGHTS)).items()}
     expected = {name: value.shape for name, value in backbone.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != expected:
         return None
     backbone.load_state_dict(weights, assign=True)
-    return backbone.eval().requires_grad_(False)
+    return backbone.eval().requires_grad_(bags_only)
 
 
 class LightBackbone(Module):
@@ -46,6 +53,11 @@ class LightBackbone(Module):
 
     def get_input_embeddings(self) -> Embedding:
         return self.embeddings.word_embeddings
+
+    def save_pretrained(self, folder: Path) -> None:
+        """The files that transformers writes."""
+        self.config.save_pretrained(folder)
+        save_file(self.state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 class _Embeddings(Module):

@@ -1,10 +1,9 @@
 """What a training configuration would cost, from arithmetic alone: `mcontriever train --estimate --config FILE`."""
 
-from pathlib import Path
-
 from mcontriever.config import FinetuneConfig, TrainConfig
 from mcontriever.disk import read_json
 from mcontriever.errors import ConfigError
+from mcontriever.hub import is_at_hand, model_folder
 from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
 from mcontriever.training import estimate as costs
 from mcontriever.training.engine_settings import autocast_dtype, complete_settings, zero_stage
@@ -55,8 +54,8 @@ def architecture_of(config: TrainConfig) -> Architecture:
         vocabulary = section.architecture.get("vocab_size") or len(load_tokenizer(str(section.tokenizer)))
         return Architecture.of({**section.architecture, "vocab_size": vocabulary, "type_vocab_size": 1})
     assert section.name is not None
-    if (Path(section.name) / "config.json").exists():
-        return Architecture.of(read_json(Path(section.name) / "config.json"))
+    if is_at_hand(section.name) and (model_folder(section.name) / "config.json").exists():
+        return Architecture.of(read_json(model_folder(section.name) / "config.json"))
     known = KNOWN.get(section.name.rsplit("/", 1)[-1])
     if known is None:
         raise ConfigError(

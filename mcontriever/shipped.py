@@ -1,4 +1,7 @@
-"""Files of the project that verbs read: beside the package in a checkout, inside it in an installed wheel."""
+"""Files of the project that verbs read: beside the package in a checkout, inside it in an installed wheel.
+
+`nano`, the model that comes with the package, is always inside it.
+"""
 
 from pathlib import Path
 
@@ -6,6 +9,8 @@ from mcontriever.errors import ConfigError
 
 _PACKAGE = Path(__file__).resolve().parent
 ATLAS = _PACKAGE / "atlas"
+BUNDLED = "nano"  # what a user types; hub.py makes the folder of it
+BUNDLED_FOLDER = _PACKAGE / BUNDLED
 
 
 def shipped(path: str) -> Path:

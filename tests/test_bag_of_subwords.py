@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcontriever.bag_of_subwords import is_plain_bag
+from mcontriever.bag_of_subwords import is_plain_bag, unfold_token_weights
 from mcontriever.encoder import Encoder
 from mcontriever.tokens import PackedBatch, load_tokenizer, pack, tokenize_texts
 
@@ -74,3 +74,29 @@ def test_float8_keeps_the_scores_and_opens_everywhere(
     assert float((expected * ours).sum(1).min()) > 0.999
     theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(texts)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_unfolding_undoes_folding_and_the_scale_of_an_export(
+    tiny_tokenizer_dir: Path, tmp_path: Path, sentences: dict[str, list[str]], similarity: str
+) -> None:
+    architecture = {**BAG, "token_weights": True}
+    encoder = Encoder.from_random(
+        architecture, load_tokenizer(tiny_tokenizer_dir), similarity=similarity, max_length=64
+    )
+    texts = [*sentences["en"], *sentences["hi"]]
+    with torch.no_grad():
+        encoder.token_weights.weight.uniform_(0.1, 9.0)  # type: ignore[union-attr]
+        if similarity == "cosine":
+            encoder.backbone.get_input_embeddings().weight *= 300
+    expected = encoder.eval().embed_queries(texts)
+    encoder.save(tmp_path / "model")
+    again = Encoder.load(tmp_path / "model")
+    again.token_weights = unfold_token_weights(again.backbone, scale_free=similarity == "cosine")
+    np.testing.assert_allclose(again.embed_queries(texts), expected, rtol=1e-4, atol=1e-6)
+    assert float(again.token_weights.weight.detach().mean()) == pytest.approx(1, rel=1e-5)
+    vectors = again.backbone.get_input_embeddings().weight.detach()
+    lengths = vectors.norm(dim=1)[vectors.abs().amax(1) > 0]  # padding's vector is zero
+    assert len(lengths) == len(vectors) - 1
+    assert float(lengths.min()) == pytest.approx(float(lengths.max()), rel=1e-4)
+    assert similarity == "dot" or float(lengths.mean()) == pytest.approx(1, rel=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from mcontriever.errors import ConfigError
-from mcontriever.shipped import ATLAS, shipped
+from mcontriever.shipped import ATLAS, BUNDLED_FOLDER, shipped
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,5 +25,5 @@ def test_the_wheel_holds_what_the_verbs_read(tmp_path: Path) -> None:
     for folder in ("configs", "data_recipes", "benchmarks/quality/suites"):
         for path in (REPOSITORY / folder).rglob("*.yaml"):
             assert f"mcontriever/shipped_files/{path.relative_to(REPOSITORY)}" in names
-    for path in ATLAS.rglob("*.*"):
+    for path in [*ATLAS.rglob("*.*"), *BUNDLED_FOLDER.rglob("*.*")]:
         assert f"mcontriever/{path.relative_to(ATLAS.parent)}" in names

@@ -6,7 +6,7 @@ to be left out is counted in `task.counts`, never dropped in silence.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,20 @@ class BeirFolderTask(AbsTaskRetrieval):
         self.counts: dict[str, int] = {}
 
 
-def beir_task(folder: str | Path, split: str = "test", name: str | None = None) -> BeirFolderTask:
-    """Read a folder whole and check it; every query left out and every unknown id is counted."""
+def beir_task(
+    folder: str | Path, split: str = "test", name: str | None = None, languages: Sequence[str] | None = None
+) -> BeirFolderTask:
+    """Read a folder whole and check it; every query left out and every unknown id is counted.
+
+    With `languages` the pool is the documents in these, and the task's name says so.
+    """
     beir = BeirFolder.load(folder)
     relevance = beir.relevance(split)
     documents = _unique(beir.documents(), beir.path_of("corpus.jsonl"))
+    name = name or beir.name
+    if languages is not None:
+        name = "-".join([name, *languages])
+        documents, relevance = _in_languages(documents, relevance, languages)
     queries = _unique(beir.queries(), beir.path_of("queries.jsonl"))
     relevance, kept, counts = _reconcile(beir, relevance, documents, queries)
     corpus = Dataset.from_dict(
@@ -56,7 +65,7 @@ def beir_task(folder: str | Path, split: str = "test", name: str | None = None) 
     if len(dataset) == 1:
         directions = {"default": next(iter(directions.values()))}
         dataset = {"default": next(iter(dataset.values()))}
-    task = BeirFolderTask(_metadata(beir, name or beir.name, split, directions, pool_languages), dataset, directions)
+    task = BeirFolderTask(_metadata(beir, name, split, directions, pool_languages), dataset, directions)
     task.counts = counts
     _report(task, counts, pool_languages, {short_code(query.language) for query in kept})
     return task
@@ -71,6 +80,19 @@ def _unique(records: Iterable[Any], path: Path) -> dict[str, Any]:
     if not found:
         raise DataError("no line in the file", where=path, fix="a benchmark needs documents and queries")
     return found
+
+
+def _in_languages(
+    documents: dict[str, Document], relevance: dict[str, dict[str, int]], languages: Sequence[str]
+) -> tuple[dict[str, Document], dict[str, dict[str, int]]]:
+    """The documents in these languages, and all judgements but those of the other documents."""
+    kept = {key: document for key, document in documents.items() if short_code(document.language) in languages}
+    others = documents.keys() - kept.keys()
+    judged = {
+        query: {document: grade for document, grade in grades.items() if document not in others}
+        for query, grades in relevance.items()
+    }
+    return kept, judged
 
 
 def _reconcile(

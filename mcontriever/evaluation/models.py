@@ -17,17 +17,16 @@ from mteb.models.sentence_transformer_wrapper import (
 from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
-from mcontriever.evaluation.model_specs import BUNDLED
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
-from mcontriever.hub import model_folder
+from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.model_folder import read_spec
 from mcontriever.progress import log
 
 
 def encoder_search(name: str, label: str, device: str, centre: Centre | None = None) -> Any:
     """A folder, the bundled model, one that MTEB knows by name (with MTEB's prompts), or any other hub name."""
-    if name == BUNDLED or Path(name).is_dir():
+    if is_at_hand(name):
         return _of_folder(name, label, device, centre)
     try:
         meta = mteb.get_model_meta(name)
@@ -57,7 +56,7 @@ def hub_models(names: Iterable[str]) -> list[tuple[str, str | None]]:
     """Of these names, those that come from the hub, with the revision that MTEB pins where it knows one."""
     found: list[tuple[str, str | None]] = []
     for name in dict.fromkeys(names):
-        if name != BUNDLED and not Path(name).is_dir():
+        if not is_at_hand(name):
             try:
                 found.append((name, mteb.get_model_meta(name).revision))
             except KeyError:
@@ -68,7 +67,7 @@ def hub_models(names: Iterable[str]) -> list[tuple[str, str | None]]:
 def _of_folder(name: str, label: str, device: str, centre: Centre | None) -> Any:
     kind = _kind_of(name)
     if kind == "ours":
-        encoder = MtebEncoder(Encoder.load(name, device=device), label)
+        encoder = MtebEncoder(Encoder.load(name, device=device, precision="auto"), label)
         return EncoderSearch(encoder, encoder.mteb_model_meta, centre)
     wrappers: dict[str, Callable[..., Any]] = {
         "SentenceTransformer": SentenceTransformerEncoderWrapper,
@@ -89,7 +88,7 @@ def _of_folder(name: str, label: str, device: str, centre: Centre | None) -> Any
 
 def _kind_of(name: str) -> str:
     """What sentence-transformers calls the folder's kind; "ours" where our encoder reads it."""
-    if name == BUNDLED:
+    if is_bundled(name):
         return "ours"
     folder = Path(name)
     settings = folder / "config_sentence_transformers.json"

@@ -23,10 +23,14 @@ _METRIC_DEPTHS = (1, 3, 5, 10, 20, 100, 1000)
 
 
 class SuiteTask(Section):
-    """`languages` of a subset stand in MTEB's order, which for some tasks is documents before queries."""
+    """`subsets` are named in MTEB's order, which for some tasks is documents before queries.
+
+    `documents` leaves of a folder's documents those in these languages.
+    """
 
     task: str | None = None
     folder: str | None = None
+    documents: list[str] | None = None
     cross_xquad: list[str] | None = None
     subsets: list[str] | None = None
     split: str | None = None

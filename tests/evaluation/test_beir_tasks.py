@@ -52,6 +52,15 @@ def test_a_folder_of_one_direction_is_one_subset(tmp_path: Path) -> None:
     assert task.metadata.name == "ar-en"
 
 
+def test_the_pool_may_be_the_documents_of_one_language(mixed_folder: Path) -> None:
+    task = beir_task(mixed_folder, languages=["en"])
+    assert task.metadata.name == "mixed-en"
+    assert task.directions == {"en": "en", **{code: f"{code}->en" for code in ("ar", "hi", "sw", "zh")}}
+    assert task.dataset["sw"]["test"]["corpus"]["id"][:] == [f"en-d{topic}" for topic in range(4)]
+    assert task.dataset["sw"]["test"]["relevant_docs"]["sw-q2"] == {"en-d2": 1}
+    assert task.counts["judgements of unknown documents"] == 0
+
+
 def test_everything_odd_is_counted_and_told(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     relevance = {"q1": {"d1": 1, "d9": 1, "d8": 2}, "q2": {"d7": 1}, "q9": {"d1": 1}}
     queries = [*QUERIES, {"_id": "q4", "text": "?", "language": "xx"}]

@@ -78,7 +78,7 @@ def test_a_dense_model_with_a_layer_that_ours_lacks_runs_through_its_library(fol
 def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:
     encoder = Encoder.load(tiny_encoder_dir)
     expected = encoder.embed_queries(list(QUERIES["text"])) @ encoder.embed_documents(TEXTS).T
-    np.testing.assert_allclose(found(tiny_encoder_dir), expected, atol=1e-4)
+    np.testing.assert_allclose(found(tiny_encoder_dir), expected, rtol=1e-3)  # in bfloat16 where that is fast
     search = encoder_search(str(tiny_encoder_dir), "tiny", "cpu")
     assert isinstance(search, EncoderSearch)
     assert search.mteb_model_meta.revision == encoder.fingerprint()[:40]

@@ -1,0 +1,79 @@
+"""The bundled model: found under its name from anywhere, the default, small, trained, and a start for more training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcontriever.config import load_train_config
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ModelError
+from mcontriever.evaluation.dev_sets import DevSet, score_dev_sets
+from mcontriever.hub import lasting_name, model_folder
+from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.shipped import ATLAS, BUNDLED_FOLDER
+from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
+from mcontriever.training_parts import open_encoder, open_tokenizer
+from tests.conftest import REPOSITORY, RunCli
+
+ARABIC = "من الجرّاح الذي أجرى أول عملية زرع قلب بشري؟"
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def nano() -> Encoder:
+    return Encoder.load("nano")
+
+
+def test_the_name_means_the_bundled_model_and_a_path_means_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_folder("nano") == BUNDLED_FOLDER
+    with pytest.raises(ModelError, match="no such folder"):
+        model_folder("./nano")
+    (tmp_path / "nano").mkdir()
+    (tmp_path / "nano" / "config.json").write_text("{}")
+    with caplog.at_level("WARNING", logger="mcontriever"):
+        assert model_folder("nano") == BUNDLED_FOLDER
+    assert "nano is the model that comes with mcontriever; the folder here is ./nano" in caplog.text
+    assert model_folder("./nano") == model_folder(Path("nano")) == Path("nano")
+    assert (lasting_name("nano"), lasting_name("./nano")) == ("nano", str(tmp_path / "nano"))
+
+
+def test_it_is_small_and_says_what_it_learned_from() -> None:
+    files = [path for path in BUNDLED_FOLDER.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 16 * MEGABYTE
+    card = (BUNDLED_FOLDER / "README.md").read_text(encoding="utf-8")
+    for part in ("# mcontriever-nano", "## What it is not", "CC BY-SA", "configs/nano/run.sh DATA", "## Scores"):
+        assert part in card, part
+
+
+def test_a_store_is_made_with_it_unless_told_otherwise_and_searched_from_anywhere(
+    tmp_path: Path, run_cli: RunCli
+) -> None:
+    made = run_cli("embed", ATLAS / "evaluation", "--output", tmp_path / "store")
+    assert made.returncode == 0, made.stderr
+    made_by = EmbeddingStore.open(tmp_path / "store").encoder
+    assert made_by is not None
+    assert made_by.model == "nano"
+    found = run_cli("search", "store", ARABIC, "-k", "1", "--json", cwd=tmp_path)
+    assert '"id":"human-heart/en"' in found.stdout, found.stderr
+
+
+def test_it_finds_across_scripts_what_words_cannot(nano: Encoder) -> None:
+    """BM25's nDCG@10 on the same set is 24 on average, 20 for Arabic, and 0 for Chinese."""
+    scores = score_dev_sets(nano, [DevSet.load(ATLAS / "evaluation")])
+    assert scores["mean"]["ndcg@10"] > 0.40
+    assert min(scores[f"evaluation ({code})"]["ndcg@10"] for code in ("ar", "hi", "sw", "zh")) > 0.25
+
+
+def test_training_goes_on_from_it(nano: Encoder) -> None:
+    assert tokenizer_fingerprint(load_tokenizer("nano")) == tokenizer_fingerprint(nano.tokenizer)
+    config = load_train_config(REPOSITORY / "configs" / "pretrain" / "continue_nano_cpu.yaml")
+    start = open_encoder(config, open_tokenizer(config, None), None)
+    assert start.token_weights is not None
+    trainable = {name for name, parameter in start.named_parameters() if parameter.requires_grad}
+    assert trainable == {"backbone.embeddings.word_embeddings.weight", "token_weights.weight"}
+    texts = [ARABIC, "The heart pumps blood."]
+    np.testing.assert_allclose(start.eval().embed_queries(texts), nano.embed_queries(texts), atol=1e-5)
