@@ -31,6 +31,7 @@ from mcontriever.inference import (
     resolve_precision,
 )
 from mcontriever.light_backbone import load_light_backbone
+from mcontriever.light_tokenizer import load_light_tokenizer
 from mcontriever.model_folder import (
     DEFAULT_MAX_LENGTH,
     POOLING_MODES,
@@ -113,7 +114,8 @@ class Encoder(torch.nn.Module):
         freeze_as_noted(backbone)
         settings.setdefault("max_length", min(DEFAULT_MAX_LENGTH, _positions(backbone)))
         settings.setdefault("int8_ranges", read_int8_ranges(folder))
-        encoder = cls(backbone, load_tokenizer(folder), **settings)
+        tokenizer = (load_light_tokenizer(folder) if light else None) or load_tokenizer(folder)
+        encoder = cls(backbone, tokenizer, **settings)
         resolve_precision(encoder.precision, checked_device(device))
         return encoder.to(device).eval()
 

@@ -1,7 +1,8 @@
 """From texts to embeddings, fast: what `Encoder.embed_queries` and `embed_documents` do.
 
 Texts are tokenized a window at a time, one window ahead of the model. Within a window they are sorted by length and
-cut into batches of a fixed number of tokens; the rows come back in the order they were given.
+cut into batches of a fixed number of tokens; the rows come back in the order they were given. On a CPU each core takes
+batches of its own: cores that share one batch wait for each other after every product.
 
 Precision: float32 is exact; bfloat16 and float16 are the processor's fast types; int8 (CPU) is faster still and needs
 a sample of texts once, see `int8_cpu.py`; auto is the fastest of the floating types that this processor is good at.
@@ -10,8 +11,10 @@ Shapes: N rows, H hidden, T tokens in all.
 
 import contextlib
 import copy
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,7 +36,10 @@ TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}
 CALIBRATION_TEXTS = 256
 _FLOAT16_CAPABILITY, _BFLOAT16_CAPABILITY = (7, 0), (8, 0)
 
+MIN_BATCHES_PER_CORE = 4  # fewer, and a core may stand idle at the end
+
 Embed = Callable[[PackedBatch], torch.Tensor]
+Batches = Iterator[tuple[np.ndarray, PackedBatch]]
 
 
 def embed_texts(encoder: "Encoder", texts: Sequence[str]) -> np.ndarray:
@@ -46,10 +52,38 @@ def embed_texts(encoder: "Encoder", texts: Sequence[str]) -> np.ndarray:
         encoder.calibrate(texts)
     with _evaluating(encoder), torch.inference_mode():
         embed = encoder.inference_model()
-        for rows, batch in _sorted_batches(encoder, texts):
+        for rows, batch, found_RH in _embedded(embed, encoder, _sorted_batches(encoder, texts)):
             encoder.truncated_texts += batch.truncated
-            embeddings_NH[rows] = embed(batch.to(encoder.device, non_blocking=True)).float().cpu().numpy()
+            embeddings_NH[rows] = found_RH
     return embeddings_NH
+
+
+def _embedded(
+    embed: Embed, encoder: "Encoder", batches: Batches
+) -> Iterator[tuple[np.ndarray, PackedBatch, np.ndarray]]:
+    def run(batch: PackedBatch) -> np.ndarray:
+        with torch.inference_mode():
+            found: np.ndarray = embed(batch.to(encoder.device, non_blocking=True)).float().cpu().numpy()
+        return found
+
+    cores = torch.get_num_threads() if encoder.device.type == "cpu" and not is_plain_bag(encoder.backbone) else 1
+    first = list(itertools.islice(batches, MIN_BATCHES_PER_CORE * cores))
+    if cores == 1 or len(first) < MIN_BATCHES_PER_CORE * cores:
+        for rows, batch in itertools.chain(first, batches):
+            yield rows, batch, run(batch)
+        return
+    waiting: deque[tuple[np.ndarray, PackedBatch, Future[np.ndarray]]] = deque()
+    try:
+        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for rows, batch in itertools.chain(first, batches):
+                waiting.append((rows, batch, pool.submit(run, batch)))
+                if len(waiting) > 2 * cores:
+                    rows, batch, found = waiting.popleft()
+                    yield rows, batch, found.result()
+            for rows, batch, found in waiting:
+                yield rows, batch, found.result()
+    finally:
+        torch.set_num_threads(cores)  # the pool's threads took one each, and with that what later threads begin with
 
 
 def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ loaded in the ordinary way.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,23 +14,21 @@ from safetensors.torch import load_file, save_file
 from torch.nn import Dropout, Embedding, LayerNorm, Linear, Module, ModuleList
 from torch.nn.functional import gelu
 
+from mcontriever.disk import read_json, write_json
+from mcontriever.errors import UserError
 from mcontriever.few_bits import unpack_all
+from mcontriever.weights_fingerprint import BERT_FAMILY, DECISIVE_KEYS
 
 WEIGHTS = "model.safetensors"
-MODEL_TYPES = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
+_OF_LAYERS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | None:
     """The folder's backbone, or None if it is not one of those that this file knows, in every weight."""
     if not (folder / WEIGHTS).is_file():
         return None
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError):
-        return None  # the ordinary way says what is wrong
-    if config.model_type not in MODEL_TYPES or config.hidden_act != "gelu" or config.is_decoder:
+    config = _read_config(folder)
+    if config is None or config.hidden_act != "gelu" or config.is_decoder:
         return None
     if bags_only and config.num_hidden_layers > 0:
         return None
@@ -41,6 +40,19 @@ def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | No
         return None
     backbone.load_state_dict(weights, assign=True)
     return backbone.eval().requires_grad_(bags_only)
+
+
+def _read_config(folder: Path) -> Any:
+    """config.json as it stands, or None if it is not one of the BERT family's with all that the forward reads."""
+    try:
+        values = read_json(folder / "config.json")
+    except (UserError, OSError):
+        return None  # the ordinary way says what is wrong
+    if not isinstance(values, dict) or values.get("model_type") not in BERT_FAMILY or values.get("auto_map"):
+        return None
+    if any(values.get(key) is None for key in (*DECISIVE_KEYS, *_OF_LAYERS)):
+        return None
+    return SimpleNamespace(**{"is_decoder": False, **values})
 
 
 class LightBackbone(Module):
@@ -56,7 +68,7 @@ class LightBackbone(Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """The files that transformers writes."""
-        self.config.save_pretrained(folder)
+        write_json(folder / "config.json", vars(self.config))
         save_file(self.state_dict(), folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -11,6 +11,20 @@ import torch
 from mcontriever.tokens import tokenizer_fingerprint
 
 BYTES_PER_CHUNK = 1 << 26
+BERT_FAMILY = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
+DECISIVE_KEYS = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "layer_norm_eps",
+    "pad_token_id",
+)
 # Where a model was saved, by what, and how it is trained; none of it changes an embedding.
 _NEUTRAL_KEYS = (
     "_name_or_path",
@@ -29,8 +43,7 @@ _NEUTRAL_KEYS = (
 
 def weights_fingerprint(backbone: Any, tokenizer: Any, spec: Mapping[str, Any]) -> str:
     """Hashing runs at the speed of memory and several chunks at a time: under a second for 278 M weights."""
-    config = {key: value for key, value in backbone.config.to_dict().items() if key not in _NEUTRAL_KEYS}
-    settings = json.dumps([config, dict(spec)], sort_keys=True, default=str)
+    settings = json.dumps([_architecture(backbone.config), dict(spec)], sort_keys=True, default=str)
     total = hashlib.sha256(settings.encode())
     total.update(tokenizer_fingerprint(tokenizer).encode())
     weights = sorted(backbone.state_dict().items())
@@ -41,6 +54,13 @@ def weights_fingerprint(backbone: Any, tokenizer: Any, spec: Mapping[str, Any]) 
             total.update(f"{name}{tuple(value.shape)}".encode())
             total.update(digests)
     return total.hexdigest()
+
+
+def _architecture(config: Any) -> dict[str, Any]:
+    """Of the BERT family, what its forward reads; of others, all that may matter."""
+    if config.model_type in BERT_FAMILY:
+        return {key: getattr(config, key) for key in DECISIVE_KEYS}
+    return {key: value for key, value in config.to_dict().items() if key not in _NEUTRAL_KEYS}
 
 
 def _chunk_digests(value: torch.Tensor) -> bytes:
