@@ -20,10 +20,10 @@ INTRODUCTION = f"""\
 The atlas: 64 topics in English, Arabic, Swahili, French, Hindi and Chinese. {BUNDLED}, the model that comes with the
 package, searches one half, is trained further on the text of the other half, and is measured on the first again.
 """
-ARABIC = "من الجرّاح الذي أجرى أول عملية زرع قلب بشري؟"
+ARABIC = "أي بلد استضاف أول بطولة لكأس العالم لكرة القدم؟"
 SWAHILI = "Newton alitumia nini badala ya lenzi katika darubini aliyoiunda mwaka 1668?"
 MEANINGS = {
-    ARABIC: "In Arabic: which surgeon was the first to transplant a human heart? Only an English passage tells.",
+    ARABIC: "In Arabic: which country was host to the first football World Cup? Only an English passage tells.",
     SWAHILI: "In Swahili: what did Newton put in the place of a lens? Passages in six languages tell.",
 }
 

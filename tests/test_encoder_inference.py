@@ -52,14 +52,12 @@ def test_rows_come_back_in_order_over_windows_and_batches(encoder: Encoder, text
     np.testing.assert_allclose(embeddings, reference(encoder, texts), atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
-@pytest.mark.parametrize("prepack", [False, True])
 def test_cores_with_batches_of_their_own_embed_the_same(
     encoder: Encoder, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = torch.get_num_threads()
     many = [f"{number} {text}" for number in range(20) for text in texts]
-    monkeypatch.setattr(inference, "TOKENS_PER_BATCH", {"cpu": 100})
+    monkeypatch.setitem(inference.TOKENS_PER_BATCH, "cpu", 100)
     try:
         torch.set_num_threads(1)
         expected = encoder.embed_documents(many)
@@ -70,6 +68,8 @@ def test_cores_with_batches_of_their_own_embed_the_same(
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+@pytest.mark.parametrize("prepack", [False, True])
 def test_fast_float32_is_exact_with_prepared_weights_and_without(
     tiny_tokenizer_dir: Path, texts: list[str], activation: str, prepack: bool
 ) -> None:
