@@ -25,6 +25,7 @@ for variant in unaligned aligned; do
     "$mcontriever" export "$out/$variant-finetuned" --output "$out/nano-$variant-finetuned" --weights int2
 done
 "$mcontriever" plot "$out/unaligned" "$out/aligned" --output "$out/curves.png"
+subwords="bm25:subwords=$out/nano-aligned"
 "$mcontriever" benchmark --model "$out/nano-unaligned" "$out/nano-unaligned-finetuned" "$out/nano-aligned" \
-    "$out/nano-aligned-finetuned" bm25 "bm25:subwords=$out/tokenizer" "hybrid:bm25,$out/nano-aligned" \
-    --tasks "$NANO_DATA"/eval/* --output "$out/benchmark"
+    "$out/nano-aligned-finetuned" bm25 "$subwords" "blend:bm25,$subwords,$out/nano-aligned" \
+    "blend:bm25,$subwords,$out/nano-aligned-finetuned" --tasks "$NANO_DATA"/eval/* --output "$out/benchmark"
