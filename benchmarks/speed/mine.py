@@ -13,13 +13,12 @@ counts its processor's seconds, and writes nothing.
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import faiss
 import numpy as np
 import torch
 from search import SHARD_ROWS, embeddings_like, processor, unit
+from watched_memory import watched_memory
 
 from mcontriever.finetuning.hard_negatives import Window
 from mcontriever.finetuning.mined_examples import mined_folder
@@ -69,7 +69,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         folder = Path(scratch)
         queries = make_data(folder, options)
-        report = {**facts(options), **compare(folder, queries, options, clock), "memory": watch_memory(folder, options)}
+        report = {
+            **facts(options),
+            **compare(folder, queries, options, clock),
+            "memory": watched_memory(prepared_mining, folder, options),
+        }
     print(json.dumps(report, indent=2))
     if not options.busy:
         RESULTS.mkdir(exist_ok=True)
@@ -188,42 +192,9 @@ def mine_all(folder: Path, options: argparse.Namespace) -> None:
         mine_blocks(examples, mined_folder(output), miner, queries_per_block=QUERIES_PER_BLOCK, texts=True)
 
 
-def watch_memory(folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """What mining adds to the resident memory of a process, and the part of it that is a mapped file."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_mine_watched, args=(folder, options, sender))
-    process.start()
-    peak = receiver.recv()
-    process.join()
-    return {name: round(value / 1e6, 1) for name, value in peak.items()}
-
-
-def _mine_watched(folder: Path, options: argparse.Namespace, sender: Any) -> None:
-    def resident() -> dict[str, int]:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return {
-            line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile"))
-        }
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            for name, value in resident().items():
-                peak[name] = max(peak[name], value)
-
+def prepared_mining(folder: Path, options: argparse.Namespace) -> Callable[[], object]:
     torch.set_num_threads(1 if options.busy else os.cpu_count() or 1)
-    before, peak, done = resident(), resident(), threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    mine_all(folder, options)
-    done.set()
-    watcher.join()
-    sender.send(
-        {
-            "beyond_the_mapped_files_MB": peak["RssAnon"] - before["RssAnon"],
-            "mapped_files_MB": peak["RssFile"] - before["RssFile"],
-        }
-    )
+    return partial(mine_all, folder, options)
 
 
 if __name__ == "__main__":

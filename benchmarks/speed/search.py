@@ -14,7 +14,6 @@ writes nothing.
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
 import resource
@@ -22,15 +21,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import torch
+from watched_memory import watched_memory
 
 from mcontriever.encoder import Encoder
 from mcontriever.progress import setup_logging
@@ -144,7 +144,7 @@ def compare_searches(scratch: Path, options: argparse.Namespace, clock: Callable
         }
         for name in contenders
     }
-    return {"contenders": table, "exact_memory": watch_memory(store.folder, queries)}
+    return {"contenders": table, "exact_memory": watched_memory(prepared_search, store.folder, queries)}
 
 
 def make_contenders(
@@ -205,43 +205,10 @@ def brute_force(store: EmbeddingStore, queries: np.ndarray) -> np.ndarray:
     return best[0][1]
 
 
-def watch_memory(folder: Path, queries: np.ndarray) -> dict[str, float]:
-    """What exact search adds to the resident memory of a process, and the part of it that is no mapped file."""
-    receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=_search_watched, args=(folder, queries, sender))
-    process.start()
-    peak = receiver.recv()
-    process.join()
-    return {name: round(value / 1e6, 1) for name, value in peak.items()}
-
-
-def _search_watched(folder: Path, queries: np.ndarray, sender: Any) -> None:
-    def resident() -> dict[str, int]:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return {
-            line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssFile"))
-        }
-
-    def watch() -> None:
-        while not done.wait(0.002):
-            now = resident()
-            for name in now:
-                peak[name] = max(peak[name], now[name])
-
+def prepared_search(folder: Path, queries: np.ndarray) -> Callable[[], object]:
     store = EmbeddingStore.open(folder)
     torch.ones(64, 64) @ torch.ones(64, 64)
-    before, peak, done = resident(), resident(), threading.Event()
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    ExactSearch(store).search(queries, K)
-    done.set()
-    watcher.join()
-    sender.send(
-        {
-            "beyond_the_mapped_file_MB": peak["RssAnon"] - before["RssAnon"],
-            "mapped_file_MB": peak["RssFile"] - before["RssFile"],
-        }
-    )
+    return partial(ExactSearch(store).search, queries, K)
 
 
 # ---- part answers
