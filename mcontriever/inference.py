@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from mcontriever.bag_of_subwords import is_plain_bag
+from mcontriever.core_pool import pool_of_cores
 from mcontriever.errors import ModelError
 from mcontriever.packed_forward import can_pack, packed_hidden_states
 from mcontriever.progress import log
@@ -73,17 +74,14 @@ def _embedded(
             yield rows, batch, run(batch)
         return
     waiting: deque[tuple[np.ndarray, PackedBatch, Future[np.ndarray]]] = deque()
-    try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for rows, batch in itertools.chain(first, batches):
-                waiting.append((rows, batch, pool.submit(run, batch)))
-                if len(waiting) > 2 * cores:
-                    rows, batch, found = waiting.popleft()
-                    yield rows, batch, found.result()
-            for rows, batch, found in waiting:
+    with pool_of_cores() as pool:
+        for rows, batch in itertools.chain(first, batches):
+            waiting.append((rows, batch, pool.submit(run, batch)))
+            if len(waiting) > 2 * cores:
+                rows, batch, found = waiting.popleft()
                 yield rows, batch, found.result()
-    finally:
-        torch.set_num_threads(cores)  # the pool's threads took one each, and with that what later threads begin with
+        for rows, batch, found in waiting:
+            yield rows, batch, found.result()
 
 
 def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Tensor]:

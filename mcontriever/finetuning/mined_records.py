@@ -17,15 +17,11 @@ def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[d
     """`texts` False leaves titles and texts out: they are found again by the passages' ids."""
     rows = np.unique(np.concatenate([negatives.rows_Qn.ravel() for negatives in block.negatives]))
     rows = rows[rows != NO_ROW]
-    shown = store.rows_shown(rows, ["id", "title", "text"] if texts else ["id"])
-    beginnings = [orjson.dumps(passage)[:-1] for passage in shown]
-    places = [np.searchsorted(rows, negatives.rows_Qn) for negatives in block.negatives]
+    columns = ["id", "title", "text"] if texts else ["id"]
+    beginnings = [orjson.dumps(passage)[:-1] + b',"score":' for passage in store.rows_shown(rows, columns)]
+    makers = [_NegativesAsJson(negatives, rows, beginnings) for negatives in block.negatives]
     for number, question in enumerate(block.questions):
-        passages = [
-            passage
-            for negatives, places_Qn in zip(block.negatives, places, strict=True)
-            for passage in _negatives(negatives, places_Qn[number], number, beginnings)
-        ]
+        passages = [passage for maker in makers for passage in maker.of_query(number)]
         yield {
             "id": block.ids[number],
             "question": question,
@@ -35,19 +31,38 @@ def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[d
         }
 
 
-def _negatives(negatives: Negatives, places_n: np.ndarray, number: int, beginnings: list[bytes]) -> Iterator[bytes]:
-    ending = b'"source":' + orjson.dumps(negatives.source)
-    for row, place, rank, score, teacher in zip(
-        negatives.rows_Qn[number].tolist(),
-        places_n.tolist(),
-        negatives.ranks_Qn[number].tolist(),
-        negatives.scores_Qn[number].tolist(),
-        negatives.teacher_Qn[number].tolist(),
-        strict=True,
-    ):
-        if row != NO_ROW:
-            opinion = b"" if teacher != teacher else b',"teacher_score":%.7g' % teacher
-            yield b'%b,"score":%.7g,"rank":%d,%b%b}' % (beginnings[place], score, rank, ending, opinion)
+class _NegativesAsJson:
+    """There are dozens for each query, so all that can be is made once for the block."""
+
+    def __init__(self, negatives: Negatives, rows: np.ndarray, beginnings: list[bytes]) -> None:
+        self.negatives, self.beginnings = negatives, beginnings
+        self.places_Qn = np.searchsorted(rows, negatives.rows_Qn)
+        source = orjson.dumps(negatives.source)
+        deepest = int(negatives.ranks_Qn.max(initial=0))
+        self.endings = [b',"rank":%d,"source":%b' % (rank, source) for rank in range(deepest + 1)]
+
+    def of_query(self, number: int) -> list[bytes]:
+        taken_n = self.negatives.rows_Qn[number] != NO_ROW
+        places, ranks, scores, teacher = (
+            values_Qn[number][taken_n]
+            for values_Qn in (
+                self.places_Qn,
+                self.negatives.ranks_Qn,
+                self.negatives.scores_Qn,
+                self.negatives.teacher_Qn,
+            )
+        )
+        opinions = [b"}" if value != value else b',"teacher_score":%.7g}' % value for value in teacher.tolist()]
+        numbers = zip(places.tolist(), _as_json(scores), ranks.tolist(), opinions, strict=True)
+        return [
+            self.beginnings[place] + score + self.endings[rank] + opinion for place, score, rank, opinion in numbers
+        ]
+
+
+def _as_json(numbers: np.ndarray) -> list[bytes]:
+    """The shortest digits that are the same float32."""
+    text = orjson.dumps(np.ascontiguousarray(numbers, dtype=np.float32), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[1:-1].split(b",") if len(numbers) else []
 
 
 def _positives(block: MinedBlock, number: int, texts: bool) -> list[dict[str, Any]]:

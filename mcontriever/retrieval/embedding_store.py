@@ -17,7 +17,7 @@ from mcontriever.retrieval.store_manifest import EncoderEntry, Manifest, ShardEn
 # (queries, how many rows, rows allowed or None) -> (scores, rows), best first, row -1 where there is none
 RowSearch = Callable[[Any, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 
-GROUPS_KEPT = 32
+GROUPS_KEPT, FEW_GROUPS = 32, 4
 REPAIR = "run mcontriever verify STORE --repair"
 
 
@@ -105,12 +105,13 @@ class EmbeddingStore:
         """What these rows stand for: id, language, part and, where the store keeps them, title and text."""
         unique, places_R = np.unique(np.asarray(rows_R, dtype=np.int64), return_inverse=True)
         shards = np.searchsorted(self.starts, unique, side="right") - 1
-        groups = (unique - self.starts[shards]) // ROWS_PER_GROUP
         shown: list[dict[str, Any]] = []
-        for shard, group in np.unique(np.stack([shards, groups], axis=1), axis=0).tolist():
-            first = int(self.starts[shard]) + group * ROWS_PER_GROUP
-            local = unique[(shards == shard) & (groups == group)] - first
-            shown.extend(self._group(shard, group, tuple(columns)).take(_arrow(local)).to_pylist())
+        for shard in np.unique(shards).tolist():
+            local = unique[shards == shard] - int(self.starts[shard])
+            groups, group_places = np.unique(local // ROWS_PER_GROUP, return_inverse=True)
+            table = self._groups(shard, tuple(groups.tolist()), tuple(columns))
+            places = group_places * ROWS_PER_GROUP + local % ROWS_PER_GROUP  # all groups before the last are full
+            shown.extend(table.take(_arrow(places)).to_pylist())
         return [shown[place] for place in places_R]
 
     def rows_with_hashes(self, hashes: np.ndarray) -> np.ndarray:
@@ -141,6 +142,14 @@ class EmbeddingStore:
         hashes_N = np.concatenate([np.zeros(0, dtype=np.uint64), *columns])
         rows = np.argsort(hashes_N, kind="stable")
         return hashes_N[rows], rows
+
+    def _groups(self, number: int, groups: tuple[int, ...], columns: tuple[str, ...]) -> Any:
+        """Many are read in one go; the few that hits of a query stand in are kept for the next one."""
+        if len(groups) > FEW_GROUPS:
+            return self._parquet(number).read_row_groups(groups, columns=list(columns))
+        import pyarrow
+
+        return pyarrow.concat_tables([self._group(number, group, columns) for group in groups])
 
     def _read_group(self, number: int, group: int, columns: tuple[str, ...]) -> Any:
         return self._parquet(number).read_row_group(group, columns=list(columns))

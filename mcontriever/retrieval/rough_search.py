@@ -4,17 +4,23 @@ Rows and queries are rounded to 8 bits where the processor multiplies those fast
 nothing is scored again. What rows have in common is taken off before: it changes no ranking, but in embeddings that
 lie in a corner of the space it is most of a score, and would be most of the error. A block of rows meets 256 queries
 at a time. Of a group of rows, which share one scale, only the best product is looked at, unless it beats what the
-query needs by now; after the first block few do.
+query needs: at first by a sample of the rows, then by what was found; few do.
 
 Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, G groups of R rows, K wanted, P pairs of a
 group and a query, S rows found.
 """
 
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from mcontriever.core_pool import pool_of_cores
 from mcontriever.fast_cpu import good_at_bf16
 from mcontriever.retrieval.exact import Vectors
 
@@ -22,8 +28,12 @@ BLOCK_ROWS = 16_384  # products of a block stay in the processor's cache
 BLOCK_ROWS_ON_GPU = 65_536  # where starting a product costs more than the cache saves
 QUERIES_PER_PRODUCT = 256
 GROUP_ROWS = 16
-SAMPLED_ROWS = 4096
+SAMPLED_ROWS = 8192
+WORTH_A_SAMPLE = 8  # times as many rows
+ROWS_PER_ROUNDING = 4096
 LARGEST_INT8 = 127
+
+Apply = Callable[..., Iterator[Any]]
 NOTHING, LEAST = -(2**31), -1e30  # the product of a hidden row; what every other row scores more than
 
 
@@ -39,7 +49,10 @@ class RoughSearch:
         self.block_rows -= self.block_rows % GROUP_ROWS
         self.keeps_blocks = len(vectors) * vectors.dimension * self.dtype.itemsize <= memory_bytes // 2
         self._kept: dict[int, _Block] = {}
-        self._centre_H = self._centre()
+        self._sampled = np.unique(np.linspace(0, len(vectors) - 1, SAMPLED_ROWS).astype(np.int64))
+        sample = torch.from_numpy(vectors.take(self._sampled)).to(self.device)
+        self._centre_H = sample.mean(0)
+        self._sample = _Block.rounded(sample, self._centre_H, self.dtype, 0)
 
     def search(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
@@ -50,21 +63,64 @@ class RoughSearch:
             return np.zeros((len(queries_QH), k), np.float32), np.zeros((len(queries_QH), k), np.int64)
         queries = torch.from_numpy(np.ascontiguousarray(queries_QH, dtype=np.float32)).to(self.device)
         rounded, scales_Q = rounded_rows(queries, self.dtype)
-        bests = [_Best(part, k) for part in rounded.split(QUERIES_PER_PRODUCT)]
-        for start in range(0, len(self.vectors), self.block_rows):
-            block = self._block(start)
-            hidden_B = self._hidden_rows(start, len(block.rows_BH), allowed_N)
-            for best in bests:
-                best.add(block, hidden_B)
-        found = [best.merged() for best in bests]
-        off_centre_QK = torch.cat([scores for scores, _ in found]) * scales_Q[:, None]
-        scores_QK = off_centre_QK + (queries @ self._centre_H)[:, None]
-        rows_QK = torch.cat([rows for _, rows in found])
+        parts = rounded.split(QUERIES_PER_PRODUCT)
+        with self._side_by_side(len(parts)) as apply:
+            off_centre_QK, rows_QK = self._best(parts, k, allowed_N, self._estimates(parts, k, allowed_N, apply), apply)
+            missing_Q = ~off_centre_QK[:, -1].isfinite()
+            if missing_Q.any():
+                parts = rounded[missing_Q].split(QUERIES_PER_PRODUCT)
+                found = self._best(parts, k, allowed_N, [None] * len(parts), apply)
+                off_centre_QK[missing_Q], rows_QK[missing_Q] = found
+        scores_QK = off_centre_QK * scales_Q[:, None] + (queries @ self._centre_H)[:, None]
         return scores_QK.cpu().numpy(), rows_QK.cpu().numpy()
 
-    def _centre(self) -> torch.Tensor:
-        chosen = np.unique(np.linspace(0, len(self.vectors) - 1, SAMPLED_ROWS).astype(np.int64))
-        return torch.from_numpy(self.vectors.take(chosen)).mean(0).to(self.device)
+    def _best(
+        self,
+        parts: Sequence[torch.Tensor],
+        k: int,
+        allowed_N: np.ndarray | None,
+        least: Sequence[torch.Tensor | None],
+        apply: Apply,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Products times the rows' scales, and rows; -infinity fills up where too few reach the `least` score."""
+        bests = [_Best(part, k, least_Q) for part, least_Q in zip(parts, least, strict=True)]
+        for start in range(0, len(self.vectors), self.block_rows):
+            block = self._block(start)
+            stop = min(start + self.block_rows, len(self.vectors))
+            hidden_B = self._hidden_rows(block, None if allowed_N is None else allowed_N[start:stop], stop - start)
+            for _ in apply(functools.partial(_Best.add, block=block, hidden_B=hidden_B), bests):
+                pass
+        found = [best.merged() for best in bests]
+        return torch.cat([scores for scores, _ in found]), torch.cat([rows for _, rows in found])
+
+    def _estimates(
+        self, parts: Sequence[torch.Tensor], k: int, allowed_N: np.ndarray | None, apply: Apply
+    ) -> Sequence[torch.Tensor | None]:
+        """For each query a score that more than k rows will reach, as it seems by a sample of the rows.
+
+        The sample should hold `expected` of the k best; by four deviations' more than that it is nearly never wrong.
+        """
+        expected = k * len(self._sampled) / len(self.vectors)
+        place = math.ceil(expected + 4 * math.sqrt(expected)) + 1
+        if len(self.vectors) < WORTH_A_SAMPLE * SAMPLED_ROWS or place > len(self._sample.scales_G):
+            return [None] * len(parts)
+        allowed_S = None if allowed_N is None else allowed_N[self._sampled]
+        hidden_B = self._hidden_rows(self._sample, allowed_S, len(self._sampled))
+
+        def estimate(queries_QH: torch.Tensor) -> torch.Tensor:
+            best_GQ = self._sample.best_of_groups(self._sample.products(queries_QH, hidden_B))
+            return best_GQ.T.topk(place, dim=1).values[:, -1].clamp(min=LEAST)
+
+        return list(apply(estimate, parts))
+
+    @contextlib.contextmanager
+    def _side_by_side(self, parts: int) -> Iterator[Apply]:
+        """What `map` does, on a CPU with each core at a part of the queries."""
+        if self.device.type != "cpu" or min(torch.get_num_threads(), parts) == 1:
+            yield map
+            return
+        with pool_of_cores() as pool:
+            yield pool.map
 
     def _block(self, start: int) -> "_Block":
         if start in self._kept:
@@ -76,11 +132,10 @@ class RoughSearch:
             self._kept[start] = block
         return block
 
-    def _hidden_rows(self, start: int, rows: int, allowed_N: np.ndarray | None) -> torch.Tensor | None:
+    def _hidden_rows(self, block: "_Block", allowed: np.ndarray | None, rows: int) -> torch.Tensor | None:
         """Rows of a block that no query may find: those not allowed, and those that fill up the last group."""
-        stop = min(start + rows, len(self.vectors))
-        hidden = np.ones(rows, dtype=bool)
-        hidden[: stop - start] = False if allowed_N is None else ~allowed_N[start:stop]
+        hidden = np.ones(len(block.rows_BH), dtype=bool)
+        hidden[:rows] = False if allowed is None else ~allowed
         return torch.from_numpy(np.flatnonzero(hidden)).to(self.device) if hidden.any() else None
 
 
@@ -95,13 +150,27 @@ class _Block:
     @classmethod
     def rounded(cls, rows_BH: torch.Tensor, centre_H: torch.Tensor, dtype: torch.dtype, first: int) -> "_Block":
         rows, scales = [], []
-        for part in rows_BH.split(SAMPLED_ROWS):
+        for part in rows_BH.split(ROWS_PER_ROUNDING):
             centred = part.float() - centre_H
             centred = torch.nn.functional.pad(centred, (0, 0, 0, -len(centred) % GROUP_ROWS))
             groups, group_scales = rounded_rows(centred.view(-1, GROUP_ROWS * centred.shape[1]), dtype)
             rows.append(groups.view(centred.shape))
             scales.append(group_scales)
         return cls(torch.cat(rows), torch.cat(scales), first)
+
+    def products(self, queries_QH: torch.Tensor, hidden_B: torch.Tensor | None) -> torch.Tensor:
+        if self.rows_BH.dtype == torch.int8:
+            products_BQ = torch._int_mm(self.rows_BH, queries_QH.T)
+        else:
+            products_BQ = self.rows_BH @ queries_QH.T
+        if hidden_B is not None:
+            products_BQ[hidden_B] = NOTHING
+        return products_BQ
+
+    def best_of_groups(self, products_BQ: torch.Tensor) -> torch.Tensor:
+        """GQ, times the scales."""
+        groups_GRQ = products_BQ.view(-1, GROUP_ROWS, products_BQ.shape[1])
+        return groups_GRQ.amax(1).float() * self.scales_G[:, None]
 
 
 def product_type(device: torch.device) -> torch.dtype:
@@ -121,12 +190,6 @@ def rounded_rows(rows_BH: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tenso
     return (rows_BH / scales_B[:, None]).round_().to(torch.int8), scales_B
 
 
-def products(block_BH: torch.Tensor, queries_QH: torch.Tensor) -> torch.Tensor:
-    if block_BH.dtype == torch.int8:
-        return torch._int_mm(block_BH, queries_QH.T)
-    return block_BH @ queries_QH.T
-
-
 class _Best:
     """The best C rows so far of some queries, by products times the row's scale.
 
@@ -135,8 +198,9 @@ class _Best:
     cutoff is an old one, which lets through too much, never too little.
     """
 
-    def __init__(self, queries_QH: torch.Tensor, count: int) -> None:
-        self.queries_QH, self.count = queries_QH, count
+    def __init__(self, queries_QH: torch.Tensor, count: int, least_Q: torch.Tensor | None) -> None:
+        """What scores less than `least_Q` is never kept, so that fewer than `count` may be found."""
+        self.queries_QH, self.count, self.least_Q = queries_QH, count, least_Q
         device = queries_QH.device
         self._scores_QC = torch.zeros(len(queries_QH), 0, device=device)
         self._rows_QC = torch.zeros(len(queries_QH), 0, dtype=torch.int64, device=device)
@@ -144,11 +208,8 @@ class _Best:
         self._is_full = False
 
     def add(self, block: _Block, hidden_B: torch.Tensor | None) -> None:
-        products_BQ = products(block.rows_BH, self.queries_QH)
-        if hidden_B is not None:
-            products_BQ[hidden_B] = NOTHING
-        groups_GRQ = products_BQ.view(-1, GROUP_ROWS, len(self.queries_QH))
-        best_GQ = groups_GRQ.amax(1).float() * block.scales_G[:, None]
+        products_BQ = block.products(self.queries_QH, hidden_B)
+        best_GQ = block.best_of_groups(products_BQ)
         cutoff_Q = self._cutoff(best_GQ)
         query_P, group_P = (best_GQ >= cutoff_Q).T.nonzero(as_tuple=True)
         scores_PR = _of_pairs(products_BQ, group_P, query_P).float() * block.scales_G[group_P, None]
@@ -157,19 +218,24 @@ class _Best:
             self.merged()
 
     def merged(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores and rows, best first."""
+        """Scores and rows, best first, filled up with -infinity."""
         scores = torch.cat([self._scores_QC, *(scores for scores, _ in self._waiting)], dim=1)
         rows = torch.cat([self._rows_QC, *(rows for _, rows in self._waiting)], dim=1)
-        self._scores_QC, order = torch.topk(scores, min(self.count, scores.shape[1]), dim=1)
+        lacking = max(self.count - scores.shape[1], 0)
+        scores = torch.nn.functional.pad(scores, (0, lacking), value=-torch.inf)
+        rows = torch.nn.functional.pad(rows, (0, lacking), value=-1)
+        self._scores_QC, order = torch.topk(scores, self.count, dim=1)
         self._rows_QC = rows.gather(1, order)
         self._waiting = []
-        self._is_full = scores.shape[1] >= self.count and bool(self._scores_QC[:, -1].isfinite().all())
+        self._is_full = bool(self._scores_QC[:, -1].isfinite().all())
         return self._scores_QC, self._rows_QC
 
     def _cutoff(self, best_GQ: torch.Tensor) -> torch.Tensor:
         """What a row must score: as many rows as are wanted score at least that, one in each of as many groups."""
         if self._is_full:
             return self._scores_QC[:, -1]
+        if self.least_Q is not None:
+            return self.least_Q
         if len(best_GQ) < self.count:
             return torch.full((best_GQ.shape[1],), LEAST, device=best_GQ.device)
         return torch.topk(best_GQ.T, self.count, dim=1).values[:, -1].clamp(min=LEAST)

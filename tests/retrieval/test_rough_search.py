@@ -33,18 +33,46 @@ def check(found: tuple[np.ndarray, np.ndarray], queries: np.ndarray, rows: np.nd
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("block_rows", [160, 1008, 16_384])
-def test_nearly_equal_to_brute_force(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int) -> None:
-    """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes."""
+@pytest.mark.parametrize(("block_rows", "sampled"), [(160, 200), (1008, 8192), (1008, 300), (16_384, 8192)])
+def test_nearly_equal_to_brute_force(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int, sampled: int
+) -> None:
+    """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes; with and
+    without a sample of the rows that tells where to begin."""
     if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
         pytest.skip("this processor does not multiply 8-bit numbers")
     monkeypatch.setattr(rough_search, "product_type", lambda device: dtype)
     monkeypatch.setattr(rough_search, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(rough_search, "SAMPLED_ROWS", sampled)
     rows, queries = vectors(3001, seed=1), vectors(300, seed=2)
     search = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28)
     check(search.search(queries, K), queries, rows, np.ones(len(rows), dtype=bool))
     allowed = np.random.default_rng(3).random(len(rows)) < 0.3
     check(search.search(queries, K, allowed), queries, rows, allowed)
+
+
+def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows that the sample sees are good for one query in two, and no others are."""
+    monkeypatch.setattr(rough_search, "BLOCK_ROWS", 160)
+    monkeypatch.setattr(rough_search, "SAMPLED_ROWS", 160)
+    rows, queries = vectors(3001, seed=1), vectors(20, seed=2)
+    seen = np.linspace(0, len(rows) - 1, 160).astype(np.int64)
+    rows[seen] = queries[::2].mean(axis=0) * 3 + 0.1 * vectors(160, seed=4)
+    rounds = []
+    best = RoughSearch._best
+
+    def watched(search: RoughSearch, parts: Any, *others: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        rounds.append(sum(map(len, parts)))
+        return best(search, parts, *others)
+
+    monkeypatch.setattr(RoughSearch, "_best", watched)
+    k = 30
+    scores, numbers = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, k)
+    exact = queries @ rows.T
+    assert len(rounds) == 2
+    assert 0 < rounds[1] < len(queries)
+    assert np.abs(-np.sort(-exact, axis=1)[:, :k] - scores).max() < 2e-2 * np.abs(exact).max()
+    assert np.abs(np.take_along_axis(exact, numbers, axis=1) - scores).max() < 2e-2 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("order", ["worst first", "best first", "many alike"])
@@ -59,8 +87,8 @@ def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch, orde
         rows = rows[[*range(0, 3001, 500)] * 400]
     waiting, add = [], _Best.add
 
-    def watched(best: _Best, *block: Any) -> None:
-        add(best, *block)
+    def watched(best: _Best, **block: Any) -> None:
+        add(best, **block)
         waiting.append(sum(scores.shape[1] for scores, _ in best._waiting))
 
     monkeypatch.setattr(_Best, "add", watched)
