@@ -181,10 +181,9 @@ def scores_of_rows(vectors: Vectors, queries_QH: torch.Tensor, rows_QC: torch.Te
     scores_QC = torch.empty(rows_QC.shape)
     for start in range(0, len(rows_QC), QUERIES_PER_SCORING):
         part = slice(start, start + QUERIES_PER_SCORING)
-        rows, places = np.unique(rows_QC[part].numpy(), return_inverse=True)
-        taken = torch.from_numpy(vectors.take(np.maximum(rows, 0)))
-        own_QCH = taken[torch.from_numpy(places).view(rows_QC[part].shape)]
-        scores_QC[part] = torch.einsum("qh,qch->qc", queries_QH[part], own_QCH)
+        rows = rows_QC[part].clamp(min=0)
+        own_QCH = torch.from_numpy(vectors.take(rows.flatten().numpy())).view(*rows.shape, -1)
+        scores_QC[part] = torch.bmm(own_QCH, queries_QH[part, :, None])[:, :, 0]
     return scores_QC.masked_fill_(rows_QC < 0, -torch.inf)
 
 

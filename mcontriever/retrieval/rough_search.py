@@ -10,17 +10,15 @@ Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, G group
 group and a query, S rows found.
 """
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from mcontriever.core_pool import pool_of_cores
+from mcontriever.core_pool import Apply, side_by_side
 from mcontriever.fast_cpu import good_at_bf16
 from mcontriever.retrieval.exact import Vectors
 
@@ -33,7 +31,6 @@ WORTH_A_SAMPLE = 8  # times as many rows
 ROWS_PER_ROUNDING = 4096
 LARGEST_INT8 = 127
 
-Apply = Callable[..., Iterator[Any]]
 NOTHING, LEAST = -(2**31), -1e30  # the product of a hidden row; what every other row scores more than
 
 
@@ -64,7 +61,7 @@ class RoughSearch:
         queries = torch.from_numpy(np.ascontiguousarray(queries_QH, dtype=np.float32)).to(self.device)
         rounded, scales_Q = rounded_rows(queries, self.dtype)
         parts = rounded.split(QUERIES_PER_PRODUCT)
-        with self._side_by_side(len(parts)) as apply:
+        with side_by_side(len(parts), self.device) as apply:
             off_centre_QK, rows_QK = self._best(parts, k, allowed_N, self._estimates(parts, k, allowed_N, apply), apply)
             missing_Q = ~off_centre_QK[:, -1].isfinite()
             if missing_Q.any():
@@ -112,15 +109,6 @@ class RoughSearch:
             return best_GQ.T.topk(place, dim=1).values[:, -1].clamp(min=LEAST)
 
         return list(apply(estimate, parts))
-
-    @contextlib.contextmanager
-    def _side_by_side(self, parts: int) -> Iterator[Apply]:
-        """What `map` does, on a CPU with each core at a part of the queries."""
-        if self.device.type != "cpu" or min(torch.get_num_threads(), parts) == 1:
-            yield map
-            return
-        with pool_of_cores() as pool:
-            yield pool.map
 
     def _block(self, start: int) -> "_Block":
         if start in self._kept:
