@@ -21,12 +21,12 @@ from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.progress import log
 from mcontriever.retrieval.dense_search import AUTO, open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.fusion import blend, reciprocal_rank_fusion
+from mcontriever.retrieval.fusion import BLENDED_DENSE_WEIGHT, blend, reciprocal_rank_fusion
 from mcontriever.retrieval.language_means import means_of_vectors
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.rerank import Reranker
-from mcontriever.retrieval.searcher import BLENDED_DENSE_WEIGHT, MEMORY_MB
+from mcontriever.retrieval.searcher import MEMORY_MB
 from mcontriever.retrieval.store_manifest import EncoderEntry
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 
@@ -72,13 +72,14 @@ def _blended(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre
         _bm25(part, label, as_shares=True) if is_lexical else _search(part, label, rerank_depth, device, centred)
         for part, is_lexical in zip(spec.parts, lexical, strict=True)
     ]
-    dense_weight = BLENDED_DENSE_WEIGHT if any(lexical) else 1.0
-    weights = [
-        (1 - dense_weight) / sum(lexical) if is_lexical else dense_weight / (len(parts) - sum(lexical))
-        for is_lexical in lexical
-    ]
-    meta = combined_meta(label, parts, f"blend {weights}")
-    return FusedSearch(parts, lambda rankings: blend(rankings, weights), meta)
+
+    def fuse(rankings: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+        by_kind: dict[bool, list[list[tuple[int, float]]]] = {True: [], False: []}
+        for ranking, is_lexical in zip(rankings, lexical, strict=True):
+            by_kind[is_lexical].append(ranking)
+        return blend(by_kind[False], by_kind[True])
+
+    return FusedSearch(parts, fuse, combined_meta(label, parts, f"blend {BLENDED_DENSE_WEIGHT} {lexical}"))
 
 
 def _bm25(spec: ModelSpec, label: str, *, as_shares: bool = False) -> TextSearch:

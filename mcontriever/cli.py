@@ -288,7 +288,7 @@ def search(
         typer.Option(help="hybrid: by ranks, stretched scores, or scores as they are (if cosine: then the default)."),
     ] = None,
     dense_weight: Annotated[
-        float | None, typer.Option(help="weighted (0.5), blend (0.3): the dense part's weight, 0 to 1.")
+        float | None, typer.Option(help="weighted (0.5), blend (0.25): the dense part's weight, 0 to 1.")
     ] = None,
     rerank: Annotated[str | None, typer.Option(help="A cross-encoder: a folder or hub name.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="How many documents fusion and re-ranking see.")] = 100,

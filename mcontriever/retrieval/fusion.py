@@ -7,12 +7,13 @@ reach (`lexical.py`). An Arabic question shares no more than a number with an En
 as a first rank, that number would outweigh the encoder's answer. As a share it weighs next to nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Ranking = Sequence[tuple[int, float]]
 Fusion = Literal["rrf", "weighted", "blend"]
 RANK_CONSTANT = 60
+BLENDED_DENSE_WEIGHT = 0.25  # a cosine spreads wider than BM25's shares do
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Ranking], constant: int = RANK_CONSTANT) -> list[tuple[int, float]]:
@@ -36,13 +37,33 @@ def weighted_fusion(rankings: Sequence[Ranking], weights: Sequence[float]) -> li
     return _best_first(fused)
 
 
-def blend(rankings: Sequence[Ranking], weights: Sequence[float]) -> list[tuple[int, float]]:
-    """Scores as they are, weighted and added; a document that a ranking lacks has 0 there."""
-    fused: dict[int, float] = {}
-    for ranking, weight in zip(rankings, weights, strict=True):
+def blend(
+    dense: Sequence[Ranking], lexical: Sequence[Ranking], dense_weight: float | None = None
+) -> list[tuple[int, float]]:
+    """Scores as they are: the encoders' mean, weighted, and the BM25s' root of the mean square, with what is left.
+
+    Words and subwords disagree where a language glues its words together. The mean square trusts the surer of the two.
+    A document that a ranking lacks has 0 there.
+    """
+    weight = BLENDED_DENSE_WEIGHT if dense_weight is None else dense_weight
+    weight = weight if dense and lexical else float(bool(dense))
+    means = _summed(dense, lambda score: score / len(dense))
+    squares = _summed(lexical, lambda score: score * score / len(lexical))
+    documents = means.keys() | squares.keys()
+    return _best_first(
+        {
+            document: weight * means.get(document, 0.0) + (1 - weight) * squares.get(document, 0.0) ** 0.5
+            for document in documents
+        }
+    )
+
+
+def _summed(rankings: Sequence[Ranking], term: Callable[[float], float]) -> dict[int, float]:
+    sums: dict[int, float] = {}
+    for ranking in rankings:
         for document, score in ranking:
-            fused[document] = fused.get(document, 0.0) + weight * score
-    return _best_first(fused)
+            sums[document] = sums.get(document, 0.0) + term(score)
+    return sums
 
 
 def _best_first(fused: dict[int, float]) -> list[tuple[int, float]]:

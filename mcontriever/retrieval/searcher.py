@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Mode = Literal["dense", "bm25", "hybrid"]
 MEMORY_MB = 200
 QUERIES_AT_ONCE = 256
-BLENDED_DENSE_WEIGHT = 0.3  # a cosine spreads wider than BM25's shares do
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class SearchOptions:
     """`mode` None is dense, or bm25 for a store without vectors. `depth` documents go into fusion and re-ranking.
 
     `fusion` None blends where the encoder's similarity is the cosine, and goes by ranks where its scores have no scale.
-    `dense_weight` None is BLENDED_DENSE_WEIGHT for a blend, else half; several BM25s share the rest.
+    `dense_weight` None is BLENDED_DENSE_WEIGHT for a blend, else half; several BM25s get the rest.
     """
 
     k: int = 10
@@ -206,13 +205,12 @@ class Index:
             return rankings[0]
         if options.fusion == "rrf":
             return reciprocal_rank_fusion(rankings)
-        dense_weight = options.dense_weight
-        if dense_weight is None:
-            dense_weight = BLENDED_DENSE_WEIGHT if options.fusion == "blend" else 0.5
-        dense_weight = dense_weight if "dense" in found else 0.0
-        others = len(rankings) - ("dense" in found)
-        weights = [dense_weight if name == "dense" else (1 - dense_weight) / others for name in found]
-        return (blend if options.fusion == "blend" else weighted_fusion)(rankings, weights)
+        dense = [ranking.scores for name, ranking in found.items() if name == "dense"]
+        lexical = [ranking.scores for name, ranking in found.items() if name != "dense"]
+        if options.fusion == "blend":
+            return blend(dense, lexical, options.dense_weight)
+        share = (0.5 if options.dense_weight is None else options.dense_weight) if dense else 0.0
+        return weighted_fusion([*dense, *lexical], [share] * len(dense) + [(1 - share) / len(lexical)] * len(lexical))
 
     def _rerank(self, query: Query, documents: list[int], rows: dict[int, int]) -> dict[int, float]:
         assert self.reranker is not None

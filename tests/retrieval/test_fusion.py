@@ -39,10 +39,19 @@ def test_weighted_scores() -> None:
 
 
 def test_blending_keeps_the_scores_own_scale() -> None:
-    fused = blend([[(1, 0.9), (2, 0.5)], [(2, 0.4), (3, 0.1)], [(3, 0.2)]], [0.3, 0.35, 0.35])
+    dense, words, subwords = [(1, 0.9), (2, 0.5)], [(2, 0.4), (3, 0.1)], [(3, 0.2)]
+    fused = blend([dense], [words, subwords], 0.3)
     assert [document for document, _ in fused] == [2, 1, 3]
-    expected = {1: 0.3 * 0.9, 2: 0.3 * 0.5 + 0.35 * 0.4, 3: 0.35 * 0.1 + 0.35 * 0.2}
+    expected = {1: 0.3 * 0.9, 2: 0.3 * 0.5 + 0.7 * (0.4**2 / 2) ** 0.5, 3: 0.7 * ((0.1**2 + 0.2**2) / 2) ** 0.5}
     assert all(abs(score - expected[document]) < 1e-12 for document, score in fused)
+
+
+def test_blending_one_kind_alone() -> None:
+    assert blend([[(1, 0.9), (2, 0.5)]], []) == [(1, 0.9), (2, 0.5)]
+    (best, share), (other, half) = blend([], [[(4, 0.6)], [(4, 0.6), (2, 0.1)]])
+    assert (best, other) == (4, 2)
+    assert abs(share - 0.6) < 1e-12
+    assert abs(half - 0.1 / 2**0.5) < 1e-12
 
 
 def test_a_ranking_of_equal_scores_and_an_empty_one() -> None:

@@ -62,7 +62,8 @@ def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encode
     index = Index.build(cosine, DOCUMENTS)
     query = f"{QUERY} unheardof"
     texts = [document.full_text for document in DOCUMENTS]
-    expected = 0.3 * (cosine.embed_documents(texts) @ cosine.embed_queries([query])[0])
+    cosines = cosine.embed_documents(texts) @ cosine.embed_queries([query])[0]
+    squares = np.zeros(len(texts))
     for terms in (tokenize_words, subword_tokenizer(cosine.tokenizer)):
         of_texts = [set(terms([text])[0]) for text in texts]
         most = 0.0
@@ -71,7 +72,8 @@ def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encode
             most += math.log(1 + (len(texts) - count + 0.5) / (count + 0.5))
         scores, rows = LexicalIndex.build([texts], terms).search([query], len(texts))
         found = rows[0] >= 0
-        expected[rows[0][found]] += 0.35 * scores[0][found] / most
+        squares[rows[0][found]] += (scores[0][found] / most) ** 2 / 2
+    expected = 0.25 * cosines + 0.75 * np.sqrt(squares)
     hits = index.search(query, k=90, mode="hybrid", terms="both", depth=90)
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=2e-4)
     by_id = {document.id: score for document, score in zip(DOCUMENTS, expected, strict=True)}
