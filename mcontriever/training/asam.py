@@ -4,6 +4,9 @@
 
 `ascend` takes the gradient g at w over the whole update's batches and ranks, and moves the weights to w + e; the
 update's own forward and backward then happen there; `descend` moves them back before the optimizer steps.
+
+Two copies of the weights' size stay in memory, and every pass is in place: on a large embedding table, touching fresh
+memory costs ten times the arithmetic.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,35 +26,41 @@ class Asam:
         self.parameters = [parameter for _, parameter in named]
         self.is_adaptive = ["weight" in name for name, _ in named]
         self.rho, self.eta = rho, eta
-        self._weights: list[torch.Tensor] = []
+        self._weights = [torch.empty_like(parameter) for parameter in self.parameters]
+        self._gradients = [torch.empty_like(parameter) for parameter in self.parameters]
 
     def ascend(self, losses: Sequence[Callable[[], torch.Tensor]]) -> None:
         """`losses` are the forwards of this rank's micro steps. Parameters' own gradients are left alone."""
-        gradients = self._gradients(losses)
+        gradients = self._sum_gradients(losses)
         with torch.no_grad():
-            scaled = [
-                gradient * self._scale(parameter) if adaptive else gradient
-                for parameter, gradient, adaptive in zip(self.parameters, gradients, self.is_adaptive, strict=True)
-            ]
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(scaled))) + TINY
-            self._weights = [parameter.detach().clone() for parameter in self.parameters]
-            for parameter, gradient, adaptive in zip(self.parameters, scaled, self.is_adaptive, strict=True):
-                step = gradient * self._scale(parameter) if adaptive else gradient
-                parameter.add_(step * (self.rho / norm))
+            torch._foreach_copy_(self._weights, self.parameters)
+            self._put_scale_in_parameters()
+            torch._foreach_mul_(gradients, self.parameters)
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) + TINY
+            torch._foreach_mul_(self.parameters, gradients)
+            torch._foreach_mul_(self.parameters, self.rho / norm)
+            torch._foreach_add_(self.parameters, self._weights)
 
     @torch.no_grad()
     def descend(self) -> None:
         """Back to the very weights that `ascend` left, bit for bit."""
         torch._foreach_copy_(self.parameters, self._weights)
-        self._weights = []
 
-    def _scale(self, parameter: torch.Tensor) -> torch.Tensor:
-        return parameter.detach().abs() + self.eta
+    def _put_scale_in_parameters(self) -> None:
+        """The weights are saved by now, so their own memory can hold T."""
+        for parameter, adaptive in zip(self.parameters, self.is_adaptive, strict=True):
+            if adaptive:
+                parameter.abs_().add_(self.eta)
+            else:
+                parameter.fill_(1)
 
-    def _gradients(self, losses: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
-        """By autograd.grad, which leaves `.grad` alone and does not wake the hooks that DeepSpeed hangs on it."""
-        total = [torch.zeros_like(parameter) for parameter in self.parameters]
-        for loss in losses:
+    def _sum_gradients(self, losses: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
+        """A sum does for the mean over micro steps: e is the same for g and for any multiple of it.
+
+        By autograd.grad, which leaves `.grad` alone and does not wake the hooks that DeepSpeed hangs on it.
+        """
+        for number, loss in enumerate(losses):
             found = torch.autograd.grad(loss(), self.parameters, allow_unused=True, materialize_grads=True)
-            torch._foreach_add_(total, list(found), alpha=1 / len(losses))
-        return [ranks.average(gradient) for gradient in total]
+            # What autograd returns may share its memory, so it is copied and never changed in place.
+            (torch._foreach_add_ if number else torch._foreach_copy_)(self._gradients, found)
+        return [ranks.average(gradient) for gradient in self._gradients]
