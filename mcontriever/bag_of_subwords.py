@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding_bag
 
-from mcontriever.few_bits import rounded
 from mcontriever.new_backbone import IDENTITY_NORM_EPS
 from mcontriever.tokens import PackedBatch
 
@@ -48,17 +47,15 @@ def unfold_token_weights(backbone: Any, *, scale_free: bool) -> torch.nn.Embeddi
     return torch.nn.Embedding.from_pretrained(weights_V1, freeze=False)
 
 
-def bag_means(
-    backbone: Any, token_weights: torch.nn.Embedding | None, batch: PackedBatch, round_to: str | None = None
-) -> torch.Tensor:
+def bag_means(backbone: Any, token_weights: torch.nn.Embedding | None, batch: PackedBatch) -> torch.Tensor:
     """The mean of each row's (weighted) vectors, NH in float32, with gradient."""
     weights_T = None if token_weights is None else token_weights(batch.token_ids_T)[:, 0]
-    token_ids_T, vectors_VH = batch.token_ids_T, backbone.get_input_embeddings().weight
-    if round_to is not None:
-        used_V, token_ids_T = token_ids_T.unique(return_inverse=True)
-        vectors_VH = rounded(vectors_VH[used_V], round_to)
     summed_NH = embedding_bag(
-        token_ids_T, vectors_VH, batch.offsets[:-1].long(), mode="sum", per_sample_weights=weights_T
+        batch.token_ids_T,
+        backbone.get_input_embeddings().weight,
+        batch.offsets[:-1].long(),
+        mode="sum",
+        per_sample_weights=weights_T,
     )
     means_NH: torch.Tensor = backbone.embeddings.LayerNorm(summed_NH.float() / batch.lengths_N[:, None])
     return means_NH

@@ -329,7 +329,6 @@ class EncoderSection(Section):
     query_prefix: str | None = None
     document_prefix: str | None = None
     dropout: Share | None = None
-    round_to: typing.Literal["int2", "int4"] | None = None  # a bag learns with vectors as such an export has them
     checkpoint_layers: bool = False  # keep no activations, compute them again: less memory, a third more work
 
     @pydantic.model_validator(mode="after")

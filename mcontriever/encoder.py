@@ -85,7 +85,6 @@ class Encoder(torch.nn.Module):
         self.int8_ranges = int8_ranges
         self.compute_dtype = compute_dtype
         self.checkpoint_layers = checkpoint_layers
-        self.round_to: str | None = None  # of a bag: embed with vectors as an export in int2 or int4 will have them
         self.special = SpecialTokens.of(tokenizer)
         self.first_position = first_position(backbone)
         self.dimension = int(backbone.config.hidden_size)
@@ -141,7 +140,7 @@ class Encoder(torch.nn.Module):
         if not can_pack(self.backbone.config):
             return self.forward_padded(batch)
         if self.pooling == "mean" and is_plain_bag(self.backbone):
-            return self._finish(bag_means(self.backbone, self.token_weights, batch, self.round_to))
+            return self._finish(bag_means(self.backbone, self.token_weights, batch))
         with self._autocast():
             if not wants_sorted_rows(self.backbone):
                 return self.pool(self._hidden_states(batch), batch)

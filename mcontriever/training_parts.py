@@ -16,7 +16,7 @@ from mcontriever.errors import ConfigError, ModelError
 from mcontriever.evaluation.dev_sets import METRICS, DevSet
 from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
 from mcontriever.training.checkpoints import MODEL, read_state
-from mcontriever.training.engine_settings import autocast_dtype, zero_stage
+from mcontriever.training.engine_settings import autocast_dtype
 from mcontriever.training.model_card import model_card
 from mcontriever.training.run_folder import flat
 from mcontriever.training.run_state import RunState
@@ -83,9 +83,6 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
     encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
     if section.dropout is not None:
         set_dropout(encoder.backbone, section.dropout)
-    if section.round_to is not None:
-        _check_rounding(config, encoder)
-    encoder.round_to = section.round_to
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
     longest = config.data.longest_text()
     if longest > room:
@@ -94,19 +91,6 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
             fix=f"set data.window, and max_tokens of column_pairs, to {room} or less",
         )
     return encoder
-
-
-def _check_rounding(config: TrainConfig, encoder: Encoder) -> None:
-    if not is_weighted_bag(encoder.backbone):
-        raise ConfigError(
-            "encoder.round_to is for a bag of subwords, and this encoder has layers",
-            fix="leave it out; float16 and float8 need no training for them",
-        )
-    if zero_stage(config.deepspeed) == 3 or encoder.backbone.embeddings.dropout.p > 0:
-        raise ConfigError(
-            "encoder.round_to needs vectors that are whole on each rank, and no dropout",
-            fix="set deepspeed.zero_optimization.stage to 2 or less and encoder.dropout to 0",
-        )
 
 
 def set_dropout(backbone: Any, rate: float) -> None:

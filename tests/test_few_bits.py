@@ -9,7 +9,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from mcontriever import Encoder
-from mcontriever.few_bits import pack, rounded, unpack_all
+from mcontriever.few_bits import pack, unpack_all
 from mcontriever.tokens import load_tokenizer
 from mcontriever.training.compact_weights import compact_weights
 
@@ -32,38 +32,6 @@ def test_each_number_becomes_the_nearest_level_of_its_row(weights: str, levels: 
 
 def test_rows_of_zeros_stay_zero() -> None:
     assert not unpack_all(pack("table", torch.zeros(3, 8), "int2"))["table"].any()
-
-
-@pytest.mark.parametrize("weights", ["int4", "int2"])
-def test_rounding_while_training_is_what_packing_does_to_usual_rows(weights: str) -> None:
-    table = torch.randn(40, 2048, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    found = rounded(table, weights)
-    packed = unpack_all(pack("table", table.detach(), weights))["table"]
-    error, ours, between = (packed - table).norm(), (found - table).norm(), (found - packed).norm()
-    assert float(ours.detach()) < 1.02 * float(error.detach())
-    assert float(between.detach()) < 0.5 * float(error.detach())  # a number between two levels may go either way
-    direction = torch.randn(40, 2048, generator=torch.Generator().manual_seed(2))
-    (found * direction).sum().backward()
-    torch.testing.assert_close(table.grad, direction)
-    assert not rounded(torch.zeros(2, 8), weights).any()
-
-
-def test_a_bag_that_rounds_embeds_as_its_packed_export(
-    tiny_tokenizer_dir: Path, tmp_path: Path, sentences: dict[str, list[str]]
-) -> None:
-    architecture = {"hidden_size": 2048, "num_hidden_layers": 0, "token_weights": True, "hidden_dropout_prob": 0.0}
-    encoder = Encoder.from_random(architecture, load_tokenizer(tiny_tokenizer_dir), similarity="cosine", max_length=64)
-    assert encoder.token_weights is not None
-    with torch.no_grad():
-        encoder.token_weights.weight.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(0))
-    texts = [*sentences["en"], *sentences["zh"], ""]
-    whole = encoder.embed_queries(texts)
-    encoder.round_to = "int2"
-    rounding = encoder.embed_queries(texts)
-    encoder.save(tmp_path / "packed")
-    compact_weights(tmp_path / "packed", "int2")
-    packed = Encoder.load(tmp_path / "packed").embed_queries(texts)
-    assert np.abs(rounding - packed).mean() < 0.1 * np.abs(rounding - whole).mean()
 
 
 def test_a_packed_model_opens_in_both_ways(

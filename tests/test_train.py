@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from mcontriever import train
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, RunError, StoreError, UserError
-from mcontriever.training.checkpoints import checkpoints_of, read_state
+from mcontriever.training.checkpoints import STATE, checkpoints_of, read_state
 from mcontriever.training.exported_model import copy_model
 from mcontriever.training.metrics_log import SCORES, read_log
 from tests.conftest import REPOSITORY, RunCli
@@ -306,25 +306,12 @@ def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: di
         values["encoder"] = {"name": str(copy_model(checkpoints_of(pieces)[-1], tmp_path / "model", weights="float8"))}
 
 
-def test_a_bag_that_rounds_learns_other_vectors_and_resumes(values: dict[str, Any], tmp_path: Path) -> None:
-    bag = {"hidden_size": 16, "num_hidden_layers": 0, "token_weights": True, "hidden_dropout_prob": 0.0}
-    values["encoder"]["architecture"] = bag
-    plain = run(values, f"run.output={tmp_path / 'plain'}", "run.log_every=1")
-    values["encoder"]["round_to"] = "int2"
-    straight = run(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
-    run(values, f"run.output={tmp_path / 'pieces'}", "run.steps=4", "run.log_every=1")
-    pieces = run(values, f"run.output={tmp_path / 'pieces'}", "run.log_every=1")
-    assert logged(pieces) == logged(straight)
-    assert logged(straight) != logged(plain)
-
-
-def test_rounding_is_for_bags_that_are_whole(values: dict[str, Any]) -> None:
-    values["encoder"]["round_to"] = "int2"
-    with pytest.raises(ConfigError, match="round_to is for a bag of subwords, and this encoder has layers"):
-        run(values)
-    values["encoder"]["architecture"] = {"hidden_size": 16, "num_hidden_layers": 0, "token_weights": True}
-    with pytest.raises(ConfigError, match="needs vectors that are whole on each rank, and no dropout"):
-        run(values)
+def test_a_checkpoint_from_before_a_setting_was_known_goes_on(values: dict[str, Any]) -> None:
+    checkpoint = checkpoints_of(run(values, "run.steps=2"))[-1]
+    state = json.loads((checkpoint / STATE).read_text())
+    assert state["encoder"].pop("dropout") is None
+    (checkpoint / STATE).write_text(json.dumps(state))
+    assert read_state(checkpoints_of(run(values, "run.steps=3"))[-1])["step"] == 3
 
 
 def test_other_kinds_of_pairs(values: dict[str, Any], tmp_path: Path) -> None:
