@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from mcontriever.core_pool import side_by_side
 from mcontriever.fast_cpu import good_at_bf16
 from mcontriever.retrieval.running_best import EXTRA_COLUMNS, RunningBest
 
@@ -21,7 +22,7 @@ QUERIES_PER_PRODUCT = 256
 QUERIES_PER_SCORING = 32
 ROWS_PER_CONVERSION = 2048
 FEW_QUERIES = 4
-BLOCK_ROWS = 16_384
+BLOCK_ROWS, BLOCKS_AT_ONCE = 16_384, 16
 SPARE_CANDIDATES = 32
 SAFETY = 4.0  # how many times the largest difference seen among the candidates an unseen one may have
 
@@ -115,16 +116,24 @@ class ExactSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Straight from the mapped rows in fp32: for so few products a conversion would cost more than it saves."""
         best = RunningBest(queries_QH, k, torch.float32)
-        for start in range(0, len(self.vectors), self.block_rows):
+
+        def scores_of_block(start: int) -> torch.Tensor:
             stop = min(start + self.block_rows, len(self.vectors))
             parts = [part for piece in self.vectors.pieces(start, stop) for part in _in_parts(piece)]
-            scores_BQ = torch.cat([part.float() @ queries_QH.T for part in parts]) - best.shift_Q
-            rows = torch.arange(start, stop)
-            if allowed_N is not None:
-                allowed = torch.from_numpy(np.flatnonzero(allowed_N[start:stop]))
-                scores_BQ, rows = scores_BQ[allowed], rows[allowed]
-            if len(rows):
-                best.take(scores_BQ, rows)
+            return torch.cat([part.float() @ queries_QH.T for part in parts])
+
+        starts = range(0, len(self.vectors), self.block_rows)
+        with side_by_side(len(starts), queries_QH.device) as apply:
+            for first in range(0, len(starts), BLOCKS_AT_ONCE):
+                some = starts[first : first + BLOCKS_AT_ONCE]
+                for start, scores_BQ in zip(some, apply(scores_of_block, some), strict=True):
+                    scores_BQ = scores_BQ - best.shift_Q
+                    rows = torch.arange(start, start + len(scores_BQ))
+                    if allowed_N is not None:
+                        allowed = torch.from_numpy(np.flatnonzero(allowed_N[start : start + len(scores_BQ)]))
+                        scores_BQ, rows = scores_BQ[allowed], rows[allowed]
+                    if len(rows):
+                        best.take(scores_BQ, rows)
         scores_QK, rows_QK = _sorted(best.scores_QC, best.rows_QC, k)
         return scores_QK.numpy(), rows_QK.numpy()
 
