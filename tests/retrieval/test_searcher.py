@@ -73,7 +73,7 @@ def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encode
         scores, rows = LexicalIndex.build([texts], terms).search([query], len(texts))
         found = rows[0] >= 0
         squares[rows[0][found]] += (scores[0][found] / most) ** 2 / 2
-    expected = 0.25 * cosines + 0.75 * np.sqrt(squares)
+    expected = 0.24 * cosines + 0.76 * np.sqrt(squares)
     hits = index.search(query, k=90, mode="hybrid", terms="both", depth=90)
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=2e-4)
     by_id = {document.id: score for document, score in zip(DOCUMENTS, expected, strict=True)}
