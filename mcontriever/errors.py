@@ -1,6 +1,6 @@
 """The errors a user can meet: each says what is wrong, where, and what to do about it.
 
-The command line turns any of them into one message on stderr and exit code 2 (see `cli.py`).
+The command line turns any of them into one message on stderr and exit code 2 (see `cli/`).
 """
 
 

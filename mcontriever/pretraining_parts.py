@@ -15,11 +15,12 @@ import torch
 from mcontriever.config import PretrainData, TemperatureSection, TrainConfig
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
-from mcontriever.pretraining.bilingual_dictionary import ENGLISH, BilingualDictionary
+from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
 from mcontriever.pretraining.code_switch import CodeSwitched
 from mcontriever.pretraining.column_pairs import ColumnPairSource, ColumnPairStore
 from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze, View
 from mcontriever.pretraining.dictionary_forms import with_forms_of
+from mcontriever.pretraining.dictionary_lines import ENGLISH
 from mcontriever.pretraining.dictionary_pairs import DictionaryPairs
 from mcontriever.pretraining.inbatch import InBatch
 from mcontriever.pretraining.mixture import Mixture

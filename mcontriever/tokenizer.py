@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcontriever.config import PrepareRecipe
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.pretraining.bilingual_dictionary import ENGLISH
+from mcontriever.pretraining.dictionary_lines import ENGLISH
 from mcontriever.pretraining.likely_words import likely_words
 from mcontriever.pretraining.source_plan import Job, plan_sources
 from mcontriever.pretraining.stage_shard import kept_texts

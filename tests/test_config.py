@@ -1,4 +1,4 @@
-"""config.py: strict, and helpful when something does not fit."""
+"""config: strict, and helpful when something does not fit."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,7 @@ import pydantic
 import pytest
 
 from mcontriever.config import ColumnPairsSection, Section, dump_config, load_config
+from mcontriever.config.views import CropsView
 from mcontriever.errors import ConfigError
 
 
@@ -53,6 +54,9 @@ def test_values_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("run: {steps: 5}", ["run.stpes=6"], ["unknown key run.stpes", "did you mean run.steps?"]),
         ("run: {steps: 5, output: '${NOT_SET_ANYWHERE}'}", [], ["variable NOT_SET_ANYWHERE is not set"]),
         ("run: [", [], ["not valid YAML"]),
+        ("run: {steps: 5}\nrun: {steps: 6}", [], ["not valid YAML", "run stands twice", "line 2"]),
+        ("run: {steps: 5, steps: 6}", [], ["steps stands twice"]),
+        ("run: {steps: 5, learning_rate: .nan}", [], ["run.learning_rate: Input should be a finite number"]),
         ("just words", [], ["expected keys and values at the top, found str"]),
     ],
 )
@@ -86,3 +90,8 @@ def test_column_pairs_of_each_language_share_what_they_have_together() -> None:
     assert (swahili.share, swahili.swap_probability, swahili.code_switch) == (0.15, 0.5, True)
     alone = section.model_copy(update={"each_language": []})
     assert alone.of_each_language() == [alone]
+
+
+def test_spans_grow_from_their_least_to_their_most() -> None:
+    with pytest.raises(ValueError, match=r"min_ratio 0\.4 is above max_ratio 0\.2"):
+        CropsView(kind="crops", min_ratio=0.4, max_ratio=0.2)

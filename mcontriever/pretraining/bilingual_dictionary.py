@@ -2,17 +2,15 @@
 
     dictionary = BilingualDictionary.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"])
 
-A file has lines of english, foreign and (optional) shared senses, with tabs between, with or without a header. Words
-are found as they stand in the file, in lower case or with a capital; inflected forms only when `with_forms` has added
-those that the text holds. Phrases are never looked for, but they are translations like others. In scripts that put no
-spaces between words, the longest word that the dictionary knows is found. What cannot be used is counted.
+Words are found as they stand in the file, in lower case or with a capital; inflected forms only when `with_forms` has
+added those that the text holds. Phrases are never looked for, but they are translations like others. In scripts that
+put no spaces between words, the longest word that the dictionary knows is found. What cannot be used is counted.
 
 Shapes: T tokens, W words of running text, C pairs of (word, translation), E entries, one per word and direction,
 F forms.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,18 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mcontriever import chance
-from mcontriever.errors import ConfigError, DataError
+from mcontriever.errors import DataError
+from mcontriever.pretraining.dictionary_lines import ENGLISH, check_languages, read_dictionary
 from mcontriever.pretraining.inflections import Lemmas
 from mcontriever.pretraining.joined_words import JoinedWords, can_be_joined
 from mcontriever.pretraining.ragged import IntArray, Ragged
 from mcontriever.pretraining.running_words import UInt64Array, word_hashes
 from mcontriever.pretraining.words import WordBoundaries
-from mcontriever.streams import read_lines
 from mcontriever.tokens import tokenize_texts
 
-ENGLISH = "en"
 MAX_PHRASE_TOKENS = 64
-_PLUS_IN_WORD = re.compile(r"(?<=\w)\+(?=\w)")
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
@@ -227,37 +223,6 @@ def _has_letter(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
-    unknown = sorted({ENGLISH, *paths} - set(languages))
-    if unknown:
-        raise ConfigError(
-            f"dictionaries need the languages {', '.join(unknown)}, but the data has {', '.join(languages)}",
-            fix="leave these dictionaries out, or add the languages to the data",
-        )
-
-
-def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
-    for number, line in read_lines(path):
-        columns = line.decode("utf-8", errors="replace").rstrip("\r").split("\t")
-        if columns == [""]:
-            continue
-        english, foreign, senses = (*columns, "1", "1")[:3]
-        if number == 1 and len(columns) == 3 and not senses.isdigit():
-            continue  # the header
-        if len(columns) not in (2, 3) or not senses.isdigit():
-            raise DataError(
-                f"expected english, foreign and a number of senses, found {columns}",
-                where=f"{path}:{number}",
-                fix="give three columns with tabs between them",
-            )
-        yield _plain(english), _plain(foreign), float(senses)
-
-
-def _plain(word: str) -> str:
-    """Wordnets write "_" for a space, and some "+" between the parts of a word."""
-    return _PLUS_IN_WORD.sub("", word.replace("_", " ")).strip()
 
 
 def _direction(source: npt.ArrayLike, target: npt.ArrayLike) -> UInt64Array:

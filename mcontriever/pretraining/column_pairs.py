@@ -22,7 +22,7 @@ import orjson
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.pretraining.bilingual_dictionary import ENGLISH
+from mcontriever.pretraining.dictionary_lines import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.pretraining.ragged import IntArray, Ragged, spans

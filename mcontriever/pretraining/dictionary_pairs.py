@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import DataError
-from mcontriever.pretraining.bilingual_dictionary import check_languages, read_dictionary
+from mcontriever.pretraining.dictionary_lines import check_languages, read_dictionary
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.ragged import IntArray, Ragged
 from mcontriever.tokens import tokenize_texts

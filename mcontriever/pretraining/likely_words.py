@@ -10,7 +10,7 @@ its translations by their senses.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from mcontriever.pretraining.bilingual_dictionary import ENGLISH, read_dictionary
+from mcontriever.pretraining.dictionary_lines import ENGLISH, read_dictionary
 from mcontriever.pretraining.inflections import Lemmas
 
 Counts = Mapping[str, float]

@@ -1,0 +1,77 @@
+"""The command line of `benchmark`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+
+def benchmark(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CE. Several may follow."
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="atlas, beir, nano-beir, cross-script, mr-tydi, ... or a YAML file.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help="Folders in BEIR layout, or names of MTEB's tasks. Several may follow.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="The folder for scores.json, scores.md and scores.png.")] = None,
+    offline: Annotated[
+        Path | None, typer.Option(help="Use what --prefetch put into this folder, and no network.")
+    ] = None,
+    prefetch: Annotated[Path | None, typer.Option(help="Fetch the suite's data and models into this folder.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two results (DIR or DIR:MODEL): what changed, beyond noise?")
+    ] = None,
+    store: Annotated[
+        list[Path] | None,
+        typer.Option(help="Stores of psgs_w100.tsv for the suites open-qa and mkqa. Several may follow."),
+    ] = None,
+    center_languages: Annotated[
+        bool, typer.Option("--center-languages", help="Each encoder a second time, less each language's mean vector.")
+    ] = False,
+    rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: reads anew.")] = 100,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the scores into the model card of each model folder.")
+    ] = False,
+) -> None:
+    """Score models on retrieval tasks through MTEB, beside the published figures."""
+    from mcontriever import benchmark as verb
+
+    verb.run(
+        verb.Request(
+            models=model or (),
+            suite=suite,
+            tasks=tasks or (),
+            output=output,
+            offline=offline,
+            prefetch=prefetch,
+            compare=compare,
+            stores=store or (),
+            center_languages=center_languages,
+            rerank_depth=rerank_depth,
+            device=device,
+            card=card,
+        )
+    )
+
+
+class SeveralValues(TyperCommand):
+    """Lets `--tasks a b c` stand for `--tasks a --tasks b --tasks c`, as a shell's wildcards write it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        option = ""
+        for argument in args:
+            if argument.startswith("--"):
+                option = argument
+            elif option in ("--model", "--tasks", "--store") and spread[-1] != option:
+                spread.append(option)
+            spread.append(argument)
+        return super().parse_args(ctx, spread)

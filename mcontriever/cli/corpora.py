@@ -1,0 +1,58 @@
+"""The command line of the verbs that read raw text: `prepare` and `tokenizer`."""
+
+from typing import Annotated
+
+import typer
+
+from mcontriever.cli.configuration_options import Overrides, PrintConfig, show_config
+
+
+def prepare(
+    recipe: Annotated[str, typer.Argument(help="A recipe (YAML), or the name of one that ships: atlas, ccnet29, ...")],
+    output: Annotated[str, typer.Option(help="The folder for the token shards.")],
+    tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, or nano.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what the folder holds, begin anew.")] = False,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Turn shards of text into token shards, by a recipe. Interrupted, it goes on where it was."""
+    from mcontriever import prepare as verb
+    from mcontriever.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    if print_config:
+        show_config(loaded)
+    verb.run(loaded, output, tokenizer, workers=workers, strict=strict, restart=restart)
+
+
+def tokenizer(
+    recipe: Annotated[str, typer.Argument(help="A recipe (YAML), or the name of one that ships.")],
+    output: Annotated[str, typer.Option(help="The folder for the tokenizer.")],
+    vocabulary: Annotated[int, typer.Option(min=50, help="How many pieces, special ones included.")],
+    alpha: Annotated[float, typer.Option(help="A language's share grows with its size to this power.")] = 0.3,
+    max_characters: Annotated[int, typer.Option(min=1000, help="How much text to train on.")] = 100_000_000,
+    seed: Annotated[int, typer.Option(help="Which texts are sampled.")] = 0,
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Fold case: a word and its capital are one.")] = False,
+    dictionaries: Annotated[
+        str | None,
+        typer.Option(help="Bilingual word lists, as data/en-{language}.tsv.gz, whose words may become pieces."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a sentencepiece tokenizer in XLM-R's layout on a recipe's text."""
+    from mcontriever import tokenizer as verb
+    from mcontriever.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    verb.run(
+        loaded,
+        output,
+        vocabulary=vocabulary,
+        alpha=alpha,
+        max_characters=max_characters,
+        seed=seed,
+        lowercase=lowercase,
+        dictionaries=dictionaries,
+    )

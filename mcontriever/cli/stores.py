@@ -1,0 +1,175 @@
+"""The command line of the verbs on a store of vectors: `embed`, `search`, `verify`, `delete` and `index`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def embed(
+    corpus: Annotated[
+        str,
+        typer.Argument(help="JSON lines, TSV or Parquet (.gz, .xz, .zst may follow), a BEIR folder, hub:NAME, or -"),
+    ],
+    output: Annotated[Path, typer.Option(help="The store's folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="A folder, a hub name, or bm25; the store's own, or nano, if not given.")
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the store; ids must be new.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Add to the store, in the place of equal ids.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Give up an unfinished embedding first.")] = False,
+    fields: Annotated[
+        list[str] | None, typer.Option(help="What the corpus calls a field: id=NAME, text=NAME, ... Repeatable.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="The language of documents that name none.")] = "",
+    subset: Annotated[str | None, typer.Option(help="hub: the dataset's configuration.")] = None,
+    split: Annotated[str, typer.Option(help="hub: the dataset's split.")] = "train",
+    dtype: Annotated[
+        Literal["fp32", "fp16", "int8"] | None, typer.Option(help="How vectors are kept; fp16 if not given.")
+    ] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Keep ids and languages, no titles and texts.")] = False,
+    passage_words: Annotated[
+        int | None, typer.Option(min=1, help="Cut documents into passages of so many words.")
+    ] = None,
+    passage_overlap: Annotated[int | None, typer.Option(min=0, help="Words that neighbours share.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")] = "auto",
+) -> None:
+    """Embed a corpus into a store. Interrupted, it goes on where it was."""
+    from mcontriever import embed as verb
+
+    request = verb.EmbeddingRequest(
+        corpus=corpus,
+        output=output,
+        model=model,
+        mode=verb.mode_of(append=append, replace=replace),
+        fields=verb.named_fields(fields or []),
+        language=language,
+        subset=subset,
+        split=split,
+        dtype=dtype,
+        keeps_text=False if no_text else None,
+        passage_words=passage_words,
+        passage_overlap=passage_overlap,
+        shard_documents=shard_documents,
+        device=device,
+        precision=precision,
+        restart=restart,
+    )
+    verb.run(request, processes)
+
+
+def search(
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    query: Annotated[str | None, typer.Argument(help="Without it, and on a terminal, a prompt.")] = None,
+    queries: Annotated[str | None, typer.Option(help="A file of queries as JSON lines; - is standard input.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Hits per query.")] = 10,
+    mode: Annotated[
+        Literal["dense", "bm25", "hybrid"] | None, typer.Option(help="dense if the store has vectors, else bm25.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON line per hit.")] = False,
+    trec: Annotated[bool, typer.Option("--trec", help="With --queries: a TREC run instead of JSON lines.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what put each hit where it is.")] = False,
+    language: Annotated[str, typer.Option(help="Only documents in these languages: ar,sw")] = "",
+    center_languages: Annotated[
+        bool, typer.Option("--center-languages", help="Take each language's mean off its documents.")
+    ] = False,
+    center_queries: Annotated[
+        bool, typer.Option("--center-queries", help="With --queries: and each language's mean off its queries.")
+    ] = False,
+    index: Annotated[str, typer.Option(help="auto, exact, or a kind that mcontriever index made.")] = "auto",
+    terms: Annotated[Literal["words", "subwords", "both"], typer.Option(help="What BM25 counts.")] = "words",
+    fusion: Annotated[
+        Literal["rrf", "weighted", "blend"] | None,
+        typer.Option(help="hybrid: by ranks, stretched scores, or scores as they are (if cosine: then the default)."),
+    ] = None,
+    dense_weight: Annotated[
+        float | None, typer.Option(help="weighted (0.5), blend (0.24): the dense part's weight, 0 to 1.")
+    ] = None,
+    rerank: Annotated[str | None, typer.Option(help="A cross-encoder: a folder or hub name.")] = None,
+    depth: Annotated[int, typer.Option(min=1, help="How many documents fusion and re-ranking see.")] = 100,
+    model: Annotated[str | None, typer.Option(help="Where the store's encoder is now, if it moved.")] = None,
+    memory_mb: Annotated[int, typer.Option(min=1, help="Working memory of exact search.")] = 200,
+) -> None:
+    """Search a store; results go to stdout."""
+    from mcontriever import search as verb
+
+    options = verb.SearchOptions(
+        k=k,
+        mode=mode,
+        index=index,
+        languages=tuple(code.strip() for code in language.split(",") if code.strip()),
+        terms=terms,
+        fusion=fusion,
+        dense_weight=dense_weight,
+        depth=depth,
+        center_languages=center_languages,
+    )
+    verb.run(
+        store,
+        query=query,
+        queries=queries,
+        center_queries=center_queries,
+        options=options,
+        model=model,
+        rerank=rerank,
+        memory_mb=memory_mb,
+        as_json=as_json,
+        as_trec=trec,
+        explain=explain,
+    )
+
+
+def verify(
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged again.")] = False,
+    model: Annotated[str | None, typer.Option(help="Where the store's encoder is now, if it moved.")] = None,
+) -> None:
+    """Check a store's checksums and counts, and name what is damaged."""
+    from mcontriever import verify as verb
+
+    verb.run(store, repair=repair, model=model)
+
+
+def delete(
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    identifiers: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Documents' ids.")] = None,
+    ids_from: Annotated[Path | None, typer.Option(help="A file with an id on each line.")] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="Then free the space of all deleted documents.")] = False,
+) -> None:
+    """Delete documents from a store by their ids."""
+    from mcontriever import verify as verb
+
+    verb.delete(store, identifiers or [], ids_from=ids_from, compact=compact)
+
+
+def index(
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    kind: Annotated[
+        Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"],
+        typer.Option(help="auto chooses by size and memory."),
+    ] = "auto",
+    memory_mb: Annotated[
+        int | None, typer.Option(min=1, help="What the index may take; half of what is free if not given.")
+    ] = None,
+    recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="The recall@10 to reach.")] = 0.95,
+    center_languages: Annotated[
+        bool, typer.Option("--center-languages", help="Take each language's mean vector off.")
+    ] = False,
+    terms: Annotated[Literal["words", "subwords"], typer.Option(help="bm25: what it counts.")] = "words",
+    uri: Annotated[str | None, typer.Option(help="milvus: a file name.db, or http://host:19530")] = None,
+) -> None:
+    """Make an index beside a store, and measure it against exact search."""
+    from mcontriever import index as verb
+
+    verb.run(
+        store,
+        kind=kind,
+        memory_mb=memory_mb,
+        recall=recall,
+        center_languages=center_languages,
+        terms=terms,
+        uri=uri,
+    )

@@ -1,0 +1,117 @@
+"""The command line of the verbs around training: `train`, what it needs and what it leaves, and `run` and `demo`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mcontriever.cli.configuration_options import Overrides, PrintConfig, show_config
+
+
+def train(
+    config: Annotated[str, typer.Option(help="An experiment (YAML), for example configs/pretrain/tiny_cpu.yaml.")],
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Show size, memory, tokens and time; do nothing.")
+    ] = False,
+    gpus: Annotated[int, typer.Option(min=1, help="With --estimate: on how many GPUs.")] = 1,
+    local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
+) -> None:
+    """Train in this process; for several, `deepspeed mcontriever/train.py` takes the same options."""
+    from mcontriever import train as verb
+    from mcontriever.config import load_train_config
+
+    loaded = load_train_config(config, overrides)
+    if print_config:
+        show_config(loaded)
+    if estimate:
+        from mcontriever.run_cost import run_cost
+
+        print(run_cost(loaded, world_size=gpus))
+    else:
+        verb.run(loaded)
+
+
+def export(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A run's folder (its newest checkpoint), a checkpoint's, or a model: a folder, or nano."),
+    ],
+    output: Annotated[Path, typer.Option(help="The folder for the model.")],
+    weights: Annotated[
+        Literal["float32", "float16", "float8", "int4", "int2"],
+        typer.Option(help="In how many bytes tables are stored; int4, int2: for mcontriever alone."),
+    ] = "float32",
+) -> None:
+    """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
+    from mcontriever import export as verb
+
+    verb.run(checkpoint, output, weights=weights)
+
+
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs (run.output).")],
+    output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("curves.png"),
+    metric: Annotated[
+        Literal["ndcg@10", "mrr@100", "recall@100"], typer.Option(help="Which dev score to draw.")
+    ] = "ndcg@10",
+) -> None:
+    """Draw the curves of one or several runs: loss, accuracy, alignment and uniformity, dev scores."""
+    from mcontriever import plot as verb
+
+    verb.run(runs, output, metric)
+
+
+def mine(
+    config: Annotated[str, typer.Option(help="What to mine (YAML), for example configs/mine/msmarco_dense.yaml.")],
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Find hard negatives for labelled queries in a corpus. Interrupted, it goes on where it was."""
+    from mcontriever import mine as verb
+    from mcontriever.config import MineConfig, load_config
+
+    loaded = load_config(MineConfig, config, overrides)
+    if print_config:
+        show_config(loaded)
+    verb.run(loaded)
+
+
+def generate(
+    config: Annotated[str, typer.Option(help="What to write (YAML), for example configs/generate/queries.yaml.")],
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Write queries for passages, or passages expanded by them, with a sequence-to-sequence model."""
+    from mcontriever import generate as verb
+    from mcontriever.config import GenerateConfig, load_config
+
+    loaded = load_config(GenerateConfig, config, overrides)
+    if print_config:
+        show_config(loaded)
+    verb.run(loaded)
+
+
+def run(
+    plan: Annotated[str, typer.Argument(help="Stages (YAML), for example configs/finetune/contriever_two_stage.yaml.")],
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Run several verbs one after another: train, mine, train again. Interrupted, it goes on where it was."""
+    from mcontriever import plan as verb
+    from mcontriever.config import PlanConfig, load_config
+
+    loaded = load_config(PlanConfig, plan, overrides)
+    if print_config:
+        show_config(loaded)
+    verb.run(loaded)
+
+
+def demo(
+    output: Annotated[str, typer.Option(help="The folder for all that it makes.")] = "runs/demo",
+) -> None:
+    """The main job on the bundled atlas: embed, search in Arabic and Swahili, train on two processes, benchmark."""
+    from mcontriever import demo as verb
+
+    verb.run(output)

@@ -1,0 +1,36 @@
+"""The section `encoder`: which model is trained."""
+
+import typing
+from typing import Any
+
+import pydantic
+
+from mcontriever.config.sections import Count, Section, Share
+
+
+class EncoderSection(Section):
+    """Either `name` (a folder, a hub name, nano), or `architecture` (Hugging Face's keys) and `tokenizer` for random
+    weights. What is not given stays as the model says.
+    """
+
+    name: str | None = None
+    architecture: dict[str, Any] | None = None
+    tokenizer: str | None = None
+    embeddings_from: str | None = None  # with `architecture`: begin with this checkpoint's subword embeddings
+    pooling: typing.Literal["mean", "cls"] | None = None
+    similarity: typing.Literal["dot", "cosine"] | None = None  # cosine: embeddings of length one
+    max_length: Count | None = None  # of texts, once exported; training rows are as long as their windows
+    query_prefix: str | None = None
+    document_prefix: str | None = None
+    dropout: Share | None = None
+    checkpoint_layers: bool = False  # keep no activations, compute them again: less memory, a third more work
+
+    @pydantic.model_validator(mode="after")
+    def _has_one_origin(self) -> "EncoderSection":
+        if (self.name is None) == (self.architecture is None):
+            raise ValueError("give either name, or architecture and tokenizer")
+        if (self.architecture is None) != (self.tokenizer is None):
+            raise ValueError("architecture and tokenizer go together; a model by name has its own tokenizer")
+        if self.embeddings_from and self.architecture is None:
+            raise ValueError("embeddings_from goes with architecture; a model by name has its own embeddings")
+        return self

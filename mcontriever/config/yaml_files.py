@@ -1,0 +1,81 @@
+"""YAML as configurations hold it: `no` is Norwegian, 1e-5 is a number, ${NAME} comes from the environment."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mcontriever.errors import ConfigError
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Parse a YAML file, with ${NAME} replaced from the environment in its text values."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError("no such file", where=path, fix=_nearest_file(Path(path))) from error
+    except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
+        raise ConfigError(f"cannot be read as UTF-8 text: {error}", where=path, fix="give a YAML file") from error
+    try:
+        values = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", where=path, fix="mend the file") from error
+    return expand_environment(values, source=str(path))
+
+
+def expand_environment(value: Any, source: str) -> Any:
+    """Replace ${NAME} in every string of a parsed YAML value."""
+    if isinstance(value, dict):
+        return {key: expand_environment(item, source) for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand_environment(item, source) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"\$\{(\w+)\}", lambda match: _environment(match[1], source), value)
+    return value
+
+
+def parse_yaml(text: str) -> Any:
+    return _SafeLoader(text).get_single_data()
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """YAML where 1e-5 is a number and `no` (Norwegian) stays text: both bite in this field. A key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_SafeLoader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_SafeLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.\d*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+|\.\d+(?:[eE][-+]?\d+)?|\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)
+
+
+def _environment(name: str, source: str) -> str:
+    if name not in os.environ:
+        raise ConfigError(f"the environment variable {name} is not set", where=source, fix=f"export {name}=...")
+    return os.environ[name]
+
+
+def _nearest_file(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path(".")
+    names = [entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {folder / near[0]}?" if near else "check the path"

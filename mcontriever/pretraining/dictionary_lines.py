@@ -1,0 +1,46 @@
+"""A bilingual dictionary's file: lines of english, foreign and (optional) shared senses, with tabs between.
+
+    read_dictionary("en-sw.tsv.gz")        ("dog", "mbwa", 3.0), ...
+
+It may have a header. Its words are given as running text has them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from mcontriever.errors import ConfigError, DataError
+from mcontriever.streams import read_lines
+
+ENGLISH = "en"
+_PLUS_IN_WORD = re.compile(r"(?<=\w)\+(?=\w)")
+
+
+def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
+    for number, line in read_lines(path):
+        columns = line.decode("utf-8", errors="replace").rstrip("\r").split("\t")
+        if columns == [""]:
+            continue
+        english, foreign, senses = (*columns, "1", "1")[:3]
+        if number == 1 and len(columns) == 3 and not senses.isdigit():
+            continue  # the header
+        if len(columns) not in (2, 3) or not senses.isdigit():
+            raise DataError(
+                f"expected english, foreign and a number of senses, found {columns}",
+                where=f"{path}:{number}",
+                fix="give three columns with tabs between them",
+            )
+        yield _plain(english), _plain(foreign), float(senses)
+
+
+def check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
+    unknown = sorted({ENGLISH, *paths} - set(languages))
+    if unknown:
+        raise ConfigError(
+            f"dictionaries need the languages {', '.join(unknown)}, but the data has {', '.join(languages)}",
+            fix="leave these dictionaries out, or add the languages to the data",
+        )
+
+
+def _plain(word: str) -> str:
+    """Wordnets write "_" for a space, and some "+" between the parts of a word."""
+    return _PLUS_IN_WORD.sub("", word.replace("_", " ")).strip()
