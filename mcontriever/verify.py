@@ -6,6 +6,7 @@ mcontriever delete STORE ID... [--ids-from FILE] [--compact]
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.store_check import find_damage
 from mcontriever.retrieval.store_check import repair as make_again
 from mcontriever.retrieval.store_manifest import MANIFEST, Manifest, read_manifest, read_plan
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
 
 
 def run(folder: Path, *, repair: bool = False, model: str | None = None) -> None:
@@ -65,7 +69,7 @@ def _repair(folder: Path, model: str | None) -> None:
     make_again(folder, damage, embed)
 
 
-def _encoder_of(manifest: Manifest, model: str | None, folder: Path):  # type: ignore[no-untyped-def]
+def _encoder_of(manifest: Manifest, model: str | None, folder: Path) -> "Encoder":
     from mcontriever.encoder import Encoder
 
     made_by = manifest.layout.encoder

@@ -6,6 +6,7 @@ from typing import Any
 import pydantic
 
 from mcontriever.config.loading import load_config, recipe_file
+from mcontriever.config.recipe import RecipeFacts
 from mcontriever.config.sections import Section
 
 
@@ -27,14 +28,9 @@ class ExamplesSection(Section):
     cache: str | None = None  # None: beside the files, or in the user's cache if that cannot be written
 
 
-class ExamplesRecipe(Section):
+class ExamplesRecipe(RecipeFacts):
     """A labelled corpus: `name`, `licence`, where it comes from and what to expect, and how it is read."""
 
-    name: str
-    licence: str
-    description: str = ""
-    expected: dict[str, Any] = {}
-    disk: str = ""
     examples: ExamplesSection
 
 

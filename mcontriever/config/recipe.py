@@ -97,14 +97,19 @@ class RecipeDuplicates(Section):
     near_similarity: float = pydantic.Field(default=0.8, gt=0, lt=1)
 
 
-class PrepareRecipe(Section):
-    """A corpus: `name`, `licence`, where it comes from and what to expect, and its sources."""
+class RecipeFacts(Section):
+    """What a recipe of any kind says about its corpus before it says how to read it."""
 
     name: str
     licence: str
     description: str = ""
     expected: dict[str, Any] = {}
     disk: str = ""
+
+
+class PrepareRecipe(RecipeFacts):
+    """A corpus: `name`, `licence`, where it comes from and what to expect, and its sources."""
+
     normalisation: typing.Literal["none", "basic"] = "none"
     duplicates: RecipeDuplicates = RecipeDuplicates()
     sources: list[RecipeSource] = pydantic.Field(min_length=1)

@@ -2,9 +2,11 @@
 
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
@@ -53,7 +55,7 @@ def _cell(text: str) -> Text:
 
 
 class _IsolatedText(Text):
-    def wrap(self, console, width, **settings):  # type: ignore[no-untyped-def]
+    def wrap(self, console: Console, width: int, **settings: Any) -> Lines:
         lines = super().wrap(console, width, **settings)
         for line in lines:
             line.plain = f"{FIRST_STRONG_ISOLATE}{line.plain}{POP_ISOLATE}"

@@ -1,7 +1,7 @@
 """Mistakes and measurements on which all ranks must agree, so that none is left waiting in a collective."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,20 +12,20 @@ Value = TypeVar("Value")
 
 def together(action: Callable[[], Value]) -> Value:
     """Run `action` on every rank; if it fails with a UserError on one of them, every rank raises that error."""
-    value, error = None, None
+    values, error = list[Value](), None
     try:
-        value = action()
+        values.append(action())
     except UserError as caught:
         error = caught
     first = next((item for item in _gather(error) if item is not None), None)
     if first is not None:
         raise first
-    return value  # type: ignore[return-value]
+    return values[0]
 
 
 def on_main_rank(action: Callable[[], Value]) -> Value:
     """Run `action` on rank 0 only; every rank gets its value, or raises its UserError."""
-    outcome: list[object] = [None, None]
+    outcome: list[Any] = [None, None]
     if torch.distributed.get_rank() == 0:
         try:
             outcome[0] = action()
@@ -34,7 +34,8 @@ def on_main_rank(action: Callable[[], Value]) -> Value:
     torch.distributed.broadcast_object_list(outcome, src=0)
     if isinstance(outcome[1], UserError):
         raise outcome[1]
-    return outcome[0]  # type: ignore[return-value]
+    value: Value = outcome[0]
+    return value
 
 
 def mean_over_ranks(

@@ -39,8 +39,8 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoints_of(run: Path) -> list[Path]:
     """All whole checkpoints of a run, oldest first: one that was cut short still has its temporary name."""
-    found = [path for path in (run / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]))  # type: ignore[index]
+    named = ((NAME.fullmatch(path.name), path) for path in (run / "checkpoints").glob("step-*"))
+    return [path for _, path in sorted((int(match[1]), path) for match, path in named if match)]
 
 
 def write_checkpoint(

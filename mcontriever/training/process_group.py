@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import warnings
+from typing import Any
 
 import torch
 
@@ -40,7 +41,7 @@ def _leave() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _import_deepspeed():  # type: ignore[no-untyped-def]
+def _import_deepspeed() -> Any:
     """DeepSpeed without its banner, without compiling an operation that only its inference uses."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")

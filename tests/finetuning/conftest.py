@@ -9,7 +9,7 @@ import torch
 from mcontriever.encoder import Encoder
 from mcontriever.finetuning.passage_collection import text_key
 from mcontriever.finetuning.triples import TripleBatch
-from mcontriever.tokens import pack, tokenize_texts
+from mcontriever.tokens import PackedBatch, pack, tokenize_texts
 
 MakeBatch = Callable[..., TripleBatch]
 
@@ -27,7 +27,7 @@ def make_triple_batch(
 ) -> TripleBatch:
     """`passages` stand as a loader puts them: for each query its positive, then its negatives."""
 
-    def packed(texts: Sequence[str]):  # type: ignore[no-untyped-def]
+    def packed(texts: Sequence[str]) -> PackedBatch:
         flat, lengths = tokenize_texts(encoder.tokenizer, texts, 32)
         return pack(flat, lengths, encoder.special, encoder.first_position, 32)
 
