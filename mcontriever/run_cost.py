@@ -28,6 +28,7 @@ def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> st
         precision=autocast_dtype(settings) or "float32",
         checkpoint_layers=config.encoder.checkpoint_layers,
         rows_at_once=getattr(objective, "rows_per_sub_batch", None),
+        asam=config.run.asam is not None,
     )
     show = costs.summary if short else costs.report
     return show(work, zero_stage(settings), config.run.keep_last + 1)

@@ -91,6 +91,7 @@ class Work:
     precision: str
     checkpoint_layers: bool
     rows_at_once: int | None
+    asam: bool = False
 
     @property
     def tokens_per_update(self) -> float:
@@ -100,8 +101,8 @@ class Work:
 
     @property
     def flops_per_update(self) -> float:
-        """A backward pass costs two forwards; dropped activations are computed a second time."""
-        forwards = 4 if self.checkpoint_layers or self.rows_at_once else 3
+        """A backward pass costs two forwards; dropped activations are computed a second time, ASAM does all twice."""
+        forwards = (4 if self.checkpoint_layers or self.rows_at_once else 3) * (2 if self.asam else 1)
         tokens = self.row_length * self.micro_steps * self.world_size
         flops = self.architecture.forward_flops
         with_gradient = forwards * flops(self.rows_with_gradient * tokens, self.row_length)
@@ -121,6 +122,7 @@ class Work:
             "optimizer": 2 * fp32 * (share if stage >= 1 else 1),
             "momentum and queue": self._momentum_bytes() + 4 * self.queue_size * self.architecture.hidden,
             "activations": self._activation_bytes(),
+            **({"ASAM": 2 * fp32} if self.asam else {}),
         }
 
     def _momentum_bytes(self) -> float:

@@ -86,3 +86,10 @@ def test_each_configuration_says_what_it_costs(path: Path) -> None:
     changes = [f"encoder.architecture.vocab_size={vocabulary[1]}"] if vocabulary else []
     config = load_config(TrainConfig, path, changes)
     assert run_cost(config, int(found[1]), short=True).startswith(found[2])
+
+
+def test_asam_does_all_twice_and_holds_two_tables_more() -> None:
+    plain, sharp = (work(rows_without_gradient=0, asam=asam) for asam in (False, True))
+    assert sharp.flops_per_update == 2 * plain.flops_per_update
+    more = sum(sharp.memory_bytes(1).values()) - sum(plain.memory_bytes(1).values())
+    assert more == 2 * 4 * plain.architecture.parameters
