@@ -1,6 +1,11 @@
-"""Threads in which torch takes one core each: cores that share one operation wait for each other after it."""
+"""Threads in which torch takes one core each: cores that share one operation wait for each other after it.
 
-import contextlib
+One pool lives as long as the process. Telling a thread how many cores torch may take tells all threads that begin
+later, so a pool for each call would leave some of its callers' threads with one core for good.
+"""
+
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -8,23 +13,41 @@ from typing import Any
 import torch
 
 Apply = Callable[..., Iterator[Any]]
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
 
 
-@contextlib.contextmanager
-def pool_of_cores() -> Iterator[ThreadPoolExecutor]:
-    cores = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(cores)  # the pool's threads took one each, and with that what later threads begin with
-
-
-@contextlib.contextmanager
-def side_by_side(parts: int, device: torch.device) -> Iterator[Apply]:
+def side_by_side(parts: int, device: torch.device) -> Apply:
     """What `map` does; on a CPU with each core at a part."""
     if device.type != "cpu" or min(torch.get_num_threads(), parts) == 1:
-        yield map
-        return
-    with pool_of_cores() as pool:
-        yield pool.map
+        return map
+    return pool_of_cores().map
+
+
+def pool_of_cores() -> ThreadPoolExecutor:
+    """With as many threads as torch may take cores."""
+    cores = torch.get_num_threads()
+    with _lock:
+        if cores not in _pools:
+            _pools[cores] = _started(cores)
+        return _pools[cores]
+
+
+def _started(cores: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+    all_there = threading.Barrier(cores + 1)
+    for _ in range(cores):
+        pool.submit(all_there.wait)
+    all_there.wait()
+    torch.set_num_threads(cores)
+    return pool
+
+
+def _forget() -> None:
+    """A forked process has none of its parent's threads."""
+    global _lock
+    _pools.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -74,7 +74,8 @@ def _embedded(
             yield rows, batch, run(batch)
         return
     waiting: deque[tuple[np.ndarray, PackedBatch, Future[np.ndarray]]] = deque()
-    with pool_of_cores() as pool:
+    pool = pool_of_cores()
+    try:
         for rows, batch in itertools.chain(first, batches):
             waiting.append((rows, batch, pool.submit(run, batch)))
             if len(waiting) > 2 * cores:
@@ -82,6 +83,9 @@ def _embedded(
                 yield rows, batch, found.result()
         for rows, batch, found in waiting:
             yield rows, batch, found.result()
+    finally:
+        for _, _, found in waiting:
+            found.cancel()
 
 
 def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -49,7 +49,9 @@ def starting_state(config: TrainConfig, checkpoint: Path | None) -> RunState:
 
 def _given(values: Any) -> Any:
     """Without the settings left open, of which a newer version may know more."""
-    return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+    if not isinstance(values, dict):
+        return values
+    return {key: _given(value) for key, value in values.items() if value is not None}
 
 
 def model_facts(config: TrainConfig) -> dict[str, Any]:

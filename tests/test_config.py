@@ -8,6 +8,7 @@ import pytest
 
 from mcontriever.config import ColumnPairsSection, Section, dump_config, load_config
 from mcontriever.config.views import CropsView
+from mcontriever.config.yaml_files import read_yaml
 from mcontriever.errors import ConfigError
 
 
@@ -95,3 +96,9 @@ def test_column_pairs_of_each_language_share_what_they_have_together() -> None:
 def test_spans_grow_from_their_least_to_their_most() -> None:
     with pytest.raises(ValueError, match=r"min_ratio 0\.4 is above max_ratio 0\.2"):
         CropsView(kind="crops", min_ratio=0.4, max_ratio=0.2)
+
+
+def test_an_anchor_that_merges_another_may_be_merged_itself(tmp_path: Path) -> None:
+    path = tmp_path / "anchors.yaml"
+    path.write_text("a: &a {x: 0}\nouter:\n  base: &b {<<: *a, x: 1}\nchild: {<<: *b, y: 2}\n")
+    assert read_yaml(path)["child"] == {"x": 1, "y": 2}

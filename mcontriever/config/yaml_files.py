@@ -44,14 +44,15 @@ def parse_yaml(text: str) -> Any:
 class _SafeLoader(yaml.SafeLoader):
     """YAML where 1e-5 is a number and `no` (Norwegian) stays text: both bite in this field. A key stands once."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.composer.ComposerError(None, None, f"{key.value} stands twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
 
 
 _SafeLoader.yaml_implicit_resolvers = {

@@ -17,7 +17,7 @@ from mcontriever.retrieval.store_manifest import EncoderEntry, Manifest, ShardEn
 # (queries, how many rows, rows allowed or None) -> (scores, rows), best first, row -1 where there is none
 RowSearch = Callable[[Any, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 
-GROUPS_KEPT, FEW_GROUPS = 32, 4
+GROUPS_KEPT = 32
 REPAIR = "run mcontriever verify STORE --repair"
 
 
@@ -144,8 +144,8 @@ class EmbeddingStore:
         return hashes_N[rows], rows
 
     def _groups(self, number: int, groups: tuple[int, ...], columns: tuple[str, ...]) -> Any:
-        """Many are read in one go; the few that hits of a query stand in are kept for the next one."""
-        if len(groups) > FEW_GROUPS:
+        """More than are kept are read in one go; the few that hits of a query stand in are kept for the next one."""
+        if len(groups) > GROUPS_KEPT:
             return self._parquet(number).read_row_groups(groups, columns=list(columns))
         import pyarrow
 

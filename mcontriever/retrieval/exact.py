@@ -119,21 +119,24 @@ class ExactSearch:
 
         def scores_of_block(start: int) -> torch.Tensor:
             stop = min(start + self.block_rows, len(self.vectors))
-            parts = [part for piece in self.vectors.pieces(start, stop) for part in _in_parts(piece)]
-            return torch.cat([part.float() @ queries_QH.T for part in parts])
+            parts = [
+                part.float() @ queries_QH.T
+                for first in range(start, stop, ROWS_PER_CONVERSION)
+                for piece in self.vectors.pieces(first, min(first + ROWS_PER_CONVERSION, stop))
+                for part in _in_parts(piece)
+            ]
+            return torch.cat(parts)
 
         starts = range(0, len(self.vectors), self.block_rows)
-        with side_by_side(len(starts), queries_QH.device) as apply:
-            for first in range(0, len(starts), BLOCKS_AT_ONCE):
-                some = starts[first : first + BLOCKS_AT_ONCE]
-                for start, scores_BQ in zip(some, apply(scores_of_block, some), strict=True):
-                    scores_BQ = scores_BQ - best.shift_Q
-                    rows = torch.arange(start, start + len(scores_BQ))
-                    if allowed_N is not None:
-                        allowed = torch.from_numpy(np.flatnonzero(allowed_N[start : start + len(scores_BQ)]))
-                        scores_BQ, rows = scores_BQ[allowed], rows[allowed]
-                    if len(rows):
-                        best.take(scores_BQ, rows)
+        apply = side_by_side(len(starts), queries_QH.device)
+        for first in range(0, len(starts), BLOCKS_AT_ONCE):
+            some = starts[first : first + BLOCKS_AT_ONCE]
+            for start, scores_BQ in zip(some, apply(scores_of_block, some), strict=True):
+                rows = torch.arange(start, start + len(scores_BQ))
+                if allowed_N is not None:
+                    rows = rows[torch.from_numpy(allowed_N[start : start + len(scores_BQ)])]
+                if len(rows):
+                    best.take(scores_BQ[rows - start] - best.shift_Q, rows)
         scores_QK, rows_QK = _sorted(best.scores_QC, best.rows_QC, k)
         return scores_QK.numpy(), rows_QK.numpy()
 

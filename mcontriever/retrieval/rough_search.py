@@ -1,4 +1,4 @@
-"""Many queries, deep rankings, scores that are right to a thousandth or two: what mining asks of a search.
+"""Many queries, deep rankings, scores that are usually right to two thousandths: what mining asks of a search.
 
 Rows and queries are rounded to 8 bits where the processor multiplies those fast (to bf16 where it does that), and
 nothing is scored again. What rows have in common is taken off before: it changes no ranking, but in embeddings that
@@ -29,7 +29,7 @@ GROUP_ROWS = 16
 SAMPLED_ROWS = 8192
 WORTH_A_SAMPLE = 8  # times as many rows
 ROWS_PER_ROUNDING = 4096
-LARGEST_INT8 = 127
+LARGEST_INT8, LEAST_VALUE = 127, 1e-6
 
 NOTHING, LEAST = -(2**31), -1e30  # the product of a hidden row; what every other row scores more than
 
@@ -40,8 +40,10 @@ class RoughSearch:
     def __init__(self, vectors: Vectors, *, memory_bytes: int, device: str | torch.device = "cpu") -> None:
         self.vectors, self.device = vectors, torch.device(device)
         self.dtype = product_type(self.device)
-        row_bytes = vectors.dimension * self.dtype.itemsize + 4 * QUERIES_PER_PRODUCT + 4 * vectors.dimension
-        most_rows = BLOCK_ROWS if self.device.type == "cpu" else BLOCK_ROWS_ON_GPU
+        on_cpu = self.device.type == "cpu"
+        products_bytes = 4 * QUERIES_PER_PRODUCT * (torch.get_num_threads() if on_cpu else 1)
+        row_bytes = vectors.dimension * (self.dtype.itemsize + 4) + products_bytes
+        most_rows = BLOCK_ROWS if on_cpu else BLOCK_ROWS_ON_GPU
         self.block_rows = int(np.clip(memory_bytes // 2 // row_bytes, GROUP_ROWS, most_rows))
         self.block_rows -= self.block_rows % GROUP_ROWS
         self.keeps_blocks = len(vectors) * vectors.dimension * self.dtype.itemsize <= memory_bytes // 2
@@ -61,13 +63,13 @@ class RoughSearch:
         queries = torch.from_numpy(np.ascontiguousarray(queries_QH, dtype=np.float32)).to(self.device)
         rounded, scales_Q = rounded_rows(queries, self.dtype)
         parts = rounded.split(QUERIES_PER_PRODUCT)
-        with side_by_side(len(parts), self.device) as apply:
-            off_centre_QK, rows_QK = self._best(parts, k, allowed_N, self._estimates(parts, k, allowed_N, apply), apply)
-            missing_Q = ~off_centre_QK[:, -1].isfinite()
-            if missing_Q.any():
-                parts = rounded[missing_Q].split(QUERIES_PER_PRODUCT)
-                found = self._best(parts, k, allowed_N, [None] * len(parts), apply)
-                off_centre_QK[missing_Q], rows_QK[missing_Q] = found
+        apply = side_by_side(len(parts), self.device)
+        off_centre_QK, rows_QK = self._best(parts, k, allowed_N, self._estimates(parts, k, allowed_N, apply), apply)
+        missing_Q = ~off_centre_QK[:, -1].isfinite()
+        if missing_Q.any():
+            parts = rounded[missing_Q].split(QUERIES_PER_PRODUCT)
+            found = self._best(parts, k, allowed_N, [None] * len(parts), apply)
+            off_centre_QK[missing_Q], rows_QK[missing_Q] = found
         scores_QK = off_centre_QK * scales_Q[:, None] + (queries @ self._centre_H)[:, None]
         return scores_QK.cpu().numpy(), rows_QK.cpu().numpy()
 
@@ -174,7 +176,7 @@ def rounded_rows(rows_BH: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tenso
     """Rows in `dtype`, and what each has to be multiplied by: in 8 bits a row's largest value becomes 127."""
     if dtype != torch.int8:
         return rows_BH.to(dtype), torch.ones(len(rows_BH), device=rows_BH.device)
-    scales_B = rows_BH.abs().amax(1).clamp(min=1e-30) / LARGEST_INT8
+    scales_B = rows_BH.abs().amax(1).clamp(min=LEAST_VALUE) / LARGEST_INT8
     return (rows_BH / scales_B[:, None]).round_().to(torch.int8), scales_B
 
 

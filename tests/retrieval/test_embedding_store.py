@@ -40,6 +40,20 @@ def test_documents_come_back_in_order_and_by_row(mixed_store: EmbeddingStore) ->
     assert titles_and_texts == [(document.title, document.text) for document in DOCUMENTS]
 
 
+@pytest.mark.parametrize("kept", [1, 32])
+def test_rows_of_many_groups_are_shown(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Read in one go or group by group."""
+    for module in ("shard_files", "embedding_store"):
+        monkeypatch.setattr(f"mcontriever.retrieval.{module}.ROWS_PER_GROUP", 3)
+    monkeypatch.setattr("mcontriever.retrieval.embedding_store.GROUPS_KEPT", kept)
+    store = make_store(tmp_path / "s", DOCUMENTS[:40], encoder)
+    for rows in ([39, 0, 5, 3, 39, 17, 38], [2, 1], [7, 4], []):
+        shown = store.rows_shown(np.array(rows, dtype=np.int64), ["id"])
+        assert [row["id"] for row in shown] == [DOCUMENTS[row].id for row in rows]
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 0.0), ("fp16", 2.0**-11), ("int8", 0.5 / 127 * 1.001)])
 def test_vector_types_lose_no_more_than_their_bits(
     tmp_path: Path, encoder: Encoder, dtype: VectorType, tolerance: float

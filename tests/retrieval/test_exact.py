@@ -1,14 +1,16 @@
 """exact.py equals brute force, whatever the vectors are like; bf16 alone would not."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 
+from mcontriever.core_pool import side_by_side
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import ArrayVectors, ExactSearch
+from mcontriever.retrieval.exact import BLOCKS_AT_ONCE, ArrayVectors, ExactSearch
 from tests.retrieval.small_corpora import all_vectors, unit_rows
 
 
@@ -39,12 +41,12 @@ COLLECTIONS = dict(collections())
 
 @pytest.mark.parametrize("bf16", [True, False])
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_equals_brute_force(name: str, bf16: bool) -> None:
+def test_equals_brute_force(name: str, bf16: bool, cores: int) -> None:
     vectors = COLLECTIONS[name]
     rng = np.random.default_rng(1)
     many = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
     search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20, bf16=bf16)
-    assert search.block_rows < 1000  # several blocks
+    assert search.block_rows * BLOCKS_AT_ONCE > len(vectors) > 3 * search.block_rows  # several blocks
     every = [None, rng.random(3000) < 0.3, np.arange(3000) == 7]
     for allowed, queries in itertools.product(every, (many, many[:3])):
         expected_scores, expected_rows = brute_force(vectors, queries, 10, allowed)
@@ -53,6 +55,33 @@ def test_equals_brute_force(name: str, bf16: bool) -> None:
         swapped = rows != expected_rows  # only where fp32 cannot tell two rows apart
         own = np.einsum("qh,qkh->qk", queries.astype(np.float64), vectors[rows].astype(np.float64))
         np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
+
+
+def test_blocks_in_several_rounds(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr("mcontriever.retrieval.exact.BLOCKS_AT_ONCE", 2)
+    vectors = COLLECTIONS["clustered"]
+    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20)
+    allowed = np.arange(3000) % 3 > 0
+    _, expected = brute_force(vectors, vectors[:2] + 0.3, 20, allowed)
+    np.testing.assert_array_equal(search.search(vectors[:2] + 0.3, 20, allowed)[1], expected)
+
+
+def test_a_thread_that_begins_while_others_search_may_take_all_cores(cores: int) -> None:
+    found: list[int] = []
+
+    def search() -> None:
+        ExactSearch(ArrayVectors(COLLECTIONS["everywhere"]), memory_bytes=1 << 20).search(
+            COLLECTIONS["clustered"][:2], 5
+        )
+        found.append(torch.get_num_threads())
+
+    side_by_side(2, torch.device("cpu"))
+    threads = [threading.Thread(target=search) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [cores] * 8
 
 
 def test_what_bf16_alone_would_have_missed_is_searched_again() -> None:

@@ -35,7 +35,7 @@ def check(found: tuple[np.ndarray, np.ndarray], queries: np.ndarray, rows: np.nd
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("block_rows", "sampled"), [(160, 200), (1008, 8192), (1008, 300), (16_384, 8192)])
 def test_nearly_equal_to_brute_force(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int, sampled: int
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_rows: int, sampled: int, cores: int
 ) -> None:
     """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes; with and
     without a sample of the rows that tells where to begin."""
