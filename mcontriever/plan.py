@@ -18,6 +18,7 @@ import yaml
 
 from mcontriever.config import (
     AlternateSection,
+    FinetuneConfig,
     GenerateConfig,
     MineConfig,
     PlanConfig,
@@ -113,7 +114,9 @@ class Follower:
     def _alternate(self, section: AlternateSection) -> bool:
         """Train to the next refresh, mine with the checkpoint that stands there, and so on to the end."""
         config = _train_config(section.train, self.name)
-        every = config.data.refresh_every  # type: ignore[attr-defined]
+        assert isinstance(config, FinetuneConfig), "checked before the first stage"
+        every = config.data.refresh_every
+        assert every is not None
         while not _has_ended(config):
             step = _step(config)
             if step and step % every == 0:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -18,7 +19,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._signalled_at: float | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         self._ancestors = _launcher_ancestors()
         self._looked_at = time.monotonic()
 
@@ -30,7 +31,7 @@ class StopRequest:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
 
     @property
     def asked(self) -> bool:

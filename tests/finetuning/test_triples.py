@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,9 +93,9 @@ def test_an_epoch_visits_each_example_once_and_the_next_in_another_order() -> No
     assert first.tolist() != second.tolist()
 
 
-def draw(examples: TrainingSet, row: int, samples: int, **settings: object):  # type: ignore[no-untyped-def]
-    values = {"negatives": 1, "hard_ratio": 1.0, "margin_bins": None, "seed": 5, **settings}
-    return draw_passages(examples, np.full(samples, row), np.arange(samples), **values)  # type: ignore[arg-type]
+def draw(examples: TrainingSet, row: int, samples: int, **settings: Any) -> Any:
+    values: dict[str, Any] = {"negatives": 1, "hard_ratio": 1.0, "margin_bins": None, "seed": 5, **settings}
+    return draw_passages(examples, np.full(samples, row), np.arange(samples), **values)
 
 
 def test_hard_negatives_come_as_often_as_asked_and_evenly(examples: TrainingSet) -> None:
