@@ -215,6 +215,8 @@ def test_killed_ten_times_at_random_nothing_is_lost_and_nothing_comes_twice(tmp_
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         process.join()
+        if seen and (folder / "manifest.json").exists() and not (folder / "pending.json").exists():
+            break  # a fast machine was done before the last kills
         seen.append(len(list(folder.glob("shard-*.json"))))
         damage = find_damage(folder)[0] if (folder / "pending.json").exists() else []
         assert damage == []
