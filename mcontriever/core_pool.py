@@ -34,13 +34,18 @@ def pool_of_cores() -> ThreadPoolExecutor:
 
 
 def _started(cores: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(cores, initializer=_take_one_core)
     all_there = threading.Barrier(cores + 1)
     for _ in range(cores):
         pool.submit(all_there.wait)
     all_there.wait()
     torch.set_num_threads(cores)
     return pool
+
+
+def _take_one_core() -> None:
+    torch.get_num_threads()  # a thread's first question gives it the cores that all may take, and undoes what was set
+    torch.set_num_threads(1)
 
 
 def _forget() -> None:

@@ -3,6 +3,7 @@
 Rows are numbered through the shards in order. Shapes: N rows of the store, R rows asked for, H dimensions.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ class EmbeddingStore:
         self.deleted_rows = _deleted_rows(folder, manifest)  # at once: the next deletion removes the file
         self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
         self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._mapping = threading.Lock()
 
     @classmethod
     def open(cls, folder: str | Path) -> "EmbeddingStore":
@@ -72,12 +74,13 @@ class EmbeddingStore:
     def take(self, rows_R: np.ndarray) -> np.ndarray:
         """These rows in fp32."""
         taken = np.empty((len(rows_R), self.dimension), dtype=np.float32)
-        shards_R = np.searchsorted(self.starts, rows_R, side="right") - 1
-        for number in np.unique(shards_R):
-            chosen = np.flatnonzero(shards_R == number)
+        order = np.argsort(rows_R)
+        bounds = np.searchsorted(rows_R[order], self.starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            chosen = order[bounds[number] : bounds[number + 1]]
             local = rows_R[chosen] - self.starts[number]
-            vectors, scales = self._map(int(number))
-            taken[chosen] = from_stored(vectors[local], None if scales is None else scales[local])
+            vectors, scales = self._map(number)
+            taken[chosen] = from_stored(np.take(vectors, local, axis=0), None if scales is None else scales[local])
         return taken
 
     @cached_property
@@ -105,11 +108,12 @@ class EmbeddingStore:
         """What these rows stand for: id, language, part and, where the store keeps them, title and text."""
         unique, places_R = np.unique(np.asarray(rows_R, dtype=np.int64), return_inverse=True)
         shards = np.searchsorted(self.starts, unique, side="right") - 1
+        read = self._read_groups if len(np.unique(unique // ROWS_PER_GROUP)) > GROUPS_KEPT else self._kept_groups
         shown: list[dict[str, Any]] = []
         for shard in np.unique(shards).tolist():
             local = unique[shards == shard] - int(self.starts[shard])
             groups, group_places = np.unique(local // ROWS_PER_GROUP, return_inverse=True)
-            table = self._groups(shard, tuple(groups.tolist()), tuple(columns))
+            table = read(shard, groups.tolist(), tuple(columns))
             places = group_places * ROWS_PER_GROUP + local % ROWS_PER_GROUP  # all groups before the last are full
             shown.extend(table.take(_arrow(places)).to_pylist())
         return [shown[place] for place in places_R]
@@ -143,16 +147,17 @@ class EmbeddingStore:
         rows = np.argsort(hashes_N, kind="stable")
         return hashes_N[rows], rows
 
-    def _groups(self, number: int, groups: tuple[int, ...], columns: tuple[str, ...]) -> Any:
-        """More than are kept are read in one go; the few that hits of a query stand in are kept for the next one."""
-        if len(groups) > GROUPS_KEPT:
-            return self._parquet(number).read_row_groups(groups, columns=list(columns))
+    def _read_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
+        return self._parquet(number).read_row_groups(groups, columns=list(columns))
+
+    def _kept_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
+        """The few that hits of a query stand in are there for the next one."""
         import pyarrow
 
         return pyarrow.concat_tables([self._group(number, group, columns) for group in groups])
 
     def _read_group(self, number: int, group: int, columns: tuple[str, ...]) -> Any:
-        return self._parquet(number).read_row_group(group, columns=list(columns))
+        return self._read_groups(number, [group], columns)
 
     def _column(self, number: int, name: str) -> Any:
         return self._parquet(number).read(columns=[name]).column(0)
@@ -168,9 +173,10 @@ class EmbeddingStore:
 
     def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         if number not in self._mapped:
-            shard = self.manifest.shards[number]
-            scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
-            self._mapped[number] = self._load(shard, "vectors"), scales
+            with self._mapping:  # numpy reads a header by Python's parser, which in 3.11 fails in two threads at once
+                shard = self.manifest.shards[number]
+                scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
+                self._mapped[number] = self._load(shard, "vectors"), scales
         return self._mapped[number]
 
     def _load(self, shard: ShardEntry, name: str) -> np.ndarray:

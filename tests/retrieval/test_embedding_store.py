@@ -1,5 +1,7 @@
 """embedding_store.py and shard_files.py: what was embedded comes back, in every vector type."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,22 @@ def test_vectors_are_the_encoders(mixed_store: EmbeddingStore, encoder: Encoder)
     np.testing.assert_array_equal(np.concatenate(list(mixed_store.pieces(20, 77))), all_vectors(mixed_store)[20:77])
     rows = np.array([77, 3, 50, 3, 89])
     np.testing.assert_array_equal(mixed_store.take(rows), all_vectors(mixed_store)[rows])
+
+
+def test_threads_may_read_at_once(tmp_path: Path, encoder: Encoder) -> None:
+    """Opening two arrays at once fails now and then in Python 3.11, and often with quick turns."""
+    folder = tmp_path / "store"
+    make_store(folder, DOCUMENTS, encoder, model="tiny", dtype="int8", shard_documents=2)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(20):
+            store = EmbeddingStore.open(folder)
+            with ThreadPoolExecutor(4) as pool:
+                found = list(pool.map(lambda _, store=store: len(list(store.pieces(0, 90))), range(4)))
+            assert found == [45] * 4
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_documents_come_back_in_order_and_by_row(mixed_store: EmbeddingStore) -> None:
