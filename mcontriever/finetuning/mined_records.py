@@ -21,13 +21,13 @@ def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[d
     beginnings = [orjson.dumps(passage)[:-1] + b',"score":' for passage in store.rows_shown(rows, columns)]
     makers = [_NegativesAsJson(negatives, rows, beginnings) for negatives in block.negatives]
     for number, question in enumerate(block.questions):
-        passages = [passage for maker in makers for passage in maker.of_query(number)]
+        passages = b"".join(maker.of_query(number) for maker in makers)
         yield {
             "id": block.ids[number],
             "question": question,
             "language": block.languages[number],
             "positive_ctxs": _positives(block, number, texts),
-            "hard_negative_ctxs": orjson.Fragment(b"[" + b",".join(passages) + b"]"),
+            "hard_negative_ctxs": orjson.Fragment(b"[" + passages[:-1] + b"]"),
         }
 
 
@@ -35,28 +35,22 @@ class _NegativesAsJson:
     """There are dozens for each query, so all that can be is made once for the block."""
 
     def __init__(self, negatives: Negatives, rows: np.ndarray, beginnings: list[bytes]) -> None:
-        self.negatives, self.beginnings = negatives, beginnings
-        self.places_Qn = np.searchsorted(rows, negatives.rows_Qn)
+        taken_Qn = negatives.rows_Qn != NO_ROW
+        self.ends_Q = [0, *np.cumsum(taken_Qn.sum(axis=1)).tolist()]
+        ranks, teacher = negatives.ranks_Qn[taken_Qn], negatives.teacher_Qn[taken_Qn].tolist()
         source = orjson.dumps(negatives.source)
-        deepest = int(negatives.ranks_Qn.max(initial=0))
-        self.endings = [b',"rank":%d,"source":%b' % (rank, source) for rank in range(deepest + 1)]
-
-    def of_query(self, number: int) -> list[bytes]:
-        taken_n = self.negatives.rows_Qn[number] != NO_ROW
-        places, ranks, scores, teacher = (
-            values_Qn[number][taken_n]
-            for values_Qn in (
-                self.places_Qn,
-                self.negatives.ranks_Qn,
-                self.negatives.scores_Qn,
-                self.negatives.teacher_Qn,
-            )
-        )
-        opinions = [b"}" if value != value else b',"teacher_score":%.7g}' % value for value in teacher.tolist()]
-        numbers = zip(places.tolist(), _as_json(scores), ranks.tolist(), opinions, strict=True)
-        return [
-            self.beginnings[place] + score + self.endings[rank] + opinion for place, score, rank, opinion in numbers
+        endings = [b',"rank":%d,"source":%b' % (rank, source) for rank in range(int(ranks.max(initial=0)) + 1)]
+        self.passages = [b""] * (4 * len(ranks))
+        self.passages[0::4] = [
+            beginnings[place] for place in np.searchsorted(rows, negatives.rows_Qn[taken_Qn]).tolist()
         ]
+        self.passages[1::4] = _as_json(negatives.scores_Qn[taken_Qn])
+        self.passages[2::4] = [endings[rank] for rank in ranks.tolist()]
+        self.passages[3::4] = [b"}," if value != value else b',"teacher_score":%.7g},' % value for value in teacher]
+
+    def of_query(self, number: int) -> bytes:
+        """Each followed by a comma."""
+        return b"".join(self.passages[4 * self.ends_Q[number] : 4 * self.ends_Q[number + 1]])
 
 
 def _as_json(numbers: np.ndarray) -> list[bytes]:

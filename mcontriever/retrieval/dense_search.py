@@ -4,8 +4,9 @@ from mcontriever.errors import StoreError
 from mcontriever.progress import log
 from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
-from mcontriever.retrieval.exact import ExactSearch, Vectors
+from mcontriever.retrieval.exact import ExactSearch
 from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans
+from mcontriever.retrieval.vectors import Vectors
 
 EXACT, AUTO, MILVUS = "exact", "auto", "milvus"
 

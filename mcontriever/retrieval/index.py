@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mcontriever.chance import permuted
 from mcontriever.errors import StoreError
 from mcontriever.progress import track
 from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import ExactSearch, Vectors, scores_of_rows
+from mcontriever.retrieval.exact import ExactSearch, scores_of_rows
+from mcontriever.retrieval.vectors import Vectors
 
 faiss: Any = importlib.import_module("faiss")  # its type stubs lag behind it
 
@@ -93,7 +93,7 @@ class FaissIndex:
         queries_QH = np.ascontiguousarray(queries_QH, dtype=np.float32)
         scores_QC, rows_QC = self.index.search(queries_QH, proposed, params=self._parameters(allowed_N, proposed))
         if PROPOSED_PER_WANTED[self.kind] > 1:
-            scores_QC = scores_of_rows(self.vectors, torch.from_numpy(queries_QH), torch.from_numpy(rows_QC)).numpy()
+            scores_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
             order = np.argsort(-scores_QC, axis=1, kind="stable")
             scores_QC, rows_QC = np.take_along_axis(scores_QC, order, 1), np.take_along_axis(rows_QC, order, 1)
         return scores_QC[:, :k], rows_QC[:, :k]

@@ -18,8 +18,9 @@ from mcontriever.errors import ConfigError, HubError, StoreError
 from mcontriever.progress import log, track
 from mcontriever.retrieval import derived
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import ExactSearch, Vectors
+from mcontriever.retrieval.exact import ExactSearch
 from mcontriever.retrieval.language_means import CentredVectors, open_language_means
+from mcontriever.retrieval.vectors import Vectors
 from mcontriever.streams import require_host
 
 ROWS_PER_CALL = 1000

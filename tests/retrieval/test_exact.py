@@ -1,8 +1,9 @@
-"""exact.py equals brute force, whatever the vectors are like; bf16 alone would not."""
+"""exact.py equals brute force, whatever the vectors are like; rounded rows alone would not."""
 
 import itertools
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 
 from mcontriever.core_pool import side_by_side
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import BLOCKS_AT_ONCE, ArrayVectors, ExactSearch
+from mcontriever.retrieval.exact import BLOCKS_AT_ONCE, ExactSearch
+from mcontriever.retrieval.rounded_block import product_type
+from mcontriever.retrieval.vectors import ArrayVectors, Vectors
 from tests.retrieval.small_corpora import all_vectors, unit_rows
 
 
@@ -34,19 +37,28 @@ def collections() -> Iterator[tuple[str, np.ndarray]]:
     yield "long and short", unit_rows(rng, 3000, 48) * rng.lognormal(0, 2, (3000, 1)).astype(np.float32)
     near = np.repeat(unit_rows(rng, 30, 48), 100, axis=0) + 1e-4 * rng.standard_normal((3000, 48)).astype(np.float32)
     yield "near duplicates", near.astype(np.float32)
+    kinds = np.repeat(unit_rows(rng, 2, 48), 1500, axis=0) + 1e-4 * rng.standard_normal((3000, 48))
+    yield "of two kinds", kinds.astype(np.float32)
 
 
 COLLECTIONS = dict(collections())
+DTYPES = [torch.int8, torch.bfloat16, torch.float32]
 
 
-@pytest.mark.parametrize("bf16", [True, False])
+def rounding_search(vectors: Vectors, dtype: torch.dtype, memory_bytes: int = 1 << 28) -> ExactSearch:
+    if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
+        pytest.skip("this processor does not multiply 8-bit numbers")
+    return ExactSearch(vectors, memory_bytes=memory_bytes, rough_dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_equals_brute_force(name: str, bf16: bool, cores: int) -> None:
+def test_equals_brute_force(name: str, dtype: torch.dtype, cores: int) -> None:
     vectors = COLLECTIONS[name]
     rng = np.random.default_rng(1)
     many = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
-    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20, bf16=bf16)
-    assert search.block_rows * BLOCKS_AT_ONCE > len(vectors) > 3 * search.block_rows  # several blocks
+    search = rounding_search(ArrayVectors(vectors), dtype, memory_bytes=1 << 18)
+    assert search.block_rows * BLOCKS_AT_ONCE > len(vectors) > 3 * search.block_rows > 3 * search.rough.block_rows
     every = [None, rng.random(3000) < 0.3, np.arange(3000) == 7]
     for allowed, queries in itertools.product(every, (many, many[:3])):
         expected_scores, expected_rows = brute_force(vectors, queries, 10, allowed)
@@ -60,7 +72,7 @@ def test_equals_brute_force(name: str, bf16: bool, cores: int) -> None:
 def test_blocks_in_several_rounds(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr("mcontriever.retrieval.exact.BLOCKS_AT_ONCE", 2)
     vectors = COLLECTIONS["clustered"]
-    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 20)
+    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 18)
     allowed = np.arange(3000) % 3 > 0
     _, expected = brute_force(vectors, vectors[:2] + 0.3, 20, allowed)
     np.testing.assert_array_equal(search.search(vectors[:2] + 0.3, 20, allowed)[1], expected)
@@ -70,7 +82,7 @@ def test_a_thread_that_begins_while_others_search_may_take_all_cores(cores: int)
     found: list[int] = []
 
     def search() -> None:
-        ExactSearch(ArrayVectors(COLLECTIONS["everywhere"]), memory_bytes=1 << 20).search(
+        ExactSearch(ArrayVectors(COLLECTIONS["everywhere"]), memory_bytes=1 << 18).search(
             COLLECTIONS["clustered"][:2], 5
         )
         found.append(torch.get_num_threads())
@@ -84,30 +96,57 @@ def test_a_thread_that_begins_while_others_search_may_take_all_cores(cores: int)
     assert found == [cores] * 8
 
 
-def test_what_bf16_alone_would_have_missed_is_searched_again() -> None:
-    vectors = COLLECTIONS["near duplicates"]
-    search = ExactSearch(ArrayVectors(vectors), bf16=True)
-    _, rows, certain = search._search_bf16(torch.from_numpy(vectors[:40]), 10, None, len(vectors))
-    _, expected = brute_force(vectors, vectors[:40], 10, None)
-    assert (rows != expected).any()
-    assert not certain.any()
-    _, rows, certain = ExactSearch(ArrayVectors(COLLECTIONS["clustered"]), bf16=True)._search_bf16(
-        torch.from_numpy(COLLECTIONS["clustered"][:40]), 10, None, 3000
-    )
-    assert certain.all()
+def test_each_core_of_the_pool_works_alone(cores: int) -> None:
+    """Not only before its first operation that several cores might share."""
+
+    def threads_taken(number: int) -> int:
+        torch.ones(1000, 1000).sum()
+        return torch.get_num_threads()
+
+    assert list(side_by_side(6, torch.device("cpu"))(threads_taken, range(6))) == [1] * 6
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:2])
+def test_what_rounded_rows_would_have_missed_is_searched_again(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """Among 100 near duplicates 74 candidates are too few to be sure, and 522 are not; among 1,500 they are, too."""
+    searched: list[str] = []
+    for name in ("_search_rounded", "_search_fp32"):
+
+        def watched(search: ExactSearch, *given: Any, name: str = name, whole: Any = getattr(ExactSearch, name)) -> Any:
+            searched.append(name)
+            return whole(search, *given)
+
+        monkeypatch.setattr(ExactSearch, name, watched)
+    for collection, expected in {
+        "clustered": ["_search_rounded"],
+        "near duplicates": ["_search_rounded"] * 2,
+        "of two kinds": [*["_search_rounded"] * 2, "_search_fp32"],
+    }.items():
+        vectors = COLLECTIONS[collection]
+        searched.clear()
+        _, rows = rounding_search(ArrayVectors(vectors), dtype).search(vectors[:40], 10)
+        assert searched == expected
+        found, best = (
+            np.einsum("qh,qkh->qk", vectors[:40], vectors[of])
+            for of in (rows, brute_force(vectors, vectors[:40], 10, None)[1])
+        )
+        np.testing.assert_allclose(found, best, rtol=1e-6)
 
 
 def test_equal_rows_come_in_the_order_of_the_store() -> None:
     vectors = np.ones((50, 8), dtype=np.float32)
-    scores, rows = ExactSearch(ArrayVectors(vectors), bf16=False).search(vectors[:1], 50)
-    assert rows[0].tolist() == list(range(50))
-    assert (scores == 8).all()
+    for queries in (vectors[:1], vectors[:9]):
+        scores, rows = ExactSearch(ArrayVectors(vectors)).search(queries, 50)
+        assert (rows == np.arange(50)).all()
+        assert (scores == 8).all()
 
 
-@pytest.mark.parametrize("bf16", [True, False])
-def test_more_wanted_than_there_is(bf16: bool) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_more_wanted_than_there_is(dtype: torch.dtype) -> None:
     vectors = unit_rows(np.random.default_rng(0), 5, 8)
-    search = ExactSearch(ArrayVectors(vectors), bf16=bf16)
+    search = rounding_search(ArrayVectors(vectors), dtype)
     assert search.search(vectors, 100)[1].shape == (5, 5)
     assert search.search(vectors, 3, np.zeros(5, dtype=bool))[1].shape == (5, 0)
     assert search.search(vectors[:0], 3)[1].shape == (0, 3)
@@ -116,8 +155,8 @@ def test_more_wanted_than_there_is(bf16: bool) -> None:
 @pytest.mark.parametrize("memory_bytes", [1, 1 << 30])
 def test_a_store_in_small_blocks_or_kept_whole(mixed_store: EmbeddingStore, memory_bytes: int) -> None:
     vectors = all_vectors(mixed_store)
-    search = ExactSearch(mixed_store, memory_bytes=memory_bytes, bf16=True)
-    for _ in range(2):  # the second time from the kept blocks
-        _, rows = search.search(vectors[:9], 5)
-        np.testing.assert_array_equal(rows, brute_force(vectors, vectors[:9], 5, None)[1])
-    assert search.keeps_blocks == (memory_bytes > 1)
+    search = ExactSearch(mixed_store, memory_bytes=memory_bytes)
+    for count in (2, 2, 9, 9):  # the second time from the rounded rows, if they are kept
+        _, rows = search.search(vectors[:count], 5)
+        np.testing.assert_array_equal(rows, brute_force(vectors, vectors[:count], 5, None)[1])
+    assert search.keeps_rows == (memory_bytes > 1)

@@ -13,9 +13,10 @@ from mcontriever.records import Document
 from mcontriever.retrieval import derived, store_edits
 from mcontriever.retrieval.dense_search import open_dense_search
 from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.exact import ArrayVectors, ExactSearch
+from mcontriever.retrieval.exact import ExactSearch
 from mcontriever.retrieval.index import FaissIndex, FaissKind
 from mcontriever.retrieval.index_choice import bytes_per_vector, choose_kind, recall_without_self, tune
+from mcontriever.retrieval.vectors import ArrayVectors
 from tests.retrieval.small_corpora import make_store, mixed_documents, unit_rows
 
 MEMORY = 1 << 28

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from mcontriever.retrieval import rough_search
-from mcontriever.retrieval.exact import ArrayVectors
-from mcontriever.retrieval.rough_search import RoughSearch, _Best, product_type
+from mcontriever.retrieval.best_rows import BestRows
+from mcontriever.retrieval.rough_search import RoughSearch
+from mcontriever.retrieval.rounded_block import product_type
+from mcontriever.retrieval.vectors import ArrayVectors
 
 K = 20
 
@@ -41,11 +43,10 @@ def test_nearly_equal_to_brute_force(
     without a sample of the rows that tells where to begin."""
     if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
         pytest.skip("this processor does not multiply 8-bit numbers")
-    monkeypatch.setattr(rough_search, "product_type", lambda device: dtype)
     monkeypatch.setattr(rough_search, "BLOCK_ROWS", block_rows)
     monkeypatch.setattr(rough_search, "SAMPLED_ROWS", sampled)
     rows, queries = vectors(3001, seed=1), vectors(300, seed=2)
-    search = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28)
+    search = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28, dtype=dtype)
     check(search.search(queries, K), queries, rows, np.ones(len(rows), dtype=bool))
     allowed = np.random.default_rng(3).random(len(rows)) < 0.3
     check(search.search(queries, K, allowed), queries, rows, allowed)
@@ -61,9 +62,9 @@ def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.
     rounds = []
     best = RoughSearch._best
 
-    def watched(search: RoughSearch, parts: Any, *others: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        rounds.append(sum(map(len, parts)))
-        return best(search, parts, *others)
+    def watched(search: RoughSearch, queries_QH: torch.Tensor, *others: Any) -> tuple[np.ndarray, np.ndarray]:
+        rounds.append(len(queries_QH))
+        return best(search, queries_QH, *others)
 
     monkeypatch.setattr(RoughSearch, "_best", watched)
     k = 30
@@ -85,13 +86,13 @@ def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch, orde
         rows = rows[::-1].copy()
     elif order == "many alike":
         rows = rows[[*range(0, 3001, 500)] * 400]
-    waiting, add = [], _Best.add
+    waiting, add = [], BestRows.add
 
-    def watched(best: _Best, **block: Any) -> None:
-        add(best, **block)
+    def watched(best: BestRows, *block: Any) -> None:
+        add(best, *block)
         waiting.append(sum(scores.shape[1] for scores, _ in best._waiting))
 
-    monkeypatch.setattr(_Best, "add", watched)
+    monkeypatch.setattr(BestRows, "add", watched)
     found = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K)
     check(found, queries, rows, np.ones(len(rows), dtype=bool))
     assert len(waiting) > 15

