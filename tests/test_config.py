@@ -33,10 +33,11 @@ def write(tmp_path: Path, text: str) -> Path:
 
 def test_values_and_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "/data")
-    path = write(tmp_path, "run: {steps: 5, learning_rate: 1e-5, output: '${DATA}/run'}\nlanguages: [no, en, on]\n")
+    languages = "languages: [no, en, on, 12:30, 2026-01-01]\n"
+    path = write(tmp_path, "run: {steps: 5, learning_rate: 1e-5, output: '${DATA}/run'}\n" + languages)
     config = load_config(Whole, path, ["run.steps=7", "kind=inbatch", "maybe.steps=1"])
     assert (config.run.steps, config.run.learning_rate, config.run.output) == (7, 1e-5, "/data/run")
-    assert config.languages == ["no", "en", "on"]  # Norwegian is a language here, not a false
+    assert config.languages == ["no", "en", "on", "12:30", "2026-01-01"]  # Norwegian is a language, not a false
     assert config.maybe == Run(steps=1)
     again = load_config(Whole, write(tmp_path, dump_config(config)))
     assert again == config

@@ -42,7 +42,7 @@ def parse_yaml(text: str) -> Any:
 
 
 class _SafeLoader(yaml.SafeLoader):
-    """YAML where 1e-5 is a number and `no` (Norwegian) stays text: both bite in this field. A key stands once."""
+    """YAML where 1e-5 is a number, and `no` (Norwegian), 12:30 and dates stay text. A key stands once."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -55,12 +55,14 @@ class _SafeLoader(yaml.SafeLoader):
         return node
 
 
+_READ_OTHERWISE = {f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "timestamp")}
 _SafeLoader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-    ]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _READ_OTHERWISE]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][\d_]*)$"), list("-+0123456789")
+)
 _SafeLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
 _SafeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",

@@ -48,7 +48,9 @@ class BestRows:
         self.scores_QC, self.rows_QC = _best(found, self.count)
         self._waiting = []
         lowest_Q = self.scores_QC.min(axis=1)
-        if np.isfinite(lowest_Q).all():
+        if self._cutoff_Q is not None:
+            self._cutoff_Q = np.maximum(self._cutoff_Q, lowest_Q)
+        elif np.isfinite(lowest_Q).all():
             self._cutoff_Q = lowest_Q
 
     def _cutoff(self, best_GQ: torch.Tensor) -> np.ndarray:

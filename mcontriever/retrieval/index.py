@@ -31,7 +31,7 @@ FaissKind = Literal["flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq"]
 FILE = "index.faiss"
 BLOCK_ROWS = 16_384
 HNSW_LINKS, HNSW_BUILD_DEPTH = 32, 120
-PROPOSED_PER_WANTED = {"flat": 1, "hnsw": 1, "ivf-sq": 2, "ivf-pq": 10, "rabitq": 20}
+PROPOSED_PER_WANTED = {"flat": 1, "hnsw": 1, "ivf-sq": 2, "ivf-pq": 8, "rabitq": 8}
 SMALL_SHARE = 0.1  # when fewer rows than this are allowed, exact search over just those is faster and complete
 TRAIN_ROWS_PER_LIST = 64
 

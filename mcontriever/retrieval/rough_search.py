@@ -47,7 +47,7 @@ class RoughSearch:
         self.keeps_blocks = fit_into(memory_bytes // 2, vectors, self.dtype)
         self._kept: dict[int, RoundedBlock] = {}
         self._scales_G = np.zeros(-(-len(vectors) // GROUP_ROWS), dtype=np.float32)
-        self._sampled = np.unique(np.linspace(0, len(vectors) - 1, SAMPLED_ROWS).astype(np.int64))
+        self._sampled = np.linspace(0, len(vectors) - 1, min(SAMPLED_ROWS, len(vectors))).astype(np.int64)
         sample = ArrayVectors(vectors.take(self._sampled))
         self._centre_H = torch.from_numpy(sample.vectors_NH).to(self.device).mean(0)
         self._sample = RoundedBlock.of(sample, 0, len(sample), self._centre_H, self._empty(len(sample)))

@@ -15,8 +15,10 @@ from mcontriever.fast_cpu import good_at_bf16
 from mcontriever.retrieval.vectors import Vectors
 
 GROUP_ROWS = 16
-VALUES_AT_ONCE = 3 << 19  # what is made of rows on the way to 8 bits stays in the processor's cache,
-PRODUCTS_AT_ONCE = 1 << 19  # and so do products until the best of each group is known
+# What is made of rows on the way to 8 bits stays in the processor's cache, and so do products until the best of each
+# group is known; on a GPU starting an operation costs more.
+VALUES_AT_ONCE = {"cpu": 3 << 19, "cuda": 1 << 26}
+PRODUCTS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
 LARGEST_INT8, LEAST_VALUE = 127, 1e-6
 NOTHING = -(2**31)  # the product of a hidden row
 
@@ -36,7 +38,7 @@ class RoundedBlock:
     ) -> "RoundedBlock":
         """Rows first to stop less `centre_H`; `into_BH` is where they go, and says what they are rounded to."""
         rows_BH = into_BH[: whole_groups(stop - first)]
-        step = whole_groups(VALUES_AT_ONCE // rows_BH.shape[1])
+        step = whole_groups(VALUES_AT_ONCE[rows_BH.device.type] // rows_BH.shape[1])
         work_PH = torch.empty(min(step, len(rows_BH)), rows_BH.shape[1], device=rows_BH.device)
         scales = []
         for start in range(0, len(rows_BH), step):
@@ -64,7 +66,7 @@ class RoundedBlock:
         Memory that is used again costs nothing; fresh memory of this size took as long as the products.
         """
         best_GQ = torch.empty(len(self.scales_G), len(queries_QH), device=into.device)
-        step = whole_groups(PRODUCTS_AT_ONCE // len(queries_QH))
+        step = whole_groups(PRODUCTS_AT_ONCE[into.device.type] // len(queries_QH))
         for start in range(0, len(self.rows_BH), step):
             rows_PH = self.rows_BH[start : start + step]
             products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]

@@ -118,3 +118,5 @@ def test_no_more_rows_than_there_are() -> None:
     assert np.isfinite(scores).all()
     allowed = np.zeros(7, dtype=bool)
     assert RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28).search(queries, K, allowed)[1].shape == (3, 0)
+    empty = RoughSearch(ArrayVectors(rows[:0]), memory_bytes=1 << 28)
+    assert empty.search(queries, K)[1].shape == (3, 0)
