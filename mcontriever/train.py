@@ -28,10 +28,12 @@ def run(config: TrainConfig) -> None:
     try:
         from transformers.utils.logging import disable_progress_bar
 
+        from mcontriever.training.freed_memory import keep_freed_memory
         from mcontriever.training.process_group import join_process_group
         from mcontriever.training.stop_request import StopRequest
 
         disable_progress_bar()
+        keep_freed_memory()
         device = join_process_group()
         with StopRequest() as stop:
             train(config, device, stop)
