@@ -35,7 +35,7 @@ class BestRows:
         places_P = _true_places(best_GQ >= torch.from_numpy(cutoff_Q).to(best_GQ.device))
         group_P, query_P = places_P // len(cutoff_Q), places_P % len(cutoff_Q)
         products_PR = _of_pairs(block.products(products, len(cutoff_Q)), group_P, query_P)
-        scores_PR = (products_PR.float() * block.scales_G[group_P, None]).cpu().numpy()
+        scores_PR = block.scores(products_PR, group_P).cpu().numpy()
         query_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
         places_S = np.flatnonzero(scores_PR >= cutoff_Q[query_P, None])
         pair_S, row_S = places_S // GROUP_ROWS, first_P[places_S // GROUP_ROWS] + places_S % GROUP_ROWS

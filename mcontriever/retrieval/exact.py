@@ -34,7 +34,7 @@ class ExactSearch:
     ) -> None:
         """`rough_dtype` None: the one that this processor is best at."""
         self.vectors, self.memory_bytes = vectors, memory_bytes
-        self.rough_dtype = product_type(torch.device("cpu")) if rough_dtype is None else rough_dtype
+        self.rough_dtype = rough_dtype or product_type(torch.device("cpu"), vectors.dimension)
         self.block_rows = int(np.clip(memory_bytes // 2 // (4 * vectors.dimension), 256, BLOCK_ROWS))
         self.keeps_rows = fit_into(memory_bytes // 2, vectors, self.rough_dtype)
         self._used = False

@@ -37,7 +37,7 @@ class RoughSearch:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.vectors, self.device = vectors, torch.device(device)
-        self.dtype = product_type(self.device) if dtype is None else dtype
+        self.dtype = product_type(self.device, vectors.dimension) if dtype is None else dtype
         on_cpu = self.device.type == "cpu"
         self.cores = torch.get_num_threads() if on_cpu else 1
         row_bytes = (self.dtype.itemsize * vectors.dimension + 4 * QUERIES_PER_PRODUCT) * self.cores

@@ -20,7 +20,6 @@ GROUP_ROWS = 16
 VALUES_AT_ONCE = {"cpu": 3 << 19, "cuda": 1 << 26}
 PRODUCTS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
 LARGEST_INT8, LEAST_VALUE = 127, 1e-6
-NOTHING = -(2**31)  # the product of a hidden row
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +73,27 @@ class RoundedBlock:
             multiply(rows_PH, queries_QH.T, out=products_PQ)
             if len(hidden):
                 bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
-                products_PQ[hidden[bounds[0] : bounds[1]] - start] = NOTHING
+                products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
             groups = slice(start // GROUP_ROWS, (start + len(rows_PH)) // GROUP_ROWS)
-            torch.mul(
-                products_PQ.view(-1, GROUP_ROWS, len(queries_QH)).amax(1),
-                self.scales_G[groups, None],
-                out=best_GQ[groups],
-            )
+            best_of_each = products_PQ.view(-1, GROUP_ROWS, len(queries_QH)).amax(1)
+            torch.mul(best_of_each, self.scales_G[groups, None], out=best_GQ[groups])
+            if len(hidden):
+                best_GQ[groups].masked_fill_(best_of_each == _nothing(products_PQ.dtype), -torch.inf)
         return best_GQ
 
     def products(self, into: torch.Tensor, queries: int) -> torch.Tensor:
         """BQ, as `multiply` has put them into `into`."""
         return into[: len(self.rows_BH) * queries].view(-1, queries)
+
+    def scores(self, products_PR: torch.Tensor, group_P: torch.Tensor) -> torch.Tensor:
+        """Of groups, a line each; -infinity for hidden rows."""
+        scores_PR = products_PR.float() * self.scales_G[group_P, None]
+        return scores_PR.masked_fill_(products_PR == _nothing(products_PR.dtype), -torch.inf)
+
+
+def _nothing(dtype: torch.dtype) -> float:
+    """The product of a hidden row; no other is so low."""
+    return torch.iinfo(dtype).min if dtype == torch.int32 else -torch.inf
 
 
 def whole_groups(rows: int) -> int:
@@ -93,11 +101,11 @@ def whole_groups(rows: int) -> int:
     return -(-max(rows, 1) // GROUP_ROWS) * GROUP_ROWS
 
 
-def product_type(device: torch.device) -> torch.dtype:
+def product_type(device: torch.device, dimension: int) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
-    # both are private, so a torch without them falls back
-    if hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
+    # both are private, so a torch without them falls back; of one dimension torch's product is wrong
+    if dimension > 1 and hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
         return torch.int8
     return torch.bfloat16 if good_at_bf16() else torch.float32
 

@@ -46,7 +46,7 @@ DTYPES = [torch.int8, torch.bfloat16, torch.float32]
 
 
 def rounding_search(vectors: Vectors, dtype: torch.dtype, memory_bytes: int = 1 << 28) -> ExactSearch:
-    if dtype == torch.int8 and product_type(torch.device("cpu")) != torch.int8:
+    if dtype == torch.int8 and product_type(torch.device("cpu"), 48) != torch.int8:
         pytest.skip("this processor does not multiply 8-bit numbers")
     return ExactSearch(vectors, memory_bytes=memory_bytes, rough_dtype=dtype)
 
@@ -67,6 +67,24 @@ def test_equals_brute_force(name: str, dtype: torch.dtype, cores: int) -> None:
         swapped = rows != expected_rows  # only where fp32 cannot tell two rows apart
         own = np.einsum("qh,qkh->qk", queries.astype(np.float64), vectors[rows].astype(np.float64))
         np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
+
+
+@pytest.mark.parametrize("rows", [1, 15, 17, 1000])
+@pytest.mark.parametrize("dimension", [1, 3])
+@pytest.mark.parametrize("size", [1e6, 1.0, 1e-8])
+def test_odd_shapes_and_sizes(rows: int, dimension: int, size: float) -> None:
+    """Rows that fill up a group score worse than any, also where the others are far below zero or nearly zero."""
+    rng = np.random.default_rng(0)
+    vectors = (size * rng.standard_normal((rows, dimension))).astype(np.float32)
+    vectors[1::2] = 0
+    queries = rng.standard_normal((7, dimension)).astype(np.float32)
+    queries[0] = 0
+    for allowed, k in itertools.product((None, rng.random(rows) < 0.1, np.arange(rows) == rows - 1), (1, 10, 200)):
+        scores, found = ExactSearch(ArrayVectors(vectors)).search(queries, k, allowed)
+        expected, _ = brute_force(vectors, queries, k, allowed)
+        np.testing.assert_allclose(scores, expected, atol=1e-5 * size)
+        np.testing.assert_allclose(np.einsum("qh,qkh->qk", queries, vectors[found]), expected, atol=1e-5 * size)
+        assert all(len(set(row)) == scores.shape[1] for row in found.tolist())
 
 
 def test_blocks_in_several_rounds(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
