@@ -83,10 +83,18 @@ def _best(found: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[n
     rows = np.concatenate([rows for _, rows in found], axis=1)
     excess = scores.shape[1] - count
     if excess > 0:
-        best_QC = np.argpartition(scores, excess, axis=1)[:, excess:]
+        best_QC = places_of_best(scores, rows, count)
         return np.take_along_axis(scores, best_QC, axis=1), np.take_along_axis(rows, best_QC, axis=1)
     filling = ((0, 0), (0, -excess))
     return np.pad(scores, filling, constant_values=-np.inf), np.pad(rows, filling, constant_values=-1)
+
+
+def places_of_best(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> np.ndarray:
+    """Columns of the best in any order; of equal scores the lower row is the better one."""
+    bits_QC = scores_QC.view(np.int32).astype(np.int64)
+    rising_QC = np.where(bits_QC < 0, -(bits_QC & 0x7FFFFFFF), bits_QC)  # whole numbers in the order of the scores
+    keys_QC = (rising_QC << 32) - rows_QC
+    return np.argpartition(keys_QC, keys_QC.shape[1] - count, axis=1)[:, keys_QC.shape[1] - count :]
 
 
 def _true_places(values: torch.Tensor) -> torch.Tensor:

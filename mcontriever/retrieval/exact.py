@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from mcontriever.core_pool import side_by_side
+from mcontriever.retrieval.best_rows import places_of_best
 from mcontriever.retrieval.rough_search import BLOCK_ROWS, RoughSearch, fit_into
 from mcontriever.retrieval.rounded_block import product_type
 from mcontriever.retrieval.vectors import Vectors
@@ -78,7 +79,10 @@ class ExactSearch:
         rough_QC, rows_QC = self.rough.search(queries_QH, count, allowed_N)
         exact_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
         steps_QC = (exact_QC - rough_QC) / self.rough.scales_of(rows_QC)
-        margin_Q = DEVIATIONS * np.sqrt(np.square(steps_QC).mean(axis=1)) * self.rough.coarsest
+        usual_Q = np.sqrt(np.square(steps_QC).mean(axis=1))
+        if self.rough_dtype == torch.int8:  # candidates may happen to be whole numbers of steps; others need not
+            usual_Q = np.maximum(usual_Q, np.linalg.norm(queries_QH, axis=1) / np.sqrt(12))
+        margin_Q = DEVIATIONS * usual_Q * self.rough.coarsest
         scores_QK, rows_QK = _sorted(exact_QC, rows_QC, k)
         return scores_QK, rows_QK, scores_QK[:, -1] >= rough_QC[:, -1] + margin_Q
 
@@ -140,10 +144,9 @@ def scores_of_rows(vectors: Vectors, queries_QH: np.ndarray, rows_QC: np.ndarray
 
 def _best(scores_QC: np.ndarray, rows_QC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best in any order, or all there are."""
-    excess = scores_QC.shape[1] - k
-    if excess <= 0:
+    if scores_QC.shape[1] <= k:
         return scores_QC, rows_QC
-    best_QK = np.argpartition(scores_QC, excess, axis=1)[:, excess:]
+    best_QK = places_of_best(scores_QC, rows_QC, k)
     return np.take_along_axis(scores_QC, best_QK, axis=1), np.take_along_axis(rows_QC, best_QK, axis=1)
 
 

@@ -21,6 +21,7 @@ from mcontriever.retrieval.vectors import ArrayVectors, Vectors
 BLOCK_ROWS = 16_384
 BLOCK_ROWS_ON_GPU = 65_536  # where starting a product costs more
 QUERIES_PER_PRODUCT = 512
+QUERIES_THAT_KEEP_ALL = 32  # at a time, when more rows are wanted than a block has groups
 SAMPLED_ROWS = 8192
 WORTH_A_SAMPLE = 8  # times as many rows
 
@@ -96,7 +97,8 @@ class RoughSearch:
 
         Each core has rows of its own, the same ones every time.
         """
-        parts = queries_QH.split(QUERIES_PER_PRODUCT)
+        narrows_at_once = place is not None or k <= self.block_rows // GROUP_ROWS
+        parts = queries_QH.split(QUERIES_PER_PRODUCT if narrows_at_once else QUERIES_THAT_KEEP_ALL)
         starts = range(0, len(self.vectors), self.block_rows)
         cores = min(self.cores, len(starts))
         least = self._least_scores(parts, place, allowed_N)

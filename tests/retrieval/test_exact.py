@@ -161,6 +161,25 @@ def test_equal_rows_come_in_the_order_of_the_store() -> None:
         assert (scores == 8).all()
 
 
+@pytest.mark.parametrize("queries", [2, 40])
+def test_of_many_copies_the_first_are_found(queries: int, cores: int) -> None:
+    vectors = COLLECTIONS["everywhere"][np.random.default_rng(0).integers(0, 5, 3000)]
+    search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 18)
+    _, expected = brute_force(vectors, COLLECTIONS["clustered"][:queries], 20, None)
+    for _ in range(2):
+        np.testing.assert_array_equal(search.search(COLLECTIONS["clustered"][:queries], 20)[1], expected)
+
+
+def test_candidates_that_round_exactly_say_nothing_of_the_others() -> None:
+    vectors = np.zeros((960, 8), dtype=np.float32)
+    vectors[:480, 0], vectors[480:, 0] = 1, -1
+    vectors[900:916, 1], vectors[500:516, 1] = 10.41, -10.41
+    vectors[900] = 0
+    vectors[900, 0] = 1.0168
+    query = np.eye(8, dtype=np.float32)[[0] * 5]
+    assert (ExactSearch(ArrayVectors(vectors)).search(query, 10)[1][:, 0] == 900).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_more_wanted_than_there_is(dtype: torch.dtype) -> None:
     vectors = unit_rows(np.random.default_rng(0), 5, 8)
