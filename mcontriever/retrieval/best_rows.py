@@ -66,9 +66,8 @@ def best_of(bests: Sequence[BestRows]) -> tuple[np.ndarray, np.ndarray]:
     """Scores and rows of what several have found for the same queries, best first."""
     for best in bests:
         best.merge()
-    scores_QC, rows_QC = _best([(best.scores_QC, best.rows_QC) for best in bests], bests[0].count)
-    order_QC = np.lexsort((rows_QC, -scores_QC))
-    return np.take_along_axis(scores_QC, order_QC, axis=1), np.take_along_axis(rows_QC, order_QC, axis=1)
+    count = bests[0].count
+    return in_order(*_best([(best.scores_QC, best.rows_QC) for best in bests], count), count)
 
 
 def nth_best(best_GQ: torch.Tensor, place: int) -> np.ndarray:
@@ -78,23 +77,29 @@ def nth_best(best_GQ: torch.Tensor, place: int) -> np.ndarray:
     return np.maximum(nth_Q, np.float32(LEAST))
 
 
-def _best(found: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
-    scores = np.concatenate([scores for scores, _ in found], axis=1)
-    rows = np.concatenate([rows for _, rows in found], axis=1)
-    excess = scores.shape[1] - count
-    if excess > 0:
-        best_QC = places_of_best(scores, rows, count)
-        return np.take_along_axis(scores, best_QC, axis=1), np.take_along_axis(rows, best_QC, axis=1)
-    filling = ((0, 0), (0, -excess))
-    return np.pad(scores, filling, constant_values=-np.inf), np.pad(rows, filling, constant_values=-1)
+def in_order(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The best, best first; of equal scores the lower row first."""
+    order_QK = np.lexsort((rows_QC, -scores_QC))[:, :count]
+    return np.take_along_axis(scores_QC, order_QK, axis=1), np.take_along_axis(rows_QC, order_QK, axis=1)
 
 
-def places_of_best(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the best in any order; of equal scores the lower row is the better one."""
+def in_any_order(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same rows much faster, or all that there are."""
+    excess = scores_QC.shape[1] - count
+    if excess <= 0:
+        return scores_QC, rows_QC
     bits_QC = scores_QC.view(np.int32).astype(np.int64)
     rising_QC = np.where(bits_QC < 0, -(bits_QC & 0x7FFFFFFF), bits_QC)  # whole numbers in the order of the scores
-    keys_QC = (rising_QC << 32) - rows_QC
-    return np.argpartition(keys_QC, keys_QC.shape[1] - count, axis=1)[:, keys_QC.shape[1] - count :]
+    best_QK = np.argpartition((rising_QC << 32) - rows_QC, excess, axis=1)[:, excess:]
+    return np.take_along_axis(scores_QC, best_QK, axis=1), np.take_along_axis(rows_QC, best_QK, axis=1)
+
+
+def _best(found: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """In any order, filled up with -infinity."""
+    scores, rows = (np.concatenate(values, axis=1) for values in zip(*found, strict=True))
+    scores, rows = in_any_order(scores, rows, count)
+    filling = ((0, 0), (0, count - scores.shape[1]))
+    return np.pad(scores, filling, constant_values=-np.inf), np.pad(rows, filling, constant_values=-1)
 
 
 def _true_places(values: torch.Tensor) -> torch.Tensor:

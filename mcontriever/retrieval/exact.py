@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mcontriever.core_pool import side_by_side
-from mcontriever.retrieval.best_rows import places_of_best
+from mcontriever.retrieval.best_rows import in_any_order, in_order
 from mcontriever.retrieval.rough_search import BLOCK_ROWS, RoughSearch, fit_into
 from mcontriever.retrieval.rounded_block import product_type
 from mcontriever.retrieval.vectors import Vectors
@@ -83,7 +83,7 @@ class ExactSearch:
         if self.rough_dtype == torch.int8:  # candidates may happen to be whole numbers of steps; others need not
             usual_Q = np.maximum(usual_Q, np.linalg.norm(queries_QH, axis=1) / np.sqrt(12))
         margin_Q = DEVIATIONS * usual_Q * self.rough.coarsest
-        scores_QK, rows_QK = _sorted(exact_QC, rows_QC, k)
+        scores_QK, rows_QK = in_order(exact_QC, rows_QC, k)
         return scores_QK, rows_QK, scores_QK[:, -1] >= rough_QC[:, -1] + margin_Q
 
     def _search_fp32(
@@ -91,13 +91,13 @@ class ExactSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         search = RoughSearch(self.vectors, memory_bytes=self.memory_bytes, dtype=torch.float32)
         _, rows_QK = search.search(queries_QH, k, allowed_N)
-        return _sorted(scores_of_rows(self.vectors, queries_QH, rows_QK), rows_QK, k)
+        return in_order(scores_of_rows(self.vectors, queries_QH, rows_QK), rows_QK, k)
 
     def _search_few(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Straight from the mapped rows in fp32: for so few products rounding would cost more than it saves."""
-        # one column more than there may be queries: MKL takes fewer for something else, and takes longer
+        # always as many columns as there may be queries: with fewer MKL took a quarter longer
         padded_QH = torch.nn.functional.pad(torch.from_numpy(queries_QH), (0, 0, 0, FEW_QUERIES - len(queries_QH)))
 
         def best_of_block(start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ class ExactSearch:
             rows_B = np.arange(start, stop)
             if allowed_N is not None:
                 scores_QB, rows_B = scores_QB[:, allowed_N[start:stop]], rows_B[allowed_N[start:stop]]
-            return _best(scores_QB, np.broadcast_to(rows_B, scores_QB.shape), k)
+            return in_any_order(scores_QB, np.broadcast_to(rows_B, scores_QB.shape), k)
 
         starts = range(0, len(self.vectors), self.block_rows)
         apply = side_by_side(len(starts), torch.device("cpu"))
@@ -120,8 +120,8 @@ class ExactSearch:
         for first in range(0, len(starts), BLOCKS_AT_ONCE):
             found = [(scores_QC, rows_QC), *apply(best_of_block, starts[first : first + BLOCKS_AT_ONCE])]
             scores_QC, rows_QC = (np.concatenate(values, axis=1) for values in zip(*found, strict=True))
-            scores_QC, rows_QC = _best(scores_QC, rows_QC, k)
-        return _sorted(scores_QC, rows_QC, k)
+            scores_QC, rows_QC = in_any_order(scores_QC, rows_QC, k)
+        return in_order(scores_QC, rows_QC, k)
 
 
 def scores_of_rows(vectors: Vectors, queries_QH: np.ndarray, rows_QC: np.ndarray) -> np.ndarray:
@@ -140,16 +140,3 @@ def scores_of_rows(vectors: Vectors, queries_QH: np.ndarray, rows_QC: np.ndarray
         pass
     scores_QC[rows_QC < 0] = -np.inf
     return scores_QC
-
-
-def _best(scores_QC: np.ndarray, rows_QC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best in any order, or all there are."""
-    if scores_QC.shape[1] <= k:
-        return scores_QC, rows_QC
-    best_QK = places_of_best(scores_QC, rows_QC, k)
-    return np.take_along_axis(scores_QC, best_QK, axis=1), np.take_along_axis(rows_QC, best_QK, axis=1)
-
-
-def _sorted(scores_QC: np.ndarray, rows_QC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    order_QK = np.lexsort((rows_QC, -scores_QC))[:, :k]
-    return np.take_along_axis(scores_QC, order_QK, axis=1), np.take_along_axis(rows_QC, order_QK, axis=1)
