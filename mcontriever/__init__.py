@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __version__ = _version("mcontriever")
 __all__ = ["Encoder", "Index", "__version__"]
 
-_HOMES = {"Encoder": "mcontriever.encoder", "Index": "mcontriever.retrieval.searcher"}
+_HOMES = {"Encoder": "mcontriever.encoder.encoder", "Index": "mcontriever.retrieval.searcher"}
 
 
 def __getattr__(name: str) -> Any:

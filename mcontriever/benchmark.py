@@ -68,9 +68,9 @@ def run(request: Request) -> None:
 
 
 def _measure(request: Request, suite: Suite, specs: dict[str, ModelSpec], output: Path, offline: Path | None) -> None:
-    from mcontriever.benchmark_parts import open_passages, searches
+    from mcontriever.assembly.benchmarked_models import open_passages, searches
     from mcontriever.evaluation.answer_run import measure_answers
-    from mcontriever.evaluation.model_card import score_block, write_scores_into_card
+    from mcontriever.evaluation.card_scores import score_block, write_scores_into_card
     from mcontriever.evaluation.suite_run import SuiteRun
 
     tasks = _tasks(suite)
@@ -182,9 +182,9 @@ def _prefetch(folder: Path, suite: Suite, specs: dict[str, ModelSpec]) -> None:
     if suite.needs_hub or specs:
         require_host(os.environ.get("HF_ENDPOINT", HUB), "run this where there is a network")
     _quiet_libraries(None)
+    from mcontriever.evaluation.hub_prefetch import prefetch
     from mcontriever.evaluation.models import hub_models
     from mcontriever.evaluation.official_tasks import official_task
-    from mcontriever.evaluation.prefetch import prefetch
 
     tasks = [official_task(entry) for entry in suite.tasks if entry.folder is None]
     prefetch(folder, suite, tasks, hub_models([name for spec in specs.values() for name in spec.names]))

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from mcontriever.errors import ConfigError
-from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
-from mcontriever.retrieval.planning import Mode
+from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.planning import Mode
 
 __all__ = ["EmbeddingRequest", "mode_of", "named_fields", "run"]
 

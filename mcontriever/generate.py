@@ -17,7 +17,7 @@ from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.query_writer import QueryWriter
 from mcontriever.progress import log, track
 from mcontriever.records import Document
-from mcontriever.retrieval.corpus import Corpus
+from mcontriever.retrieval.embedding.corpus import Corpus
 
 NOT_IN_THE_RESULT = {"output", "device"}
 
@@ -55,7 +55,7 @@ def _write_parts(config: GenerateConfig, corpus: Corpus, folder: PartFolder) -> 
 
 
 def _writer(config: GenerateConfig) -> QueryWriter:
-    from mcontriever.retrieval.launching import Place
+    from mcontriever.retrieval.embedding.launching import Place
 
     settings = config.model_dump(
         include={

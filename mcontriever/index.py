@@ -10,10 +10,10 @@ from typing import Any, Literal
 from mcontriever.disk import FolderLock, folder_bytes
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.progress import log
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.estimate import shown_size
+from mcontriever.retrieval.embedding.store_estimate import shown_size
 from mcontriever.retrieval.lexical import Term, open_lexical
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
 Kind = Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"]
 
@@ -53,8 +53,8 @@ def _build_faiss(
 ) -> None:
     import psutil
 
-    from mcontriever.retrieval.index import FaissIndex
-    from mcontriever.retrieval.index_choice import choose_kind, tune
+    from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
+    from mcontriever.retrieval.vector_search.index_choice import choose_kind, tune
 
     memory_bytes = memory_mb << 20 if memory_mb else psutil.virtual_memory().available // 2
     chosen = choose_kind(len(store), store.dimension, memory_bytes) if kind == "auto" else kind
@@ -73,7 +73,7 @@ def _build_faiss(
 
 
 def _sync_milvus(store: EmbeddingStore, vectors: Any, uri: str, centred: bool) -> None:
-    from mcontriever.retrieval.milvus import MilvusIndex
+    from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
     facts = MilvusIndex.sync(store, vectors, uri, centred)
     derived.write(store, "milvus", lambda folder: None, **facts)

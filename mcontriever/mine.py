@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from mcontriever.config import MineConfig
 from mcontriever.disk import FolderLock, remove_temporaries, write_bytes
 from mcontriever.errors import StoreError
-from mcontriever.finetuning.hard_negatives import Window
-from mcontriever.finetuning.mined_examples import PartStatistics, mined_folder
-from mcontriever.finetuning.miner import Miner, Search, Searcher, SecondOpinion
-from mcontriever.finetuning.mining_loop import mine_blocks
-from mcontriever.finetuning.mining_report import mining_report
+from mcontriever.finetuning.examples.passage_collection import text_key
+from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
+from mcontriever.finetuning.mining.hard_negatives import Window
+from mcontriever.finetuning.mining.miner import Miner, Search, Searcher, SecondOpinion
+from mcontriever.finetuning.mining.mining_counts import PartStatistics, mined_folder
+from mcontriever.finetuning.mining.mining_loop import mine_blocks
+from mcontriever.finetuning.mining.mining_report import mining_report
 from mcontriever.finetuning.part_folder import PartFolder
-from mcontriever.finetuning.passage_collection import text_key
-from mcontriever.finetuning.training_set import TrainingSet, open_training_set
 from mcontriever.progress import log
 from mcontriever.records import read_json_objects
 from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
-from mcontriever.retrieval.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
-from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.planning import check_encoder
+from mcontriever.retrieval.embedding.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
+from mcontriever.retrieval.embedding.planning import check_encoder
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -66,7 +66,7 @@ def _encoder(config: MineConfig) -> "Encoder | None":
     if all(searcher.kind == "bm25" for searcher in config.searchers):
         return None
     from mcontriever.encoder import Encoder
-    from mcontriever.retrieval.launching import Place
+    from mcontriever.retrieval.embedding.launching import Place
 
     assert config.model is not None
     return Encoder.load(config.model, device=Place.of_environment().device(config.device), precision="auto")
@@ -137,7 +137,7 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
     section = config.cross_encoder
     if section is None:
         return None
-    from mcontriever.retrieval.launching import Place
+    from mcontriever.retrieval.embedding.launching import Place
     from mcontriever.retrieval.rerank import Reranker
 
     reranker = Reranker.load(section.name, device=Place.of_environment().device(config.device))

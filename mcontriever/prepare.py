@@ -19,17 +19,17 @@ import numpy.typing as npt
 from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
 from mcontriever.errors import ModelError, RunError
-from mcontriever.pretraining.claim import REPORT, claim
-from mcontriever.pretraining.duplicates import repeats
-from mcontriever.pretraining.estimate import estimate
-from mcontriever.pretraining.finish_shard import finish_shard
-from mcontriever.pretraining.report import build_report, print_table, warnings_of
-from mcontriever.pretraining.shard_folder import DUPLICATE_REASONS, RECORD, Settings
-from mcontriever.pretraining.source_plan import Job, plan_sources
-from mcontriever.pretraining.stage_shard import stage_shard
-from mcontriever.pretraining.token_shards import FORMAT, MANIFEST, count_windows
+from mcontriever.preparation.claim import REPORT, claim
+from mcontriever.preparation.duplicates import repeats
+from mcontriever.preparation.finish_shard import finish_shard
+from mcontriever.preparation.preparation_report import build_report, print_table, warnings_of
+from mcontriever.preparation.shard_folder import DUPLICATE_REASONS, RECORD, Settings
+from mcontriever.preparation.source_plan import Job, plan_sources
+from mcontriever.preparation.stage_shard import stage_shard
+from mcontriever.preparation.work_estimate import estimate
+from mcontriever.preparation.worker_processes import available_cores, run_in_processes
 from mcontriever.progress import log, track
-from mcontriever.workers import available_cores, run_in_processes
+from mcontriever.token_shards import FORMAT, MANIFEST, count_windows
 
 REPORTED_WINDOW_TOKENS = 256
 DESCRIPTIONS = ("licence", "description", "expected", "disk")  # changing these changes no token

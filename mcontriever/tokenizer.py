@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mcontriever.config import PrepareRecipe
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.pretraining.dictionary_lines import ENGLISH
-from mcontriever.pretraining.likely_words import likely_words
-from mcontriever.pretraining.source_plan import Job, plan_sources
-from mcontriever.pretraining.stage_shard import kept_texts
-from mcontriever.pretraining.vocabulary import train_tokenizer
+from mcontriever.preparation.source_plan import Job, plan_sources
+from mcontriever.preparation.stage_shard import kept_texts
+from mcontriever.preparation.vocabulary import train_tokenizer
+from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
+from mcontriever.pretraining.dictionaries.likely_words import likely_words
 from mcontriever.progress import log
 
 __all__ = ["run", "train_tokenizer"]

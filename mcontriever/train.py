@@ -44,7 +44,8 @@ def run(config: TrainConfig) -> None:
 
 
 def train(config: TrainConfig, device: Any, stop: Any) -> None:
-    from mcontriever import ranks, training_parts
+    from mcontriever import ranks
+    from mcontriever.assembly import training_run as training_parts
     from mcontriever.training import checkpoints, run_folder
     from mcontriever.training.agreement import together
     from mcontriever.training.engine import WholeEncoder, start_engine, stop_engine
@@ -112,10 +113,10 @@ def check_asam(config: TrainConfig, settings: Mapping[str, Any]) -> None:
 def parts_of(stage: str) -> Any:
     """The file that turns a configuration of this stage into data and objective."""
     if stage == "pretrain":
-        from mcontriever import pretraining_parts
+        from mcontriever.assembly import pretraining_stage as pretraining_parts
 
         return pretraining_parts
-    from mcontriever import finetuning_parts
+    from mcontriever.assembly import finetuning_stage as finetuning_parts
 
     return finetuning_parts
 
@@ -130,7 +131,8 @@ def make_loop(
     **ready: Any,
 ) -> Any:
     """`ready` are the objects that the loop takes as they are."""
-    from mcontriever import ranks, training_parts
+    from mcontriever import ranks
+    from mcontriever.assembly import training_run as training_parts
     from mcontriever.evaluation.dev_sets import score_dev_sets
     from mcontriever.pretraining.collapse import collapse_advice
     from mcontriever.training.agreement import on_main_rank

@@ -14,14 +14,14 @@ from mcontriever.disk import remove_temporaries
 from mcontriever.errors import DataError, StoreError
 from mcontriever.progress import log
 from mcontriever.records import SHOWN_PLACES
-from mcontriever.retrieval import store_edits, store_runs
-from mcontriever.retrieval.embedding_run import described, encoder_entry
-from mcontriever.retrieval.estimate import shown_size
-from mcontriever.retrieval.passages import Passage, embed_passages
-from mcontriever.retrieval.planning import check_encoder
-from mcontriever.retrieval.store_check import find_damage
-from mcontriever.retrieval.store_check import repair as make_again
-from mcontriever.retrieval.store_manifest import MANIFEST, Manifest, read_manifest, read_plan
+from mcontriever.retrieval.embedding.embedding_run import described, encoder_entry
+from mcontriever.retrieval.embedding.passages import Passage, embed_passages
+from mcontriever.retrieval.embedding.planning import check_encoder
+from mcontriever.retrieval.embedding.store_estimate import shown_size
+from mcontriever.retrieval.store import store_edits, store_runs
+from mcontriever.retrieval.store.store_check import find_damage
+from mcontriever.retrieval.store.store_check import repair as make_again
+from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, read_manifest, read_plan
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,13 @@ def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer") / "tiny"
     train_tokenizer(SENTENCES, folder, vocabulary=220)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_tokenizer_dir: Path) -> Any:
+    from mcontriever.tokens import load_tokenizer
+
+    return load_tokenizer(str(tiny_tokenizer_dir))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 
 from mcontriever.embed import mode_of, named_fields
 from mcontriever.errors import ConfigError
-from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from tests.conftest import REPOSITORY, RunCli
 from tests.retrieval.small_corpora import all_ids, mixed_documents, write_lines
 

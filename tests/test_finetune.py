@@ -14,8 +14,8 @@ from mcontriever.config import FinetuneConfig, MineConfig, TrainConfig, load_tra
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
 from mcontriever.finetuning.contrastive import Contrastive
+from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.refreshed import round_folder
-from mcontriever.finetuning.training_set import open_training_set
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
 from mcontriever.training.checkpoints import checkpoints_of

@@ -11,9 +11,9 @@ import torch
 from mcontriever import generate
 from mcontriever.config import GenerateConfig, parse_config
 from mcontriever.errors import ConfigError, ModelError, StoreError
+from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.part_folder import PartFolder
-from mcontriever.finetuning.training_set import open_training_set
-from mcontriever.retrieval.corpus import Corpus
+from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.tokens import load_tokenizer
 from tests.conftest import SENTENCES
 

@@ -12,7 +12,12 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "mcontriever"
-DEPARTMENTS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} - {"cli", "config"}
+DEPARTMENTS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()} - {
+    "cli",
+    "config",
+    "encoder",
+    "assembly",
+}
 
 
 def sources() -> list[Path]:

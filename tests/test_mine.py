@@ -14,8 +14,8 @@ from mcontriever import mine
 from mcontriever.config import MineConfig
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
+from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.part_folder import PartFolder
-from mcontriever.finetuning.training_set import open_training_set
 from tests.conftest import SENTENCES
 
 TEXTS = [text for group in SENTENCES.values() for text in group]

@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcontriever.assembly.training_run import open_encoder, open_tokenizer
 from mcontriever.config import load_train_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.dev_sets import DevSet, score_dev_sets
 from mcontriever.hub import lasting_name, model_folder
-from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.shipped import ATLAS, BUNDLED_FOLDER
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
-from mcontriever.training_parts import open_encoder, open_tokenizer
 from tests.conftest import REPOSITORY, RunCli
 
 ARABIC = "أي بلد استضاف أول بطولة لكأس العالم لكرة القدم؟"

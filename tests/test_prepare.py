@@ -18,9 +18,9 @@ from mcontriever import prepare
 from mcontriever.config import PrepareRecipe, parse_config
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, RunError, StoreError
-from mcontriever.pretraining.token_shards import TokenStore
 from mcontriever.records import read_documents
 from mcontriever.shipped import ATLAS
+from mcontriever.token_shards import TokenStore
 from tests.conftest import RunCli
 
 Recipe = dict[str, Any]
@@ -344,7 +344,7 @@ def test_a_changed_recipe_is_refused_until_restart(
 def test_changed_sources_and_tokenizers_are_refused(
     tmp_path: Path, prepared: tuple[Path, Path], tiny_tokenizer_dir: Path, sentences: dict[str, list[str]]
 ) -> None:
-    from mcontriever.pretraining.vocabulary import train_tokenizer
+    from mcontriever.preparation.vocabulary import train_tokenizer
 
     path, out = prepared
     other = train_tokenizer(sentences, tmp_path / "other", 180)

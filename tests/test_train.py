@@ -253,7 +253,7 @@ def test_mistakes_are_refused_before_training(
 def test_tokens_of_another_tokenizer_are_refused(
     values: dict[str, Any], tmp_path: Path, sentences: dict[str, list[str]]
 ) -> None:
-    from mcontriever.pretraining.vocabulary import train_tokenizer
+    from mcontriever.preparation.vocabulary import train_tokenizer
 
     values["encoder"]["tokenizer"] = str(train_tokenizer(sentences, tmp_path / "other", vocabulary=200))
     with pytest.raises(StoreError, match="the encoder's tokenizer is another"):

@@ -30,7 +30,7 @@ import pytrec_eval
 import torch
 from datasets import Dataset
 
-from mcontriever.benchmark_parts import searches
+from mcontriever.assembly.benchmarked_models import searches
 from mcontriever.encoder import Encoder
 from mcontriever.evaluation.beir_tasks import beir_task
 from mcontriever.evaluation.model_specs import parse_models

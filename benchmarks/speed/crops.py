@@ -23,9 +23,9 @@ import torch
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
 from mcontriever.pretraining.crops import IndependentCrops, InverseCloze, View
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
-from mcontriever.pretraining.ragged import Ragged
-from mcontriever.pretraining.words import WordBoundaries
+from mcontriever.ragged import Ragged
 from mcontriever.tokens import SpecialTokens
+from mcontriever.word_starts import WordBoundaries
 
 RESULTS = Path(__file__).parent / "results"
 WINDOWS, WINDOW_TOKENS, VOCABULARY = 4096, 256, 250_002

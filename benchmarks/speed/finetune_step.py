@@ -33,15 +33,15 @@ from train_step import SIZES, Timed, clocked, compare, cpu, make_tokenizer, make
 
 from mcontriever.encoder import Encoder
 from mcontriever.finetuning.contrastive import Contrastive
-from mcontriever.finetuning.training_set import open_training_set
+from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
 from mcontriever.tokens import load_tokenizer
+from mcontriever.training.batch_prefetch import Prefetch
 from mcontriever.training.data_order import DataOrder
 from mcontriever.training.engine import WholeEncoder, start_engine
 from mcontriever.training.engine_settings import complete_settings
 from mcontriever.training.loop import TrainingLoop
-from mcontriever.training.prefetch import Prefetch
 from mcontriever.training.process_group import join_process_group
 from mcontriever.training.run_state import RunState
 from mcontriever.training.stop_request import StopRequest

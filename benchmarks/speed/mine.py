@@ -28,19 +28,19 @@ import torch
 from search import SHARD_ROWS, embeddings_like, processor, unit
 from watched_memory import watched_memory
 
-from mcontriever.finetuning.hard_negatives import Window
-from mcontriever.finetuning.mined_examples import mined_folder
-from mcontriever.finetuning.miner import Miner, Searcher
-from mcontriever.finetuning.mining_loop import mine_blocks
-from mcontriever.finetuning.passage_collection import text_key
-from mcontriever.finetuning.training_set import open_training_set
+from mcontriever.finetuning.examples.passage_collection import text_key
+from mcontriever.finetuning.examples.training_set import open_training_set
+from mcontriever.finetuning.mining.hard_negatives import Window
+from mcontriever.finetuning.mining.miner import Miner, Searcher
+from mcontriever.finetuning.mining.mining_counts import mined_folder
+from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.progress import setup_logging
 from mcontriever.records import Document, read_documents, write_json_lines
 from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
-from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.passages import Passage
-from mcontriever.retrieval.shard_files import passages_table, shard_arrays, write_shard_files
-from mcontriever.retrieval.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.retrieval.embedding.passages import Passage
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
+from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
 from mcontriever.shipped import ATLAS
 
 RESULTS = Path(__file__).parent / "results"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from mcontriever.fast_cpu import PreparedLinear
+from mcontriever.encoder.cpu_backbone import PreparedLinear
 
 RESULTS = Path(__file__).parent / "results"
 TOKENS = 2048

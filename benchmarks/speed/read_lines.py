@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mcontriever.pretraining.readers import SourceShard, read_shard
-from mcontriever.pretraining.source_text import Text
+from mcontriever.preparation.readers import SourceShard, read_shard
+from mcontriever.preparation.source_text import Text
 from mcontriever.streams import read_lines
 
 RESULTS = Path(__file__).parent / "results"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mcontriever.pretraining.sampling import WindowSampler
-from mcontriever.pretraining.token_shards import FORMAT, TokenStore
+from mcontriever.token_shards import FORMAT, TokenStore
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 40_000

@@ -38,16 +38,16 @@ from mcontriever.encoder import Encoder
 from mcontriever.pretraining.crops import IndependentCrops
 from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
-from mcontriever.pretraining.ragged import Ragged
 from mcontriever.pretraining.temperature import Temperature
+from mcontriever.ragged import Ragged
 from mcontriever.records import read_documents
 from mcontriever.shipped import ATLAS
 from mcontriever.tokens import load_tokenizer, tokenize_texts
+from mcontriever.training.batch_prefetch import Prefetch
 from mcontriever.training.data_order import DataOrder
 from mcontriever.training.engine import WholeEncoder, start_engine
 from mcontriever.training.engine_settings import complete_settings
 from mcontriever.training.loop import TrainingLoop
-from mcontriever.training.prefetch import Prefetch
 from mcontriever.training.process_group import join_process_group
 from mcontriever.training.run_state import RunState
 from mcontriever.training.stop_request import StopRequest
@@ -121,7 +121,7 @@ def cpu() -> torch.device:
 
 
 def make_tokenizer(scratch: Path) -> Path:
-    from mcontriever.pretraining.vocabulary import train_tokenizer
+    from mcontriever.preparation.vocabulary import train_tokenizer
 
     texts: dict[str, list[str]] = {}
     for document in read_documents(ATLAS / "train" / "corpus.jsonl"):
@@ -370,7 +370,7 @@ def make_report(rates: dict[str, list[float]], options: argparse.Namespace, devi
 
 def utilisation(tokens_per_second: float, options: argparse.Namespace, device: torch.device) -> dict[str, float]:
     """Model arithmetic a second (queries forward and backward, keys forward) against the card's own matrix rate."""
-    from mcontriever.training.estimate import Architecture
+    from mcontriever.training.memory_estimate import Architecture
 
     size = Architecture.of({**SIZES[options.size], "vocab_size": options.vocabulary})
     length = WINDOW * 0.3 + 2

@@ -26,7 +26,7 @@ def train(
     if print_config:
         show_config(loaded)
     if estimate:
-        from mcontriever.run_cost import run_cost
+        from mcontriever.assembly.run_cost import run_cost
 
         print(run_cost(loaded, world_size=gpus))
     else:
@@ -99,7 +99,7 @@ def run(
     print_config: PrintConfig = False,
 ) -> None:
     """Run several verbs one after another: train, mine, train again. Interrupted, it goes on where it was."""
-    from mcontriever import plan as verb
+    from mcontriever import run as verb
     from mcontriever.config import PlanConfig, load_config
 
     loaded = load_config(PlanConfig, plan, overrides)

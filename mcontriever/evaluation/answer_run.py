@@ -13,7 +13,7 @@ import numpy as np
 from mcontriever.disk import sha256_of
 from mcontriever.errors import DataError
 from mcontriever.evaluation.answer_recall import dpr_key, first_ranks, recall_at
-from mcontriever.evaluation.languages import short_code
+from mcontriever.evaluation.language_names import short_code
 from mcontriever.evaluation.question_sets import Question, read_questions
 from mcontriever.evaluation.results import SubsetScores, subset_path
 from mcontriever.evaluation.suites import QUESTIONS_FOLDER, PassageFile, QuestionSet, passage_file, question_set

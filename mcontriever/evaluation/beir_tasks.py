@@ -16,7 +16,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from mcontriever.disk import sha256_of
 from mcontriever.errors import DataError
-from mcontriever.evaluation.languages import UNKNOWN, direction, is_known, mteb_code, short_code
+from mcontriever.evaluation.language_names import UNKNOWN, direction, is_known, mteb_code, short_code
 from mcontriever.progress import log
 from mcontriever.records import SHOWN_PLACES, BeirFolder, Document, Query
 

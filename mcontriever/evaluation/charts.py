@@ -10,7 +10,7 @@ from typing import Any
 
 from mcontriever.disk import atomic_path
 from mcontriever.evaluation.language_bias import LanguageCounts, shares
-from mcontriever.evaluation.languages import language_name
+from mcontriever.evaluation.language_names import language_name
 from mcontriever.evaluation.results import Row
 from mcontriever.evaluation.score_table import Column, ScoreTable, metric_name
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.evaluation.languages import language_name
-from mcontriever.evaluation.report import subset_test
+from mcontriever.evaluation.language_names import language_name
 from mcontriever.evaluation.results import Benchmark, SubsetScores
+from mcontriever.evaluation.score_report import subset_test
 from mcontriever.evaluation.score_table import metric_name
 from mcontriever.evaluation.significance import PairedTest, Summary, holm, summarise
 

@@ -11,7 +11,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.evaluation.languages import direction, mteb_code
+from mcontriever.evaluation.language_names import direction, mteb_code
 
 SHARED_MIN = 0.9
 _SOURCE = "XQuADRetrieval"

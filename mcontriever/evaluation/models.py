@@ -16,11 +16,11 @@ from mteb.models.sentence_transformer_wrapper import (
 
 from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
-from mcontriever.model_folder import read_spec
 from mcontriever.progress import log
 
 

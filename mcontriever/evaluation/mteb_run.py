@@ -15,7 +15,7 @@ from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
 from mcontriever.errors import DataError, RunError
 from mcontriever.evaluation.language_bias import LanguageCounts, count_languages, merged
-from mcontriever.evaluation.languages import ALL, MIXED
+from mcontriever.evaluation.language_names import ALL, MIXED
 from mcontriever.evaluation.mteb_search import languages_of
 from mcontriever.evaluation.results import Row, SubsetScores, subset_path
 

@@ -14,7 +14,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from mcontriever.errors import ConfigError, DataError, HubError
 from mcontriever.evaluation.cross_xquad import CrossLingualXQuAD
-from mcontriever.evaluation.languages import ALL, direction, short_code
+from mcontriever.evaluation.language_names import ALL, direction, short_code
 from mcontriever.evaluation.mteb_run import leaves_of
 from mcontriever.evaluation.suites import SuiteTask
 from mcontriever.progress import log

@@ -8,7 +8,7 @@ has the highest value among those shown, as the papers do: over every row, in-do
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mcontriever.evaluation.languages import ALL, language_name
+from mcontriever.evaluation.language_names import ALL, language_name
 from mcontriever.evaluation.published import PublishedSystem
 from mcontriever.evaluation.results import Row
 

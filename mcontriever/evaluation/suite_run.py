@@ -17,8 +17,8 @@ from typing import Any
 from mcontriever.evaluation.language_bias import LanguageCounts
 from mcontriever.evaluation.mteb_run import language_counts, leaves_of, rows_of, run_task, subset_rows
 from mcontriever.evaluation.published import published_systems
-from mcontriever.evaluation.report import write_report
 from mcontriever.evaluation.results import Benchmark, Row, SubsetScores, write_scores
+from mcontriever.evaluation.score_report import write_report
 from mcontriever.evaluation.suites import Suite
 from mcontriever.progress import log
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import RunError
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import average, gather, gather_with_grad, rank
-from mcontriever.sub_batches import encode_in_sub_batches
 from mcontriever.tokens import PackedBatch
 
 

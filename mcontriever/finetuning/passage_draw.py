@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcontriever.chance import integers, uniform
-from mcontriever.finetuning.training_set import TrainingSet
+from mcontriever.finetuning.examples.training_set import TrainingSet
 
 
 @dataclass(frozen=True)

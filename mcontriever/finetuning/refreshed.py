@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.errors import StoreError
-from mcontriever.finetuning.example_source import ExampleSource
-from mcontriever.finetuning.mined_examples import mined_folder
-from mcontriever.finetuning.training_set import TrainingSet, open_training_set
+from mcontriever.finetuning.examples.example_source import ExampleSource
+from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
+from mcontriever.finetuning.mining.mining_counts import mined_folder
 
 
 def round_folder(run: Path, step: int) -> Path:

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from mcontriever.finetuning.example_order import ShuffledOrder
+from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.passage_draw import draw_passages
-from mcontriever.finetuning.training_set import TrainingSet
 from mcontriever.tokens import PackedBatch, SpecialTokens, pack, tokenize_texts
 
 NO_KEY = 0  # text keys are 64-bit hashes; this one marks an empty place

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.pairs import MOST_VIEWS, PairSource, TokenPairs
-from mcontriever.pretraining.ragged import IntArray, Ragged
-from mcontriever.pretraining.words import BoolArray, WordBoundaries
+from mcontriever.ragged import IntArray, Ragged
 from mcontriever.tokens import SpecialTokens
+from mcontriever.word_starts import BoolArray, WordBoundaries
 
 UInt32Array = npt.NDArray[np.uint32]
 

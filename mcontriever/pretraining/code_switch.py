@@ -15,11 +15,11 @@ import numpy as np
 from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import below, key_views, place_bits
-from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
+from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
+from mcontriever.pretraining.dictionaries.running_words import word_hashes
 from mcontriever.pretraining.pairs import PairSource, TokenPairs
-from mcontriever.pretraining.ragged import IntArray, Ragged
-from mcontriever.pretraining.running_words import word_hashes
-from mcontriever.pretraining.words import number_in_row
+from mcontriever.ragged import IntArray, Ragged
+from mcontriever.word_starts import number_in_row
 
 SIDES = ("query", "keys", "both")
 

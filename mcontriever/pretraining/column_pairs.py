@@ -22,11 +22,11 @@ import orjson
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.pretraining.dictionary_lines import ENGLISH
+from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
-from mcontriever.pretraining.ragged import IntArray, Ragged, spans
 from mcontriever.progress import log
+from mcontriever.ragged import IntArray, Ragged, spans
 from mcontriever.streams import is_remote, read_lines
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint
 

@@ -18,9 +18,9 @@ import numpy as np
 from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.pairs import MOST_VIEWS, TokenPairs
-from mcontriever.pretraining.ragged import IntArray, Ragged, spans
 from mcontriever.pretraining.sampling import WindowSampler
-from mcontriever.pretraining.token_shards import TokenStore
+from mcontriever.ragged import IntArray, Ragged, spans
+from mcontriever.token_shards import TokenStore
 
 HALF, LOWER_HALF = np.uint64(32), np.uint64(2**32 - 1)
 LANGUAGE_SHIFT = 40  # a text's number: its language, and below that its window

@@ -16,10 +16,10 @@ from torch.nn.functional import softplus
 
 from mcontriever import ranks
 from mcontriever.embedding_spread import spread
+from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.pretraining.pairs import PairBatch
 from mcontriever.pretraining.temperature import Temperature
-from mcontriever.sub_batches import encode_in_sub_batches
 from mcontriever.tokens import PackedBatch
 
 Metrics = dict[str, float | torch.Tensor]

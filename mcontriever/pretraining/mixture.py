@@ -17,8 +17,8 @@ import numpy as np
 from mcontriever.chance import permuted
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.pairs import PairSource, TokenPairs
-from mcontriever.pretraining.ragged import IntArray
 from mcontriever.pretraining.sampling import quotas
+from mcontriever.ragged import IntArray
 
 BLOCK = 1000
 SOURCE_SHIFT = 56  # texts of different sources are different texts

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from mcontriever.pretraining.ragged import IntArray, Ragged
+from mcontriever.ragged import IntArray, Ragged
 from mcontriever.tokens import SPECIALS_PER_ROW, PackedBatch, SpecialTokens, pack
 
 MOST_VIEWS = 64  # of one text: a query and its keys

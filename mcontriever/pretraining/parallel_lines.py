@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
-from mcontriever.pretraining.dictionary_lines import ENGLISH
+from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.records import read_documents
 
 MIN_CHARACTERS = 10  # shorter lines are headings, commands and numbers

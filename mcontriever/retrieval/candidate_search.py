@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mcontriever.progress import track
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical
-from mcontriever.retrieval.rough_search import RoughSearch
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.vector_search.rough_search import RoughSearch
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

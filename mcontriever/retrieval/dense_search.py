@@ -2,11 +2,11 @@
 
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
-from mcontriever.retrieval.exact import ExactSearch
 from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans
-from mcontriever.retrieval.vectors import Vectors
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.vector_search.exact import ExactSearch
+from mcontriever.retrieval.vector_search.vectors import Vectors
 
 EXACT, AUTO, MILVUS = "exact", "auto", "milvus"
 
@@ -25,10 +25,10 @@ def open_dense_search(store: EmbeddingStore, index: str, means: LanguageMeans | 
             fix="search the way it was made, use --index exact, or make it again",
         )
     if kind == MILVUS:
-        from mcontriever.retrieval.milvus import MilvusIndex
+        from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
         return MilvusIndex.open(store, facts).search
-    from mcontriever.retrieval.index import FaissIndex
+    from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 
     return FaissIndex.open(store, vectors, facts).search
 

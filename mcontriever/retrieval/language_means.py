@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from mcontriever.progress import track
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
 KIND = "language-means"
 BLOCK_ROWS = 16_384

@@ -13,9 +13,9 @@ import numpy as np
 
 from mcontriever.errors import StoreError
 from mcontriever.progress import log, track
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore
-from mcontriever.retrieval.words import words
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.terms import words
 
 Term = Literal["words", "subwords"]
 Terms = Literal["words", "subwords", "both"]

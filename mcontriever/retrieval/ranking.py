@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import numpy as np
 
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Hit, Query
-from mcontriever.retrieval.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.embedding.planning import check_encoder
 from mcontriever.retrieval.fusion import Fusion, blend, reciprocal_rank_fusion, weighted_fusion
-from mcontriever.retrieval.languages import rows_in_languages
+from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.lexical import Term, Terms, open_lexical
-from mcontriever.retrieval.planning import check_encoder
 from mcontriever.retrieval.ranking import Ranking, best_rows, rank_documents, why
-from mcontriever.retrieval.store_manifest import EncoderEntry
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.store.store_manifest import EncoderEntry
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -91,7 +91,7 @@ class Index:
         cls, encoder: "Encoder", documents: Iterable[str | Document], folder: str | Path | None = None
     ) -> "Index":
         """Embed texts (their ids are then 0, 1, 2...) or documents, into `folder` or a temporary one."""
-        from mcontriever.retrieval.embedding_run import embed_documents
+        from mcontriever.retrieval.embedding.embedding_run import embed_documents
 
         target = Path(folder or tempfile.mkdtemp(prefix="mcontriever-"))
         numbered = (

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import read_json
+from mcontriever.encoder.few_bits import BITS, pack
 from mcontriever.errors import ModelError
-from mcontriever.few_bits import BITS, pack
 
 DTYPES = {"float16": torch.float16, "float8": torch.float8_e4m3fn}
 _FLOAT8_MAX = 448.0
@@ -55,7 +55,7 @@ def _compact(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 
 def _is_scale_free(folder: Path) -> bool:
-    from mcontriever.new_backbone import IDENTITY_NORM_EPS
+    from mcontriever.encoder.new_backbone import IDENTITY_NORM_EPS
 
     config: dict[str, Any] = read_json(folder / "config.json")
     bag = config.get("num_hidden_layers") == 0 and config.get("layer_norm_eps") == IDENTITY_NORM_EPS

@@ -20,13 +20,13 @@ from mcontriever import chance, ranks
 from mcontriever.errors import RunError
 from mcontriever.training.agreement import mean_over_ranks
 from mcontriever.training.asam import Asam
+from mcontriever.training.batch_prefetch import Prefetch
 from mcontriever.training.checkpoints import checkpoint_name, prune, write_checkpoint
 from mcontriever.training.data_order import DataOrder
 from mcontriever.training.engine import WholeEncoder, take_step
 from mcontriever.training.exported_model import copy_model
 from mcontriever.training.metrics_log import MetricsLog
 from mcontriever.training.nan_guard import stop_on_nan
-from mcontriever.training.prefetch import Prefetch
 from mcontriever.training.run_state import RunState, is_summed
 from mcontriever.training.stop_request import StopRequest
 

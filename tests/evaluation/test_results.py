@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mcontriever.errors import ConfigError, DataError, StoreError
+from mcontriever.evaluation.card_scores import score_block, write_scores_into_card
 from mcontriever.evaluation.comparison import compare, to_markdown
-from mcontriever.evaluation.model_card import score_block, write_scores_into_card
 from mcontriever.evaluation.results import Benchmark, Row, SubsetScores, file_name, write_scores
 
 METRIC = "ndcg_at_10"

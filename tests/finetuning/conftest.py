@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
-from mcontriever.finetuning.passage_collection import text_key
+from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.tokens import PackedBatch, pack, tokenize_texts
 

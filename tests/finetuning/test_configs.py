@@ -14,7 +14,7 @@ from mcontriever.config import (
     load_train_config,
     read_yaml,
 )
-from mcontriever.plan import check_stage
+from mcontriever.run import check_stage
 from mcontriever.training.engine_settings import complete_settings
 from tests.conftest import REPOSITORY
 

@@ -9,8 +9,8 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.finetuning.example_order import ShuffledOrder
+from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
 from mcontriever.finetuning.passage_draw import draw_passages
-from mcontriever.finetuning.training_set import TrainingSet, open_training_set
 from mcontriever.finetuning.triples import TripleLoader
 from mcontriever.tokens import PackedBatch
 from tests.conftest import SENTENCES

@@ -5,13 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcontriever.tokens import load_tokenizer
 from tests.pretraining.tiny_pairs import new_encoder
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tiny_tokenizer_dir: Path) -> Any:
-    return load_tokenizer(str(tiny_tokenizer_dir))
 
 
 @pytest.fixture

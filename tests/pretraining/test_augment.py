@@ -8,8 +8,8 @@ import pytest
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds, place_bits
 from mcontriever.pretraining.pairs import TokenPairs
-from mcontriever.pretraining.ragged import Ragged
-from mcontriever.pretraining.words import WordBoundaries
+from mcontriever.ragged import Ragged
+from mcontriever.word_starts import WordBoundaries
 
 VOCABULARY = 100_000
 KINDS = TokenKinds(

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.pretraining.bilingual_dictionary import BilingualDictionary
 from mcontriever.pretraining.code_switch import CodeSwitched
-from mcontriever.pretraining.inflections import Lemmas
+from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
+from mcontriever.pretraining.dictionaries.inflections import Lemmas
+from mcontriever.pretraining.dictionaries.running_words import word_hashes
 from mcontriever.pretraining.pairs import TokenPairs
-from mcontriever.pretraining.ragged import Ragged
-from mcontriever.pretraining.running_words import word_hashes
+from mcontriever.ragged import Ragged
 from tests.pretraining.small_tokenizers import sentencepiece_tokenizer
 
 LANGUAGES = ["ar", "en", "sw", "zh"]

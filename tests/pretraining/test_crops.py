@@ -8,7 +8,7 @@ import pytest
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze
 from mcontriever.pretraining.pairs import PairLoader
-from mcontriever.pretraining.ragged import Ragged
+from mcontriever.ragged import Ragged
 from mcontriever.tokens import SpecialTokens
 
 

@@ -6,7 +6,7 @@ import pytest
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.mixture import SOURCE_SHIFT, Mixture
 from mcontriever.pretraining.pairs import TokenPairs
-from mcontriever.pretraining.ragged import Ragged
+from mcontriever.ragged import Ragged
 
 
 class Numbered:

@@ -8,7 +8,7 @@ import torch
 
 from mcontriever.encoder import Encoder
 from mcontriever.pretraining.pairs import PairBatch, PairLoader, TokenPairs
-from mcontriever.pretraining.ragged import Ragged
+from mcontriever.ragged import Ragged
 from mcontriever.tokens import load_tokenizer
 
 ARCHITECTURE = {

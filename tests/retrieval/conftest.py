@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
-from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import orjson
 
 from mcontriever.records import Document
-from mcontriever.retrieval.embedding_run import EmbeddingRequest, embed
-from mcontriever.retrieval.embedding_store import EmbeddingStore
+from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from tests.conftest import SENTENCES
 
 

@@ -10,10 +10,10 @@ import pytest
 from mcontriever.disk import FolderLock
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
-from mcontriever.retrieval import derived
-from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words, top_rows
-from mcontriever.retrieval.words import words
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.terms import words
 from tests.conftest import SENTENCES
 from tests.retrieval.small_corpora import make_store, mixed_documents
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.ranking import Ranking, best_rows, rank_documents, why
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mcontriever.errors import ModelError
-from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.rerank import Reranker
 from mcontriever.retrieval.searcher import Index
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.tokens import load_tokenizer
 
 

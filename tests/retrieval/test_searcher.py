@@ -9,9 +9,9 @@ import pytest
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.records import Document, Query
-from mcontriever.retrieval.embedding_store import EmbeddingStore
 from mcontriever.retrieval.lexical import LexicalIndex, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
 DOCUMENTS = mixed_documents(90)

@@ -1,0 +1,1 @@
+"""The one layer that joins departments: a configuration to ready objects."""

@@ -1,0 +1,66 @@
+"""What a training configuration would cost, from arithmetic alone: `mcontriever train --estimate --config FILE`."""
+
+from mcontriever.config import FinetuneConfig, TrainConfig
+from mcontriever.disk import read_json
+from mcontriever.errors import ConfigError
+from mcontriever.hub import is_at_hand, model_folder
+from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
+from mcontriever.training import memory_estimate as costs
+from mcontriever.training.engine_settings import autocast_dtype, complete_settings, zero_stage
+from mcontriever.training.memory_estimate import KNOWN, Architecture
+
+
+def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> str:
+    """What the run would cost on so many GPUs, from arithmetic alone."""
+    settings = complete_settings(config.deepspeed, world_size=world_size, total_steps=config.run.steps)
+    objective = config.objective
+    with_gradient, without_gradient, row_length = _rows_of_a_sample(config)
+    work = costs.Work(
+        architecture=architecture_of(config),
+        rows_with_gradient=settings["train_micro_batch_size_per_gpu"] * with_gradient,
+        rows_without_gradient=settings["train_micro_batch_size_per_gpu"] * without_gradient,
+        row_length=row_length,
+        micro_steps=settings["gradient_accumulation_steps"],
+        steps=config.run.steps,
+        world_size=world_size,
+        queue_size=getattr(objective, "queue_size", 0),
+        momentum=hasattr(objective, "queue_size"),
+        precision=autocast_dtype(settings) or "float32",
+        checkpoint_layers=config.encoder.checkpoint_layers,
+        rows_at_once=getattr(objective, "rows_per_sub_batch", None),
+        asam=config.run.asam is not None,
+    )
+    show = costs.summary if short else costs.report
+    return show(work, zero_stage(settings), config.run.keep_last + 1)
+
+
+def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:
+    """Rows with gradient and without, and their mean length: of full windows, or of examples as long as they may be."""
+    if isinstance(config, FinetuneConfig):
+        passages = 1 + config.data.negatives
+        tokens = config.data.query_length + passages * config.data.passage_length
+        return 1 + passages, 0, tokens / (1 + passages)
+    view = config.data.view
+    share = (view.min_ratio + view.max_ratio) / 2 if view.kind == "crops" else 0.5
+    length = config.data.window * share * (1 - config.data.augmentation.delete) + SPECIALS_PER_ROW
+    if config.objective.kind == "inbatch":
+        return 2, 0, length
+    return 1, view.keys_per_query if view.kind == "crops" else 1, length
+
+
+def architecture_of(config: TrainConfig) -> Architecture:
+    """From the configuration, a model's folder, or the table of known names: nothing is fetched or built."""
+    section = config.encoder
+    if section.architecture is not None:
+        vocabulary = section.architecture.get("vocab_size") or len(load_tokenizer(str(section.tokenizer)))
+        return Architecture.of({**section.architecture, "vocab_size": vocabulary, "type_vocab_size": 1})
+    assert section.name is not None
+    if is_at_hand(section.name) and (model_folder(section.name) / "config.json").exists():
+        return Architecture.of(read_json(model_folder(section.name) / "config.json"))
+    known = KNOWN.get(section.name.rsplit("/", 1)[-1])
+    if known is None:
+        raise ConfigError(
+            f"the size of {section.name} is not known here",
+            fix=f"give a model's folder, or one of {', '.join(KNOWN)}",
+        )
+    return known

@@ -1,0 +1,165 @@
+"""The folder a model lives in: sentence-transformers' layout, which `AutoModel` reads as well.
+
+config.json model.safetensors tokenizer.json ...   the Hugging Face backbone and its tokenizer
+modules.json 1_Pooling/ 2_Normalize/               how token vectors become one embedding
+sentence_bert_config.json                          max length
+config_sentence_transformers.json                  similarity and prefixes
+README.md                                          model card
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import load_file, save_file
+
+from mcontriever.disk import atomic_folder, read_json, write_json
+from mcontriever.encoder.backbone_loading import quiet_transformers
+from mcontriever.errors import ModelError
+
+POOLING_MODES = ("mean", "cls")
+SIMILARITIES = ("dot", "cosine")
+DEFAULT_MAX_LENGTH = 512
+INT8_RANGES = "int8_ranges.safetensors"
+# The names every version of sentence-transformers resolves, old and new.
+_TRANSFORMER = "sentence_transformers.models.Transformer"
+_POOLING = "sentence_transformers.models.Pooling"
+_NORMALIZE = "sentence_transformers.models.Normalize"
+
+
+def write_model_folder(
+    folder: str | Path,
+    backbone: Any,
+    tokenizer: Any,
+    spec: Mapping[str, Any],
+    card: str | None = None,
+    attachments: Mapping[str, bytes] | None = None,
+    int8_ranges: dict[str, torch.Tensor] | None = None,
+) -> Path:
+    """Write all of it under a temporary name, then rename: a reader never meets half a model."""
+    folder = Path(folder)
+    with atomic_folder(folder) as temporary:
+        with quiet_transformers():
+            backbone.save_pretrained(temporary)
+        write_tokenizer(tokenizer, temporary, spec["max_length"])
+        for name, value in _sentence_transformers_files(spec, backbone.config.hidden_size).items():
+            file = temporary / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        (temporary / "README.md").write_text(card if card is not None else _plain_card(spec))
+        if int8_ranges is not None:
+            save_file(int8_ranges, temporary / INT8_RANGES)
+        for name, content in (attachments or {}).items():
+            (temporary / name).write_bytes(content)
+    return folder
+
+
+PLAIN_TOKENIZER = "PreTrainedTokenizerFast"  # reads tokenizer.json and does nothing else
+
+
+def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
+    """As transformers saves it, less the white space, which is half of tokenizer.json."""
+    before = tokenizer.model_max_length
+    tokenizer.model_max_length = max_length
+    try:
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.model_max_length = before
+    file = folder / "tokenizer.json"
+    if file.exists():
+        file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes())))
+    settings = read_json(folder / "tokenizer_config.json")
+    if settings.get("tokenizer_class") == "TokenizersBackend":  # a name that transformers before 5 does not know
+        write_json(folder / "tokenizer_config.json", {**settings, "tokenizer_class": PLAIN_TOKENIZER})
+
+
+def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dict[str, Any]:
+    types = {"": _TRANSFORMER, "1_Pooling": _POOLING}
+    if spec["normalize"]:
+        types["2_Normalize"] = _NORMALIZE
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": kind}
+        for index, (path, kind) in enumerate(types.items())
+    ]
+    files: dict[str, Any] = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": spec["max_length"], "do_lower_case": False},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": dimension,
+            "pooling_mode_cls_token": spec["pooling"] == "cls",
+            "pooling_mode_mean_tokens": spec["pooling"] == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "prompts": {"query": spec["query_prefix"], "document": spec["document_prefix"]},
+            "default_prompt_name": None,
+            "similarity_fn_name": spec["similarity"],
+        },
+    }
+    if spec["normalize"]:
+        files["2_Normalize/config.json"] = {}
+    return files
+
+
+def _plain_card(spec: Mapping[str, Any]) -> str:
+    lines = [f"- {name.replace('_', ' ')}: {value!r}" for name, value in spec.items()]
+    return "# Text encoder\n\nMade with mcontriever.\n\n" + "\n".join(lines) + "\n"
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """What the folder says about pooling, normalisation, similarity, length and prefixes; {} for a plain backbone."""
+    modules = _read(folder / "modules.json")
+    if modules is None:
+        return {}
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ModelError(
+            f"the model is made of {' + '.join(kinds)}; this reads Transformer + Pooling (+ Normalize)",
+            where=folder / "modules.json",
+            fix="choose a model without further layers",
+        )
+    if modules[0]["path"]:
+        raise ModelError(f"the backbone is in the subfolder {modules[0]['path']!r}", where=folder / "modules.json")
+    settings = _read(folder / "config_sentence_transformers.json") or {}
+    transformer = _read(folder / "sentence_bert_config.json") or {}
+    prompts = settings.get("prompts") or {}
+    spec = {
+        "pooling": _pooling_mode(folder / modules[1]["path"] / "config.json"),
+        "normalize": len(kinds) == 3,
+        "similarity": settings.get("similarity_fn_name") or "cosine",
+        "max_length": transformer.get("max_seq_length"),
+        "query_prefix": prompts.get("query", ""),
+        "document_prefix": prompts.get("document", ""),
+    }
+    return {name: value for name, value in spec.items() if value is not None}
+
+
+def _pooling_mode(file: Path) -> str:
+    config = _read(file) or {}
+    mode = config.get("pooling_mode")
+    if mode is None:
+        names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+        modes = [names.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
+        mode = "+".join(modes)
+    if mode not in POOLING_MODES:
+        raise ModelError(f"pooling {mode!r} is not one of {', '.join(POOLING_MODES)}", where=file)
+    return str(mode)
+
+
+def _read(file: Path) -> Any:
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ModelError(f"not valid JSON: {error}", where=file, fix="export or download the model again") from error
+
+
+def read_int8_ranges(folder: Path) -> dict[str, torch.Tensor] | None:
+    file = folder / INT8_RANGES
+    return load_file(file) if file.exists() else None

@@ -1,0 +1,1 @@
+"""Training examples: from any format people hold to rows on disk."""

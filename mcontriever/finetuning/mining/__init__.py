@@ -1,0 +1,1 @@
+"""Hard negatives: what `mcontriever mine` is made of."""

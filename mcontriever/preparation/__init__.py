@@ -1,0 +1,1 @@
+"""Text to token shards: what `mcontriever prepare` and `tokenizer` are made of."""

@@ -1,0 +1,59 @@
+"""Whose is an output folder? A plan in it says what its tokens are made of; another plan is refused, or starts anew."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mcontriever.disk import read_json, remove_temporaries, write_json
+from mcontriever.errors import StoreError
+from mcontriever.preparation.shard_folder import FOLDERS
+from mcontriever.token_shards import MANIFEST
+
+PLAN, REPORT = "plan.json", "report.json"
+
+
+def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
+    """Make the folder ours: empty, or begun by the same plan, or cleared by --restart."""
+    if restart and (output / PLAN).is_file():
+        _clear(output)
+    if (output / PLAN).is_file():
+        changes = _differences(read_json(output / PLAN), new_plan)
+        if changes:
+            raise StoreError(
+                "the folder was begun with another plan:\n  " + "\n  ".join(changes),
+                where=output,
+                fix="give another --output, go back to the former values, or begin anew with --restart",
+            )
+    else:
+        strangers = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
+        if strangers:
+            raise StoreError(
+                f"the folder holds other files: {', '.join(strangers[:5])}", where=output, fix="give an empty --output"
+            )
+        write_json(output / PLAN, new_plan)
+    for folder in (output, *(output / name for name in FOLDERS)):
+        remove_temporaries(folder)
+
+
+def _clear(output: Path) -> None:
+    """The plan goes last: it says that the rest is ours to remove."""
+    for name in (MANIFEST, REPORT, *FOLDERS, PLAN):
+        path = output / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """What changed, as "recipe.duplicates.exact: true before, false now", the first few of it."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(name for name in new if name not in old)]
+        pairs = [(old.get(name), new.get(name), f"{key}.{name}".strip(".")) for name in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(before, after, f"{key}.{index}") for index, (before, after) in enumerate(zip(old, new, strict=True))]
+    elif isinstance(old, list) and isinstance(new, list):
+        return [f"{key}: {len(old)} before, {len(new)} now"]
+    else:
+        return [] if old == new else [f"{key}: {old} before, {new} now"]
+    return [change for before, after, name in pairs for change in _differences(before, after, name)][:5]

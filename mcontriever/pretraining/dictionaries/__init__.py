@@ -1,0 +1,1 @@
+"""Bilingual dictionaries as training signal: switched words and dictionary pairs."""

@@ -1,0 +1,1 @@
+"""A corpus to a store: what `mcontriever embed` is made of."""

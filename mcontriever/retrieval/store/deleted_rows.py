@@ -1,0 +1,30 @@
+"""Which rows no search returns any more: found by their documents' ids, and written down beside the store."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mcontriever.retrieval.embedding.survey import hash_of_id
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.shard_files import npy_bytes, write_checked
+from mcontriever.retrieval.store.store_manifest import DeletedEntry
+
+
+def find_rows(store: EmbeddingStore, identifiers: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The live rows of these ids, and the ids without any."""
+    wanted = set(identifiers)
+    hashes = np.array([hash_of_id(identifier) for identifier in wanted], dtype=np.uint64)
+    rows = np.setdiff1d(store.rows_with_hashes(hashes), store.deleted_rows)
+    names = [row["id"] for row in store.rows_shown(rows, ["id"])]
+    truly = np.array([name in wanted for name in names], dtype=bool)
+    return rows[truly], sorted(wanted.difference(names))
+
+
+def write_deleted(store: EmbeddingStore, rows: np.ndarray, generation: int) -> DeletedEntry | None:
+    rows = np.union1d(store.deleted_rows, rows).astype(np.int64)
+    if not len(rows):
+        return None
+    name = f"deleted-{generation:05}.npy"
+    documents = sum(row["part"] == 0 for row in store.rows_shown(rows, ["part"]))
+    file = write_checked(store.folder / name, npy_bytes(rows))
+    return DeletedEntry(name=name, rows=len(rows), documents=documents, **file.model_dump())

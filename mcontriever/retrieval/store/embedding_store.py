@@ -1,0 +1,220 @@
+"""A store, opened for reading: vectors from memory-mapped shards, documents from Parquet, deleted rows left out.
+
+Rows are numbered through the shards in order. Shapes: N rows of the store, R rows asked for, H dimensions.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcontriever.errors import StoreError
+from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored
+from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
+
+# (queries, how many rows, rows allowed or None) -> (scores, rows), best first, row -1 where there is none
+RowSearch = Callable[[Any, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
+
+GROUPS_KEPT = 32
+REPAIR = "run mcontriever verify STORE --repair"
+
+
+class EmbeddingStore:
+    """`pieces` and `take` are what every search over vectors needs; `rows_shown` what a hit needs."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.starts = np.concatenate([[0], np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)])
+        self.deleted_rows = _deleted_rows(folder, manifest)  # at once: the next deletion removes the file
+        self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
+        self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._mapping = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "EmbeddingStore":
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        for shard in manifest.shards:
+            for name, expected in shard.files.items():
+                check_size(folder / name, expected.bytes)
+        return cls(folder, manifest)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def dimension(self) -> int:
+        return self.manifest.layout.dimension
+
+    @property
+    def encoder(self) -> EncoderEntry | None:
+        return self.manifest.layout.encoder
+
+    @cached_property
+    def live_N(self) -> np.ndarray | None:
+        """True where a row may be found; None when all may."""
+        if not len(self.deleted_rows):
+            return None
+        live = np.ones(len(self), dtype=bool)
+        live[self.deleted_rows] = False
+        return live
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """Rows start to stop as float arrays (fp32, or fp16 as stored), cut at shard borders."""
+        for number in range(*self._shards_of(start, stop)):
+            first = int(self.starts[number])
+            vectors, scales = self._map(number)
+            part = slice(max(start - first, 0), stop - first)
+            yield from_stored(vectors[part], None if scales is None else scales[part])
+
+    def take(self, rows_R: np.ndarray) -> np.ndarray:
+        """These rows in fp32."""
+        taken = np.empty((len(rows_R), self.dimension), dtype=np.float32)
+        order = np.argsort(rows_R)
+        bounds = np.searchsorted(rows_R[order], self.starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            chosen = order[bounds[number] : bounds[number + 1]]
+            local = rows_R[chosen] - self.starts[number]
+            vectors, scales = self._map(number)
+            taken[chosen] = from_stored(np.take(vectors, local, axis=0), None if scales is None else scales[local])
+        return taken
+
+    @cached_property
+    def languages(self) -> tuple[np.ndarray, list[str]]:
+        """A code per row, and the languages that the codes stand for."""
+        names = sorted({name for shard in self.manifest.shards for name in shard.languages})
+        code_of = {name: code for code, name in enumerate(names)}
+        codes_N = np.empty(len(self), dtype=np.int32)
+        for number in self._shard_range():
+            column = self._column(number, "language").combine_chunks()
+            if len(column):
+                shard_codes = np.array([code_of[name] for name in column.dictionary.to_pylist()], dtype=np.int32)
+                codes_N[self.starts[number] : self.starts[number + 1]] = shard_codes[column.indices.to_numpy()]
+        return codes_N, names
+
+    @cached_property
+    def documents_N(self) -> np.ndarray | None:
+        """The number of the document that each row is a part of; None where every row is a document."""
+        if self.manifest.layout.passage_words is None:
+            return None
+        parts = [self._column(number, "part").to_numpy() for number in self._shard_range()]
+        return np.cumsum(np.concatenate(parts) == 0) - 1
+
+    def rows_shown(self, rows_R: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """What these rows stand for: id, language, part and, where the store keeps them, title and text."""
+        unique, places_R = np.unique(np.asarray(rows_R, dtype=np.int64), return_inverse=True)
+        shards = np.searchsorted(self.starts, unique, side="right") - 1
+        read = self._read_groups if len(np.unique(unique // ROWS_PER_GROUP)) > GROUPS_KEPT else self._kept_groups
+        shown: list[dict[str, Any]] = []
+        for shard in np.unique(shards).tolist():
+            local = unique[shards == shard] - int(self.starts[shard])
+            groups, group_places = np.unique(local // ROWS_PER_GROUP, return_inverse=True)
+            table = read(shard, groups.tolist(), tuple(columns))
+            places = group_places * ROWS_PER_GROUP + local % ROWS_PER_GROUP  # all groups before the last are full
+            shown.extend(table.take(_arrow(places)).to_pylist())
+        return [shown[place] for place in places_R]
+
+    def rows_with_hashes(self, hashes: np.ndarray) -> np.ndarray:
+        """Rows whose id has one of these hashes (compare the ids then: hashes may collide)."""
+        ordered, rows = self._hash_order
+        return np.sort(rows[np.isin(ordered, hashes)])
+
+    def text_batches(self, size: int) -> Iterator[tuple[list[str], list[str]]]:
+        """Titles and texts of all rows in order."""
+        for number in self._shard_range():
+            for batch in self._parquet(number).iter_batches(size, columns=["title", "text"]):
+                yield batch.column("title").to_pylist(), batch.column("text").to_pylist()
+
+    def table(self, number: int) -> Any:
+        """All columns of one shard's documents."""
+        return self._parquet(number).read()
+
+    def arrays(self, number: int) -> dict[str, np.ndarray]:
+        """One shard's vectors, and scales if it has them, as stored; empty for a store without vectors."""
+        if self.encoder is None:
+            return {}
+        vectors, scales = self._map(number)
+        return {"vectors": vectors} if scales is None else {"vectors": vectors, "scales": scales}
+
+    @cached_property
+    def _hash_order(self) -> tuple[np.ndarray, np.ndarray]:
+        columns = [self._column(number, "id_hash").to_numpy() for number in self._shard_range()]
+        hashes_N = np.concatenate([np.zeros(0, dtype=np.uint64), *columns])
+        rows = np.argsort(hashes_N, kind="stable")
+        return hashes_N[rows], rows
+
+    def _read_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
+        return self._parquet(number).read_row_groups(groups, columns=list(columns))
+
+    def _kept_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
+        """The few that hits of a query stand in are there for the next one."""
+        import pyarrow
+
+        return pyarrow.concat_tables([self._group(number, group, columns) for group in groups])
+
+    def _read_group(self, number: int, group: int, columns: tuple[str, ...]) -> Any:
+        return self._read_groups(number, [group], columns)
+
+    def _column(self, number: int, name: str) -> Any:
+        return self._parquet(number).read(columns=[name]).column(0)
+
+    def _parquet(self, number: int) -> Any:
+        from pyarrow import ArrowInvalid, parquet
+
+        path = self.folder / f"documents-{self.manifest.shards[number].number:05}.parquet"
+        try:
+            return parquet.ParquetFile(path)
+        except (ArrowInvalid, OSError) as error:
+            raise self._unreadable(path, error) from error
+
+    def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        if number not in self._mapped:
+            with self._mapping:  # numpy reads a header by Python's parser, which in 3.11 fails in two threads at once
+                shard = self.manifest.shards[number]
+                scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
+                self._mapped[number] = self._load(shard, "vectors"), scales
+        return self._mapped[number]
+
+    def _load(self, shard: ShardEntry, name: str) -> np.ndarray:
+        path = self.folder / f"{name}-{shard.number:05}.npy"
+        try:
+            # copy-on-write rather than read-only, because torch warns of arrays it may not write
+            return np.load(path, mmap_mode="c")
+        except (ValueError, OSError) as error:
+            raise self._unreadable(path, error) from error
+
+    def _unreadable(self, path: Path, error: Exception) -> StoreError:
+        if not path.exists() and read_manifest(self.folder).generation != self.manifest.generation:
+            return StoreError("the store was compacted since it was opened", where=self.folder, fix="open it again")
+        return StoreError(f"cannot be read: {error}", where=path, fix=REPAIR)
+
+    def _shards_of(self, start: int, stop: int) -> tuple[int, int]:
+        return int(np.searchsorted(self.starts, start, side="right")) - 1, int(np.searchsorted(self.starts, stop))
+
+    def _shard_range(self) -> range:
+        return range(len(self.manifest.shards))
+
+
+def _deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
+    if manifest.deleted is None:
+        return np.zeros(0, dtype=np.int64)
+    check_size(folder / manifest.deleted.name, manifest.deleted.bytes)
+    return np.load(folder / manifest.deleted.name)
+
+
+def _arrow(rows: np.ndarray) -> Any:
+    """As pyarrow takes it without importing pandas, which would be a quarter of a second of a first search."""
+    import pyarrow
+
+    return pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), [None, pyarrow.py_buffer(rows)])
+
+
+def check_size(path: Path, expected: int) -> None:
+    found = path.stat().st_size if path.exists() else None
+    if found != expected:
+        state = "is missing" if found is None else f"has {found:,} bytes"
+        raise StoreError(f"{path.name} {state}, the manifest says {expected:,}", where=path, fix=REPAIR)

@@ -1,0 +1,104 @@
+"""The files of one shard: vectors as .npy (fp32, fp16, or int8 with a scale per row), what they stand for as Parquet.
+
+Shapes: N rows, H dimensions.
+"""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcontriever.disk import atomic_path
+from mcontriever.errors import ModelError
+from mcontriever.retrieval.embedding.passages import Passage
+from mcontriever.retrieval.embedding.survey import hash_of_id
+from mcontriever.retrieval.store.store_manifest import FileEntry, VectorType
+
+ROWS_PER_GROUP = 1000  # a search reads whole groups to show a hit
+BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "int8": 1}
+_NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
+
+
+def shard_arrays(
+    vectors_NH: np.ndarray | None, passages: Sequence[Passage], dtype: VectorType
+) -> dict[str, np.ndarray]:
+    """What a shard keeps of its vectors: nothing, "vectors", or "vectors" and "scales"."""
+    if vectors_NH is None:
+        return {}
+    assert len(vectors_NH) == len(passages)
+    _check_finite(vectors_NH, passages, dtype)
+    return dict(zip(("vectors", "scales"), to_stored(vectors_NH, dtype), strict=False))
+
+
+def passages_table(passages: Sequence[Passage], texts: bool) -> Any:
+    """The rows of a shard as an Arrow table."""
+    import pyarrow as pa
+
+    identifiers = [passage.document.id for passage in passages]
+    languages = pa.array([passage.document.language for passage in passages], pa.string())
+    columns = {
+        "id": pa.array(identifiers, pa.string()),
+        "id_hash": pa.array(np.array([hash_of_id(identifier) for identifier in identifiers], dtype=np.uint64)),
+        "language": languages.dictionary_encode(),
+        "part": pa.array([passage.part for passage in passages], pa.int32()),
+    }
+    if texts:
+        columns["title"] = pa.array([passage.document.title for passage in passages], pa.large_string())
+        columns["text"] = pa.array([passage.text for passage in passages], pa.large_string())
+    return pa.table(columns)
+
+
+def write_shard_files(folder: Path, number: int, arrays: dict[str, np.ndarray], table: Any) -> dict[str, FileEntry]:
+    from pyarrow import BufferOutputStream, parquet
+
+    sink = BufferOutputStream()
+    parquet.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
+    files = {f"{name}-{number:05}.npy": npy_bytes(array) for name, array in arrays.items()}
+    files[f"documents-{number:05}.parquet"] = [memoryview(sink.getvalue())]
+    return {name: write_checked(folder / name, parts) for name, parts in files.items()}
+
+
+def write_checked(path: Path, parts: Sequence[bytes | memoryview]) -> FileEntry:
+    """Write a file atomically; its size and checksum."""
+    digest = hashlib.sha256()
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        for part in parts:
+            file.write(part)
+            digest.update(part)
+    return FileEntry(bytes=sum(len(part) for part in parts), sha256=digest.hexdigest())
+
+
+def npy_bytes(array: np.ndarray) -> list[bytes | memoryview]:
+    """A .npy file's header and data, without a copy (numpy's own writer hides why a disk refused)."""
+    array, header = np.ascontiguousarray(array), io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
+
+
+def to_stored(vectors_NH: np.ndarray, dtype: VectorType) -> tuple[np.ndarray, ...]:
+    """(vectors,) or, for int8, (vectors, scales): a row's largest value becomes 127."""
+    if dtype != "int8":
+        return (vectors_NH.astype(_NUMPY_TYPES[dtype]),)
+    scales_N = (np.abs(vectors_NH).max(axis=1, initial=0) / 127).astype(np.float32)
+    scales_N[scales_N == 0] = 1
+    return np.rint(vectors_NH / scales_N[:, None]).astype(np.int8), scales_N
+
+
+def from_stored(stored_NH: np.ndarray, scales_N: np.ndarray | None) -> np.ndarray:
+    """Float values: fp32 and fp16 as they are (no copy), int8 as fp32."""
+    return stored_NH if scales_N is None else stored_NH * scales_N[:, None]
+
+
+def _check_finite(vectors_NH: np.ndarray, passages: Sequence[Passage], dtype: VectorType) -> None:
+    largest = float(np.finfo(np.float16 if dtype == "fp16" else np.float32).max)
+    good_N = (np.abs(vectors_NH) <= largest).all(axis=1)
+    if not good_N.all():
+        row = int(np.flatnonzero(~good_N)[0])
+        raise ModelError(
+            f"the embedding of document {passages[row].document.id!r} has values that {dtype} cannot hold "
+            f"({np.abs(vectors_NH[row]).max()})",
+            fix="use --dtype fp32, or check the model for NaN",
+        )

@@ -1,0 +1,75 @@
+"""Deleting documents from a store, and freeing the space they took; each takes effect in one step or not at all."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.shard_files import write_shard_files
+from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, ShardEntry, write_entry
+from mcontriever.retrieval.store.store_runs import refuse_while_pending, sweep
+
+
+def delete(folder: Path, identifiers: Sequence[str]) -> tuple[int, list[str]]:
+    """Let no search find these documents any more. Returns how many there were, and the ids that were not there."""
+    store = EmbeddingStore.open(folder)
+    refuse_while_pending(folder)
+    rows, missing = find_rows(store, identifiers)
+    if len(rows):
+        generation = store.manifest.generation + 1
+        deleted = write_deleted(store, rows, generation)
+        manifest = store.manifest.model_copy(update={"generation": generation, "deleted": deleted})
+        write_entry(folder / MANIFEST, manifest)
+        sweep(folder, manifest)
+    return len(set(identifiers)) - len(missing), missing
+
+
+def compact(folder: Path) -> int:
+    """Write the shards that hold deleted rows anew without them, then remove the old ones. Returns the bytes saved."""
+    store = EmbeddingStore.open(folder)
+    refuse_while_pending(folder)
+    manifest = store.manifest
+    if not len(store.deleted_rows):
+        return 0
+    before = _bytes_of(manifest)
+    shards, number = [], manifest.next_shard
+    for index, shard in enumerate(manifest.shards):
+        first, last = np.searchsorted(store.deleted_rows, store.starts[index : index + 2])
+        if first == last:
+            shards.append(shard)
+            continue
+        slimmer = _without_rows(store, index, store.deleted_rows[first:last] - store.starts[index], number)
+        shards += [slimmer] if slimmer.rows else []
+        number += 1
+    update = {"generation": manifest.generation + 1, "next_shard": number, "shards": shards, "deleted": None}
+    compacted = manifest.model_copy(update=update)
+    write_entry(folder / MANIFEST, compacted)
+    sweep(folder, compacted)
+    return before - _bytes_of(compacted)
+
+
+def _without_rows(store: EmbeddingStore, index: int, rows: np.ndarray, number: int) -> ShardEntry:
+    shard = store.manifest.shards[index]
+    kept = np.setdiff1d(np.arange(shard.rows), rows)
+    table = store.table(index)
+    removed = {row["id"] for row in table.select(["id"]).take(rows).to_pylist()}
+    table = table.take(kept)
+    arrays = {name: array[kept] for name, array in store.arrays(index).items()}
+    languages = Counter(table["language"].to_pylist())
+    return shard.model_copy(
+        update={
+            "number": number,
+            "rows": len(kept),
+            "documents": int((table["part"].to_numpy() == 0).sum()),
+            "languages": dict(languages),
+            "removed_ids": sorted({*shard.removed_ids, *removed}),
+            "files": write_shard_files(store.folder, number, arrays, table),
+        }
+    )
+
+
+def _bytes_of(manifest: Manifest) -> int:
+    return sum(file.bytes for shard in manifest.shards for file in shard.files.values())

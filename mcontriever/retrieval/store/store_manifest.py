@@ -1,0 +1,201 @@
+"""What a store says about itself: manifest.json, the only truth about which files belong to it.
+
+    manifest.json           replaced in one step when a run (embed, append, replace, delete, compact) is complete
+    vectors-00000.npy       one row per passage; scales-00000.npy beside it for int8
+    documents-00000.parquet the same rows: id, language, passage number, title, text
+    deleted-00003.npy       row numbers that no search returns any more
+    pending.json, shard-00000.json   a run under way: its plan, and the shards that are done; gone when it is complete
+
+Files named here never change: what changes gets a new name, so a reader is never disturbed.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pydantic
+
+from mcontriever.disk import read_json, write_json
+from mcontriever.errors import StoreError
+from mcontriever.retrieval.embedding.passages import PassageLength
+
+FORMAT: Literal["mcontriever store"] = "mcontriever store"
+VERSION: Literal[1] = 1
+MANIFEST, PENDING = "manifest.json", "pending.json"
+VectorType = Literal["fp32", "fp16", "int8"]
+
+
+class Entry(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(Entry):
+    bytes: int
+    sha256: str
+
+
+class ShardEntry(Entry):
+    """A shard; `start` and `stop` are its documents' places in the corpus of its run, empty ones included.
+
+    `removed_ids` were deleted and then compacted away; `truncated` rows were longer than the encoder takes.
+    """
+
+    number: int
+    run: str
+    start: int
+    stop: int
+    rows: int
+    documents: int
+    languages: dict[str, int]
+    empty_ids: list[str]
+    removed_ids: list[str] = []
+    truncated: int = 0
+    files: dict[str, FileEntry]
+
+
+class EncoderEntry(Entry):
+    model: str
+    fingerprint: str
+    spec: dict[str, Any]
+
+
+class Layout(Entry):
+    """What all shards of a store share."""
+
+    encoder: EncoderEntry | None
+    dtype: VectorType
+    dimension: int
+    keeps_text: bool
+    passage_words: int | None
+    passage_overlap: int | None
+
+    @property
+    def passage_length(self) -> PassageLength | None:
+        return None if self.passage_words is None else PassageLength(self.passage_words, self.passage_overlap or 0)
+
+
+class RunEntry(Entry):
+    """One embed, append or replace. `request` is a hash of what was asked for, `content` of all documents."""
+
+    id: str
+    request: str
+    precision: str
+    mode: Literal["new", "append", "replace"]
+    corpus: dict[str, Any]
+    corpus_state: list[list[Any]]
+    content: str
+    documents: int
+    empty: int
+    characters: int
+    languages: dict[str, int]
+    shard_ends: list[int]
+    first_shard: int
+    generation: int
+
+
+class DeletedEntry(FileEntry):
+    name: str
+    rows: int
+    documents: int
+
+
+class Manifest(Entry):
+    format: Literal["mcontriever store"] = FORMAT
+    version: Literal[1] = VERSION
+    generation: int
+    next_shard: int
+    layout: Layout
+    shards: list[ShardEntry]
+    deleted: DeletedEntry | None
+    runs: list[RunEntry]
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def documents(self) -> int:
+        return sum(shard.documents for shard in self.shards) - (self.deleted.documents if self.deleted else 0)
+
+    def rows_fingerprint(self) -> str:
+        """Equal iff two stores hold the same rows in the same order (deleted ones included)."""
+        digest = hashlib.sha256(self.layout.model_dump_json().encode())
+        for shard in self.shards:
+            for name, file in sorted(shard.files.items()):
+                digest.update(f"{name.split('-')[0]} {file.sha256}\n".encode())
+        return digest.hexdigest()
+
+    def live_fingerprint(self) -> str:
+        """Equal iff a search over the two finds the same."""
+        deleted = self.deleted.sha256 if self.deleted else ""
+        return hashlib.sha256(f"{self.rows_fingerprint()}{deleted}".encode()).hexdigest()
+
+
+class Plan(Entry):
+    """pending.json: a run that is not complete yet, and the layout it writes."""
+
+    run: RunEntry
+    layout: Layout
+    base_generation: int
+
+
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        if (folder / PENDING).exists():
+            raise _unfinished(folder)
+        raise StoreError(
+            "no store here (no manifest.json)", where=folder, fix="make one: mcontriever embed CORPUS --output STORE"
+        )
+    return _read(Manifest, folder / MANIFEST)
+
+
+def read_plan(folder: str | Path) -> Plan | None:
+    path = Path(folder) / PENDING
+    return _read(Plan, path) if path.exists() else None
+
+
+def read_shard_entry(folder: str | Path, number: int) -> ShardEntry | None:
+    path = shard_entry_path(folder, number)
+    return _read(ShardEntry, path) if path.exists() else None
+
+
+def write_entry(path: Path, entry: Entry) -> None:
+    write_json(path, entry.model_dump(mode="json"))
+
+
+def shard_entry_path(folder: str | Path, number: int) -> Path:
+    return Path(folder) / f"shard-{number:05}.json"
+
+
+def _read(model: type[AnyEntry], path: Path) -> AnyEntry:
+    values = read_json(path)
+    if model is Manifest and (not isinstance(values, dict) or values.get("format") != FORMAT):
+        raise StoreError("this is no manifest of a store", where=path, fix="give a folder that mcontriever embed made")
+    if model is Manifest and values.get("version") != VERSION:
+        raise StoreError(
+            f"the store has version {values.get('version')}, this mcontriever reads {VERSION}",
+            where=path,
+            fix="embed the corpus again, or use the mcontriever that made the store",
+        )
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        fix = "restore the file from a copy, or embed the corpus again"
+        raise StoreError(f"damaged: {key}: {first['msg']}", where=path, fix=fix) from error
+
+
+def _unfinished(folder: Path) -> StoreError:
+    plan = read_plan(folder)
+    assert plan is not None
+    done = len(list(folder.glob("shard-*.json")))
+    return StoreError(
+        f"this store is not complete: {done} of {len(plan.run.shard_ends)} shards are done",
+        where=folder,
+        fix="run the same mcontriever embed command again; it goes on where it stopped",
+    )

@@ -1,0 +1,142 @@
+"""Exact search: every row is scored, block by block over the memory-mapped shards, in bounded memory.
+
+Scores are first approximated by products of rounded rows (rough_search.py), many times faster than fp32. The best of
+them are scored again in fp32, and the differences seen there tell how far the others may be off. A query whose answer
+is not certain by that measure is asked again for more of them, and at last searched in fp32 throughout.
+
+Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, K wanted, C candidates scored again.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from mcontriever.core_pool import side_by_side
+from mcontriever.retrieval.vector_search.best_rows import in_any_order, in_order
+from mcontriever.retrieval.vector_search.rough_search import BLOCK_ROWS, RoughSearch, fit_into
+from mcontriever.retrieval.vector_search.rounded_block import product_type
+from mcontriever.retrieval.vector_search.vectors import Vectors
+
+MEMORY_BYTES = 200 << 20
+VALUES_PER_SCORING = 1 << 22
+ROWS_PER_CONVERSION = 2048  # so that a converted copy stays in the processor's cache
+FEW_QUERIES = 4
+BLOCKS_AT_ONCE = 16
+SPARE_CANDIDATES, SPARE_GROWTH, MOST_SPARE_CANDIDATES = 64, 8, 512
+DEVIATIONS = 5  # how many times the usual difference an unseen row's may be
+
+
+class ExactSearch:
+    """Holds on to the rounded rows when all of them fit into the memory budget."""
+
+    def __init__(
+        self, vectors: Vectors, *, memory_bytes: int = MEMORY_BYTES, rough_dtype: torch.dtype | None = None
+    ) -> None:
+        """`rough_dtype` None: the one that this processor is best at."""
+        self.vectors, self.memory_bytes = vectors, memory_bytes
+        self.rough_dtype = rough_dtype or product_type(torch.device("cpu"), vectors.dimension)
+        self.block_rows = int(np.clip(memory_bytes // 2 // (4 * vectors.dimension), 256, BLOCK_ROWS))
+        self.keeps_rows = fit_into(memory_bytes // 2, vectors, self.rough_dtype)
+        self._used = False
+
+    @cached_property
+    def rough(self) -> RoughSearch:
+        return RoughSearch(self.vectors, memory_bytes=self.memory_bytes, dtype=self.rough_dtype)
+
+    def search(
+        self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(scores_QK, rows_QK), best first; of equal scores the lower row first. Rows not allowed are passed over."""
+        found = len(self.vectors) if allowed_N is None else int(np.count_nonzero(allowed_N))
+        k = min(k, found)
+        queries_QH = np.ascontiguousarray(queries_QH, dtype=np.float32)
+        if k == 0 or not len(queries_QH):
+            return np.zeros((len(queries_QH), k), np.float32), np.zeros((len(queries_QH), k), np.int64)
+        return self._search(queries_QH, k, found, allowed_N, SPARE_CANDIDATES)
+
+    def _search(
+        self, queries_QH: np.ndarray, k: int, found: int, allowed_N: np.ndarray | None, spare: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """With `spare` candidates more than wanted; the queries that this is too few for, again with more."""
+        first_time, self._used = not self._used, True
+        if len(queries_QH) <= FEW_QUERIES and (first_time or not self.keeps_rows):
+            return self._search_few(queries_QH, k, allowed_N)
+        if self.rough_dtype == torch.float32 or spare > MOST_SPARE_CANDIDATES:
+            return self._search_fp32(queries_QH, k, allowed_N)
+        count = min(k + max(spare, k // 2), found)
+        scores_QK, rows_QK, certain_Q = self._search_rounded(queries_QH, k, count, allowed_N)
+        unsure_Q = ~certain_Q & (count < found)
+        if unsure_Q.any():
+            again = self._search(queries_QH[unsure_Q], k, found, allowed_N, spare * SPARE_GROWTH)
+            scores_QK[unsure_Q], rows_QK[unsure_Q] = again
+        return scores_QK, rows_QK
+
+    def _search_rounded(
+        self, queries_QH: np.ndarray, k: int, count: int, allowed_N: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, rows, and whether a query's answer is certain."""
+        rough_QC, rows_QC = self.rough.search(queries_QH, count, allowed_N)
+        exact_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
+        steps_QC = (exact_QC - rough_QC) / self.rough.scales_of(rows_QC)
+        usual_Q = np.sqrt(np.square(steps_QC).mean(axis=1))
+        if self.rough_dtype == torch.int8:  # candidates may happen to be whole numbers of steps; others need not
+            usual_Q = np.maximum(usual_Q, np.linalg.norm(queries_QH, axis=1) / np.sqrt(12))
+        margin_Q = DEVIATIONS * usual_Q * self.rough.coarsest
+        scores_QK, rows_QK = in_order(exact_QC, rows_QC, k)
+        return scores_QK, rows_QK, scores_QK[:, -1] >= rough_QC[:, -1] + margin_Q
+
+    def _search_fp32(
+        self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        search = RoughSearch(self.vectors, memory_bytes=self.memory_bytes, dtype=torch.float32)
+        _, rows_QK = search.search(queries_QH, k, allowed_N)
+        return in_order(scores_of_rows(self.vectors, queries_QH, rows_QK), rows_QK, k)
+
+    def _search_few(
+        self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Straight from the mapped rows in fp32: for so few products rounding would cost more than it saves."""
+        # always as many columns as there may be queries: with fewer MKL took a quarter longer
+        padded_QH = torch.nn.functional.pad(torch.from_numpy(queries_QH), (0, 0, 0, FEW_QUERIES - len(queries_QH)))
+
+        def best_of_block(start: int) -> tuple[np.ndarray, np.ndarray]:
+            stop = min(start + self.block_rows, len(self.vectors))
+            parts = [
+                rows.float() @ padded_QH.T
+                for first in range(start, stop, ROWS_PER_CONVERSION)
+                for piece in self.vectors.pieces(first, min(first + ROWS_PER_CONVERSION, stop))
+                for rows in [torch.from_numpy(piece)]
+            ]
+            scores_QB = np.ascontiguousarray(torch.cat(parts).numpy()[:, : len(queries_QH)].T)
+            rows_B = np.arange(start, stop)
+            if allowed_N is not None:
+                scores_QB, rows_B = scores_QB[:, allowed_N[start:stop]], rows_B[allowed_N[start:stop]]
+            return in_any_order(scores_QB, np.broadcast_to(rows_B, scores_QB.shape), k)
+
+        starts = range(0, len(self.vectors), self.block_rows)
+        apply = side_by_side(len(starts), torch.device("cpu"))
+        scores_QC, rows_QC = np.empty((len(queries_QH), 0), np.float32), np.empty((len(queries_QH), 0), np.int64)
+        for first in range(0, len(starts), BLOCKS_AT_ONCE):
+            found = [(scores_QC, rows_QC), *apply(best_of_block, starts[first : first + BLOCKS_AT_ONCE])]
+            scores_QC, rows_QC = (np.concatenate(values, axis=1) for values in zip(*found, strict=True))
+            scores_QC, rows_QC = in_any_order(scores_QC, rows_QC, k)
+        return in_order(scores_QC, rows_QC, k)
+
+
+def scores_of_rows(vectors: Vectors, queries_QH: np.ndarray, rows_QC: np.ndarray) -> np.ndarray:
+    """Scores in fp32 of each query with its own rows; -infinity for row -1."""
+    scores_QC = np.empty(rows_QC.shape, dtype=np.float32)
+    step = max(VALUES_PER_SCORING // max(rows_QC.shape[1] * vectors.dimension, 1), 1)
+
+    def score(start: int) -> None:
+        part = slice(start, start + step)
+        rows = np.maximum(rows_QC[part], 0)
+        own_QCH = torch.from_numpy(vectors.take(rows.ravel())).view(*rows.shape, -1)
+        scores_QC[part] = torch.bmm(own_QCH, torch.from_numpy(queries_QH[part])[:, :, None])[:, :, 0].numpy()
+
+    starts = range(0, len(rows_QC), step)
+    for _ in side_by_side(len(starts), torch.device("cpu"))(score, starts):
+        pass
+    scores_QC[rows_QC < 0] = -np.inf
+    return scores_QC

@@ -1,0 +1,186 @@
+"""Milvus over a store: Milvus Lite in a file, or a server or cluster by its URI. For when one machine is not enough.
+
+The vectors and languages go to Milvus under their row numbers; texts stay in the store. Needs mcontriever[milvus].
+Shapes: Q queries, H dimensions, K wanted.
+"""
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.progress import log, track
+from mcontriever.retrieval.language_means import CentredVectors, open_language_means
+from mcontriever.retrieval.store import derived
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.vector_search.exact import ExactSearch
+from mcontriever.retrieval.vector_search.vectors import Vectors
+from mcontriever.streams import require_host
+
+ROWS_PER_CALL = 1000
+MOST_RESULTS = 16_384  # Milvus gives no more for a query
+LANGUAGE_LENGTH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class MilvusIndex:
+    store: EmbeddingStore
+    vectors: Vectors
+    client: Any
+    collection: str
+
+    @classmethod
+    def sync(cls, store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> dict[str, Any]:
+        """Bring a collection to the store's present rows, by what changed if it can. Returns what `open` needs."""
+        uri = _absolute(uri)
+        client, collection = _connect(uri), _collection_name(store, centred)
+        shards = [sorted(file.sha256 for file in shard.files.values()) for shard in store.manifest.shards]
+        filled = _rows_filled(store, shards, uri, collection) if client.has_collection(collection) else 0
+        if filled:
+            gone = store.deleted_rows[store.deleted_rows < filled].tolist()
+            for start in range(0, len(gone), ROWS_PER_CALL):
+                client.delete(collection, ids=gone[start : start + ROWS_PER_CALL])
+        else:
+            _create(client, collection, store.dimension)
+        added = 0
+        with track(len(store) - filled, "filling milvus", "vectors") as progress:
+            for batch in _batches(store, vectors, filled):
+                client.upsert(collection, batch)
+                added += len(batch)
+                progress.advance(len(batch))
+        client.flush(collection)
+        facts = {"stored": len(store) - len(store.deleted_rows), "added": added, "centred": centred}
+        return {"uri": uri, "collection": collection, "shards": shards, **facts}
+
+    @classmethod
+    def open(cls, store: EmbeddingStore, facts: dict[str, Any]) -> "MilvusIndex":
+        is_there = "://" in facts["uri"] or Path(facts["uri"]).exists()
+        client, collection = _connect(facts["uri"]) if is_there else None, facts["collection"]
+        if client is None or not client.has_collection(collection):
+            raise StoreError(
+                f"Milvus at {facts['uri']} has no collection {collection}",
+                where=store.folder,
+                fix=f"fill it: mcontriever index {store.folder} --kind milvus --uri {facts['uri']}",
+            )
+        client.load_collection(collection)
+        vectors = CentredVectors(store, open_language_means(store)) if facts["centred"] else store
+        return cls(store, vectors, client, collection)
+
+    def search(
+        self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(scores_QK, rows_QK), best first, row -1 for none. What Milvus cannot give, exact search does."""
+        depth = k
+        while depth <= MOST_RESULTS:
+            scores_QK, rows_QK, complete = self._search(queries_QH, depth, allowed_N)
+            if complete or (rows_QK[:, min(k, rows_QK.shape[1]) - 1] >= 0).all():
+                return scores_QK[:, :k], rows_QK[:, :k]
+            depth *= 4
+        log.warning("Milvus could not find enough rows among those allowed; searching exactly")
+        return ExactSearch(self.vectors).search(queries_QH, k, allowed_N)
+
+    def _search(
+        self, queries_QH: np.ndarray, depth: int, allowed_N: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
+        answers = self.client.search(
+            self.collection,
+            data=list(np.asarray(queries_QH, dtype=np.float32)),
+            limit=min(depth, max(len(self.store), 1)),
+            filter=self._language_filter(allowed_N),
+            search_params={"metric_type": "IP"},
+        )
+        width = min(depth, len(self.store))
+        scores_QK, rows_QK = np.full((len(answers), width), -np.inf, np.float32), np.full((len(answers), width), -1)
+        complete = True
+        for number, answer in enumerate(answers):
+            rows = np.array([hit["row"] for hit in answer], dtype=np.int64)
+            scores = np.array([hit["distance"] for hit in answer], dtype=np.float32)
+            kept = np.ones(len(rows), dtype=bool) if allowed_N is None else allowed_N[rows]
+            scores_QK[number, : kept.sum()], rows_QK[number, : kept.sum()] = scores[kept], rows[kept]
+            complete &= len(rows) < depth
+        return scores_QK, rows_QK, complete
+
+    def _language_filter(self, allowed_N: np.ndarray | None) -> str:
+        """The languages of the rows allowed; deleted rows are sorted out afterwards."""
+        if allowed_N is None:
+            return ""
+        codes_N, names = self.store.languages
+        codes = np.unique(codes_N[allowed_N])
+        if len(codes) == len(names):
+            return ""
+        return f"language in {[names[code] for code in codes]}"
+
+
+def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, collection: str) -> int:
+    """How many of the store's first rows the collection holds; 0 if it must be filled anew.
+
+    Centred vectors all change with their means, and compaction gives rows other numbers.
+    """
+    before = derived.manifest_of(store, "milvus")
+    if before is None or before["centred"] or (before["uri"], before["collection"]) != (uri, collection):
+        return 0
+    known = before.get("shards")
+    return before["rows"] if known and shards[: len(known)] == known else 0
+
+
+def _create(client: Any, collection: str, dimension: int) -> None:
+    from pymilvus import DataType
+
+    if client.has_collection(collection):
+        client.drop_collection(collection)
+    schema = client.create_schema(auto_id=False)
+    schema.add_field("row", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+    schema.add_field("language", DataType.VARCHAR, max_length=LANGUAGE_LENGTH)
+    parameters = client.prepare_index_params()
+    parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+    client.create_collection(collection, schema=schema, index_params=parameters)
+
+
+def _batches(store: EmbeddingStore, vectors: Vectors, first: int) -> Iterator[list[dict[str, Any]]]:
+    codes_N, names = store.languages
+    for start in range(first, len(store), ROWS_PER_CALL):
+        rows = np.arange(start, min(start + ROWS_PER_CALL, len(store)))
+        rows = np.setdiff1d(rows, store.deleted_rows)
+        languages = [names[code] for code in codes_N[rows]]
+        yield [
+            {"row": int(row), "vector": vector_H, "language": language}
+            for row, vector_H, language in zip(rows, vectors.take(rows), languages, strict=True)
+        ]
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).resolve())
+
+
+def _connect(uri: str) -> Any:
+    try:
+        from pymilvus import MilvusClient
+        from pymilvus.exceptions import MilvusException
+    except ImportError as error:
+        raise ConfigError("Milvus needs pymilvus", fix="pip install 'mcontriever[milvus]'") from error
+    if "://" in uri:
+        require_host(uri, "start the server, or use Milvus Lite: --uri ./milvus.db")
+    elif not uri.endswith(".db"):
+        raise ConfigError(f"{uri} is neither a URI nor a file name.db", fix="for example --uri ./milvus.db")
+    else:
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # Milvus Lite lacks calls it is asked for, harmlessly
+    try:
+        return MilvusClient(uri)
+    except MilvusException as error:
+        raise HubError(f"Milvus does not answer: {error}", where=uri, fix="check the URI and the server") from error
+
+
+def _collection_name(store: EmbeddingStore, centred: bool) -> str:
+    """A name of its own for each store, as Milvus allows names."""
+    folder = store.folder.resolve()
+    readable = re.sub(r"[^A-Za-z0-9_]", "_", folder.name)[:64]
+    mark = hashlib.sha256(f"{folder} {centred}".encode()).hexdigest()[:8]
+    return f"mcontriever_{readable}_{mark}"

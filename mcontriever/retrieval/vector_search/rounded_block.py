@@ -1,0 +1,123 @@
+"""Rows rounded so that products of them are fast: to 8 bits where the processor multiplies those fast, else to bf16.
+
+What rows have in common is taken off before: it changes no ranking, but in embeddings that lie in a corner of the
+space it is most of a score, and would be most of the error. Rows stand in groups, which share one scale.
+
+Shapes: B rows of a block in G groups of R rows, H dimensions, Q queries.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mcontriever.encoder.cpu_backbone import good_at_bf16
+from mcontriever.retrieval.vector_search.vectors import Vectors
+
+GROUP_ROWS = 16
+# What is made of rows on the way to 8 bits stays in the processor's cache, and so do products until the best of each
+# group is known; on a GPU starting an operation costs more.
+VALUES_AT_ONCE = {"cpu": 3 << 19, "cuda": 1 << 26}
+PRODUCTS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
+LARGEST_INT8, LEAST_VALUE = 127, 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedBlock:
+    """Rounded rows in whole groups (the last is filled up), the scale of each group, and the first row's number."""
+
+    rows_BH: torch.Tensor
+    scales_G: torch.Tensor
+    first: int
+    count: int
+
+    @classmethod
+    def of(
+        cls, vectors: Vectors, first: int, stop: int, centre_H: torch.Tensor, into_BH: torch.Tensor
+    ) -> "RoundedBlock":
+        """Rows first to stop less `centre_H`; `into_BH` is where they go, and says what they are rounded to."""
+        rows_BH = into_BH[: whole_groups(stop - first)]
+        step = whole_groups(VALUES_AT_ONCE[rows_BH.device.type] // rows_BH.shape[1])
+        work_PH = torch.empty(min(step, len(rows_BH)), rows_BH.shape[1], device=rows_BH.device)
+        scales = []
+        for start in range(0, len(rows_BH), step):
+            part_PH = rows_BH[start : start + step]
+            centred_PH = work_PH[: len(part_PH)]
+            filled = 0
+            for piece in vectors.pieces(first + start, min(first + start + len(part_PH), stop)):
+                rows = torch.from_numpy(np.asarray(piece)).to(work_PH.device)
+                torch.sub(rows, centre_H, out=centred_PH[filled : filled + len(rows)])
+                filled += len(rows)
+            centred_PH[filled:] = 0
+            scales.append(scale_(centred_PH.view(-1, GROUP_ROWS * centred_PH.shape[1]), part_PH.dtype))
+            part_PH.copy_(centred_PH)
+        return cls(rows_BH, torch.cat(scales), first, stop - first)
+
+    def hidden(self, allowed: np.ndarray | None) -> torch.Tensor:
+        """Numbers within the block of the rows that no query may find: not allowed, or there to fill up a group."""
+        hidden_B = np.ones(len(self.rows_BH), dtype=bool)
+        hidden_B[: self.count] = False if allowed is None else ~allowed
+        return torch.from_numpy(np.flatnonzero(hidden_B)).to(self.rows_BH.device)
+
+    def multiply(self, queries_QH: torch.Tensor, hidden: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
+        """best_GQ: of each group the best product times its scale. All products go into `into`, as BQ.
+
+        Memory that is used again costs nothing; fresh memory of this size took as long as the products.
+        """
+        best_GQ = torch.empty(len(self.scales_G), len(queries_QH), device=into.device)
+        step = whole_groups(PRODUCTS_AT_ONCE[into.device.type] // len(queries_QH))
+        for start in range(0, len(self.rows_BH), step):
+            rows_PH = self.rows_BH[start : start + step]
+            products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]
+            multiply = torch._int_mm if rows_PH.dtype == torch.int8 else torch.mm
+            multiply(rows_PH, queries_QH.T, out=products_PQ)
+            if len(hidden):
+                bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
+                products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
+            groups = slice(start // GROUP_ROWS, (start + len(rows_PH)) // GROUP_ROWS)
+            best_of_each = products_PQ.view(-1, GROUP_ROWS, len(queries_QH)).amax(1)
+            torch.mul(best_of_each, self.scales_G[groups, None], out=best_GQ[groups])
+            if len(hidden):
+                best_GQ[groups].masked_fill_(best_of_each == _nothing(products_PQ.dtype), -torch.inf)
+        return best_GQ
+
+    def products(self, into: torch.Tensor, queries: int) -> torch.Tensor:
+        """BQ, as `multiply` has put them into `into`."""
+        return into[: len(self.rows_BH) * queries].view(-1, queries)
+
+    def scores(self, products_PR: torch.Tensor, group_P: torch.Tensor) -> torch.Tensor:
+        """Of groups, a line each; -infinity for hidden rows."""
+        scores_PR = products_PR.float() * self.scales_G[group_P, None]
+        return scores_PR.masked_fill_(products_PR == _nothing(products_PR.dtype), -torch.inf)
+
+
+def _nothing(dtype: torch.dtype) -> float:
+    """The product of a hidden row; no other is so low."""
+    return torch.iinfo(dtype).min if dtype == torch.int32 else -torch.inf
+
+
+def whole_groups(rows: int) -> int:
+    """As many rows or a few more."""
+    return -(-max(rows, 1) // GROUP_ROWS) * GROUP_ROWS
+
+
+def product_type(device: torch.device, dimension: int) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16
+    # both are private, so a torch without them falls back; of one dimension torch's product is wrong
+    if dimension > 1 and hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
+        return torch.int8
+    return torch.bfloat16 if good_at_bf16() else torch.float32
+
+
+def scale_(rows_RH: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Make the rows, where they are, such that `dtype` can hold them; what each has to be multiplied by again.
+
+    In 8 bits a row's largest value becomes 127.
+    """
+    if dtype != torch.int8:
+        return torch.ones(len(rows_RH), device=rows_RH.device)
+    largest_R = torch.maximum(rows_RH.amax(1), rows_RH.amin(1).neg_())
+    scales_R = largest_R.clamp_(min=LEAST_VALUE).div_(LARGEST_INT8)
+    rows_RH.mul_(scales_R.reciprocal()[:, None]).round_()
+    return scales_R

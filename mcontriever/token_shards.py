@@ -1,0 +1,226 @@
+"""Read what `mcontriever prepare` wrote: memory-mapped token shards, addressed by (language, window).
+
+    store = TokenStore.open("tokens", tokenizer_fingerprint=...)
+    store.window_counts                                    {"ar": 120345, "sw": 20456}
+    flat_token_ids, lengths_N = store.windows(language_N, window_N, phase_N)
+
+A window never leaves its document. A document of L tokens has max(1, L // W) windows of W tokens, W being chosen when
+the store is opened; the L % W tokens that are left over are shared out as an offset, drawn anew from each phase, so
+that over the epochs every token is seen. A document shorter than W is one window.
+
+Shapes: N windows asked for, B documents in a block. Only every B-th document's window count is kept in memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mcontriever.chance import random_bits
+from mcontriever.disk import read_json, sha256_of
+from mcontriever.errors import DataError, StoreError
+from mcontriever.ragged import Ragged
+
+Int64Array = npt.NDArray[np.int64]
+
+FORMAT = "mcontriever-tokens-1"
+MANIFEST = "manifest.json"
+DOCUMENTS_PER_BLOCK = 64
+DOCUMENTS_AT_A_TIME = 1024
+OPEN_SHARDS = 200  # two files each: below the usual limit of 1,024 open files
+
+
+class TokenStore:
+    """Token shards in several languages; `languages` gives the order that language numbers refer to."""
+
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], languages: Sequence[str], *, window_tokens: int = 256
+    ) -> None:
+        shards_of = _shards_by_language(manifest)
+        self.folder, self.manifest, self.languages = folder, manifest, list(languages)
+        self._window_tokens = window_tokens
+        self._shards = [shard for language in languages for shard in shards_of[language]]
+        counted = [self._windows_in_blocks(shard) for shard in self._shards]
+        self._block_ends = np.cumsum(np.concatenate(counted))
+        self._shard_of_block = np.repeat(np.arange(len(counted)), [len(blocks) for blocks in counted])
+        self._first_document = np.concatenate([np.arange(len(blocks)) for blocks in counted]) * DOCUMENTS_PER_BLOCK
+        self._numbers = np.array([shard["shard"] for shard in self._shards], dtype=np.int64)
+        in_shard = iter([int(blocks.sum()) for blocks in counted])
+        of_language = [sum(next(in_shard) for _ in shards_of[language]) for language in languages]
+        self.window_counts = dict(zip(self.languages, of_language, strict=True))
+        self._language_ends = np.cumsum(of_language)
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        tokenizer_fingerprint: str | None = None,
+        *,
+        window_tokens: int = 256,
+        languages: Sequence[str] | None = None,
+    ) -> "TokenStore":
+        """Check the manifest against the files and the tokenizer, and count the windows of each language."""
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        _check_tokenizer(manifest, tokenizer_fingerprint, folder)
+        shards_of = _shards_by_language(manifest)
+        wanted = list(languages) if languages is not None else sorted(shards_of)
+        missing = [language for language in wanted if language not in shards_of]
+        if missing or not wanted:
+            raise DataError(
+                f"no windows in {', '.join(missing) or 'any language'}; the store has {', '.join(sorted(shards_of))}",
+                where=folder,
+                fix="choose among these languages, or prepare text in the others",
+            )
+        for language in wanted:
+            for shard in shards_of[language]:
+                _check_files(folder, shard)
+        return cls(folder, manifest, wanted, window_tokens=window_tokens)
+
+    def window(self, language: str, window: int, phase: int = 0) -> Int64Array:
+        """The token ids of one window, without special tokens."""
+        number = self.languages.index(language)
+        return self.windows(np.array([number]), np.array([window]), np.array([phase], dtype=np.uint64))[0]
+
+    def windows(
+        self, language_N: Int64Array, window_N: Int64Array, phase_N: npt.NDArray[np.uint64]
+    ) -> tuple[Int64Array, Int64Array]:
+        """The tokens of N windows back to back, and how many each has."""
+        shard_N, starts_N, lengths_N = self._find(language_N, window_N, phase_N)
+        ends_N = np.cumsum(lengths_N)
+        flat = np.empty(int(ends_N[-1]) if len(ends_N) else 0, dtype=np.int64)
+        rows = zip(shard_N.tolist(), starts_N.tolist(), lengths_N.tolist(), ends_N.tolist(), strict=True)
+        for shard, start, length, end in rows:
+            flat[end - length : end] = self._open(shard)[0][start : start + length]
+        return flat, lengths_N
+
+    def documents(self, language: str) -> Iterator[Ragged]:
+        """All documents of a language, some at a time."""
+        for number, shard in enumerate(self._shards):
+            if shard["language"] == language:
+                tokens, offsets = self._open(number)
+                for first in range(0, len(offsets) - 1, DOCUMENTS_AT_A_TIME):
+                    bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
+                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), np.diff(bounds))
+
+    def verify(self) -> None:
+        """Read every shard once and compare its checksum with the manifest's."""
+        for shard in self._shards:
+            for name, expected in shard["sha256"].items():
+                found = sha256_of(self.folder / name)
+                if found != expected:
+                    raise _damaged(self.folder / name, f"checksum {found}, the manifest says {expected}")
+
+    def _find(
+        self, language_N: Int64Array, window_N: Int64Array, phase_N: npt.NDArray[np.uint64]
+    ) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """Shard, first token and length of each window."""
+        ends_of_languages = np.concatenate([[0], self._language_ends])
+        window_N = window_N + ends_of_languages[language_N]
+        assert np.all(window_N < ends_of_languages[language_N + 1])
+        block_N = np.searchsorted(self._block_ends, window_N, side="right")
+        shard_N, first_N = self._shard_of_block[block_N], self._first_document[block_N]
+        before_N = np.where(block_N > 0, self._block_ends[block_N - 1], 0)
+        bounds_NB = np.empty((len(block_N), DOCUMENTS_PER_BLOCK + 1), dtype=np.int64)
+        for row, (shard, first) in enumerate(zip(shard_N.tolist(), first_N.tolist(), strict=True)):
+            bounds = self._open(shard)[1][first : first + DOCUMENTS_PER_BLOCK + 1]
+            bounds_NB[row, : len(bounds)] = bounds
+            bounds_NB[row, len(bounds) :] = bounds[-1]
+        return shard_N, *self._place(bounds_NB, window_N - before_N, phase_N, shard_N, first_N)
+
+    def _place(
+        self,
+        bounds_NB: Int64Array,
+        window_N: Int64Array,
+        phase_N: npt.NDArray[np.uint64],
+        shard_N: Int64Array,
+        first_document_N: Int64Array,
+    ) -> tuple[Int64Array, Int64Array]:
+        """First token and length of the n-th window in a block of documents with these bounds."""
+        width, row_N = self._window_tokens, np.arange(len(window_N))
+        lengths_NB = np.diff(bounds_NB, axis=1)
+        counts_NB = _windows_of(lengths_NB, width)
+        ends_NB = np.cumsum(counts_NB, axis=1)
+        column_N = (ends_NB <= window_N[:, None]).sum(axis=1)
+        in_document_N = window_N - ends_NB[row_N, column_N] + counts_NB[row_N, column_N]
+        length_N = lengths_NB[row_N, column_N]
+        slack_N = np.where(length_N >= width, length_N % width, 0)
+        # All windows of a document share one offset in an epoch, so that no token is seen twice in it.
+        drawn_N = random_bits(0, "offset in document", phase_N, self._numbers[shard_N], first_document_N + column_N)
+        offset_N = (drawn_N % (slack_N + 1).astype(np.uint64)).astype(np.int64)
+        return bounds_NB[row_N, column_N] + in_document_N * width + offset_N, np.minimum(length_N, width)
+
+    def _windows_in_blocks(self, shard: dict[str, Any]) -> Int64Array:
+        offsets = np.load(self.folder / shard["offsets_file"], mmap_mode="r")
+        counts = _windows_of(np.diff(offsets), self._window_tokens)
+        return np.add.reduceat(counts, np.arange(0, len(counts), DOCUMENTS_PER_BLOCK))
+
+    def _open(self, number: int) -> tuple[npt.NDArray[Any], Int64Array]:
+        shard = self._shards[number]
+        return _memory_mapped(self.folder, shard["tokens_file"], shard["offsets_file"])
+
+
+def count_windows(offsets: Int64Array, window_tokens: int) -> int:
+    """How many windows the documents between these offsets have."""
+    return int(_windows_of(np.diff(offsets), window_tokens).sum())
+
+
+def _windows_of(lengths: Int64Array, window_tokens: int) -> Int64Array:
+    """At least one for each document; a length of 0 stands for no document."""
+    return np.where(lengths > 0, np.maximum(1, lengths // window_tokens), 0)
+
+
+@lru_cache(maxsize=OPEN_SHARDS)
+def _memory_mapped(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[Any], Int64Array]:
+    """Plain arrays over the maps: slicing numpy's own memmap class is three times as slow."""
+    maps = (np.load(folder / name, mmap_mode="r") for name in (tokens, offsets))
+    first, second = (np.asarray(array).view(np.ndarray) for array in maps)
+    return first, second
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise StoreError(
+            f"no {MANIFEST}: this is no token store, or its preparation has not finished",
+            where=folder,
+            fix="run `mcontriever prepare RECIPE --output FOLDER` until its report appears",
+        )
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise StoreError(f"format {found!r}, this version reads {FORMAT!r}", where=folder, fix="prepare the text again")
+    return manifest
+
+
+def _check_tokenizer(manifest: dict[str, Any], fingerprint: str | None, folder: Path) -> None:
+    stored = manifest["tokenizer"]
+    if fingerprint is not None and fingerprint != stored["fingerprint"]:
+        raise StoreError(
+            f"the tokens were made by {stored['name']} ({stored['fingerprint'][:12]}), "
+            f"the encoder's tokenizer is another ({fingerprint[:12]})",
+            where=folder,
+            fix="train the encoder that belongs to these tokens, or prepare the text with --tokenizer of this encoder",
+        )
+
+
+def _shards_by_language(manifest: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for shard in manifest["shards"]:
+        found.setdefault(shard["language"], []).append(shard)
+    return found
+
+
+def _check_files(folder: Path, shard: dict[str, Any]) -> None:
+    for name, expected in shard["bytes"].items():
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(path, "the file is missing")
+        if path.stat().st_size != expected:
+            raise _damaged(path, f"{path.stat().st_size:,} bytes, the manifest says {expected:,}")
+
+
+def _damaged(path: Path, what: str) -> StoreError:
+    return StoreError(what, where=path, fix="restore the file from a copy, or run `mcontriever prepare` with --restart")

@@ -1,0 +1,34 @@
+"""words.py: what counts as a word, in scripts with spaces and without."""
+
+import pytest
+
+from mcontriever.retrieval.terms import word_spans, words
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, World! it's 2024", ["hello", "world", "it", "s", "2024"]),
+        ("नदी पहाड़ियों से", ["नदी", "पहाड़ियों", "से"]),  # vowel signs are part of their word
+        ("这条河 ABC漫长", ["这条", "条河", "abc", "漫长"]),
+        ("河", ["河"]),
+        ("ภาษา", ["ภา", "าษ", "ษา"]),
+        ("日本のテスト", ["日本", "本の", "のテ", "テス", "スト"]),
+        ("ភាសា", ["ភាសា"]),  # two letters, each with its vowel sign
+        ("يَنْبُعُ العـــربية", ["ينبع", "العربية"]),  # points and stretches carry no meaning
+        ("ＡＢＣ １２３", ["abc", "123"]),
+        ("Straße İstanbul ΣΊΣΥΦΟΣ", ["strasse", "istanbul", "σίσυφοσ"]),
+        ("a😀b\u200b—c", ["a", "b", "c"]),
+        ("", []),
+        (" \n\t…", []),
+    ],
+)
+def test_words(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_spans_point_into_the_text_and_unspaced_characters_weigh_half() -> None:
+    text = "The river 这条 flows"
+    spans = list(word_spans(text))
+    assert [text[start:stop] for start, stop, _ in spans] == ["The", "river", "这", "条", "flows"]
+    assert [weight for _, _, weight in spans] == [1, 1, 0.5, 0.5, 1]

@@ -1,0 +1,89 @@
+"""milvus.py against Milvus Lite, for real: it returns what exact search returns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mcontriever import index as verb
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.records import Document
+from mcontriever.retrieval.dense_search import open_dense_search
+from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.language_filter import rows_in_languages
+from mcontriever.retrieval.store import derived, store_edits
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.vector_search.milvus import MilvusIndex
+from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
+
+pytest.importorskip("milvus_lite")
+MEMORY = 1 << 28
+
+
+def test_milvus_lite_returns_what_exact_search_returns(
+    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "s", mixed_documents(60), encoder, model=str(tiny_encoder_dir), shard_documents=25)
+    store_edits.delete(store.folder, ["d3"])
+    store = EmbeddingStore.open(store.folder)
+    monkeypatch.chdir(tmp_path)
+    verb.run(store.folder, kind="milvus", uri="lite.db")
+    monkeypatch.undo()
+    milvus = open_dense_search(store, "milvus", None, MEMORY)
+    exact = open_dense_search(store, "exact", None, MEMORY)
+    queries = all_vectors(store)[:8]
+    swahili = rows_in_languages(store, ["sw"])
+    store_edits.delete(store.folder, ["d10"])  # after filling: sorted out when searching
+    deleted_since = EmbeddingStore.open(store.folder)
+    chinese_too = swahili | rows_in_languages(store, ["zh"])
+    assert store.live_N is not None
+    assert deleted_since.live_N is not None
+    for allowed in (store.live_N, swahili & store.live_N, chinese_too & store.live_N, deleted_since.live_N):
+        scores, rows = milvus(queries, 10, allowed)
+        exact_scores, exact_rows = exact(queries, 10, allowed)
+        np.testing.assert_array_equal(rows, exact_rows)  # recall 1
+        np.testing.assert_allclose(scores, exact_scores, rtol=1e-4)
+    scores, rows = milvus(queries, 100, swahili)
+    assert set(rows[0][rows[0] >= 0].tolist()) == set(np.flatnonzero(swahili).tolist())
+    facts = derived.require_fresh(store, "milvus")
+    milvus.__self__.client.drop_collection(facts["collection"])  # type: ignore[attr-defined]
+    with pytest.raises(StoreError, match=r"has no collection mcontriever_s_\w+[\s\S]*fill it: mcontriever index"):
+        open_dense_search(store, "milvus", None, MEMORY)
+
+
+def test_a_changed_store_is_brought_up_to_date_by_what_changed(
+    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path
+) -> None:
+    documents = mixed_documents(60)
+    folder = make_store(tmp_path / "s", documents[:40], encoder, model=str(tiny_encoder_dir), shard_documents=20).folder
+    added = []
+
+    def check() -> None:
+        verb.run(folder, kind="milvus", uri=str(tmp_path / "lite.db"))
+        store = EmbeddingStore.open(folder)
+        facts = derived.require_fresh(store, "milvus")
+        added.append(facts["added"])
+        client = MilvusIndex.open(store, facts).client
+        found = client.query(facts["collection"], filter="row >= 0", output_fields=["row", "vector"])
+        rows = sorted(hit["row"] for hit in found)
+        assert rows == sorted(set(range(len(store))) - set(store.deleted_rows.tolist()))
+        vectors = [hit["vector"] for hit in sorted(found, key=lambda hit: hit["row"])]
+        np.testing.assert_allclose(vectors, all_vectors(store)[rows], atol=1e-6)
+
+    check()
+    store_edits.delete(folder, ["d3", "d30"])
+    corpus = write_lines(tmp_path / "more.jsonl", [*documents[40:], Document("d5", "other")])
+    embed(EmbeddingRequest(str(corpus), folder, mode="replace"), encoder=encoder)
+    check()
+    check()
+    store_edits.compact(folder)
+    check()
+    assert added == [40, 21, 0, 58]
+
+
+def test_addresses_that_cannot_be_right(mixed_store: EmbeddingStore) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere is neither a URI nor a file name\.db"):
+        verb.run(mixed_store.folder, kind="milvus", uri="nowhere")
+    with pytest.raises(HubError, match=r"localhost cannot be reached[\s\S]*use Milvus Lite"):
+        verb.run(mixed_store.folder, kind="milvus", uri="http://localhost:1")
