@@ -50,7 +50,7 @@ def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
         raise RunError(
             f"a batch with nothing to contrast: {negative_BG.shape[0]} queries, and every one of the "
             f"{negative_BG.shape[1]} passages is a positive of each",
-            fix="set data.rows to 2 or more, or data.negatives to 1 or more",
+            fix="set deepspeed.train_micro_batch_size_per_gpu to 2 or more, or data.negatives to 1 or more",
         )
 
 

@@ -205,7 +205,10 @@ def test_a_batch_with_nothing_to_contrast_is_refused(tiny_encoder: Encoder, text
     with pytest.raises(RunError, match="nothing to contrast: 1 queries"):
         objective(make_triple_batch(tiny_encoder, texts[:1], texts[1:2]))
     same_positive = make_triple_batch(tiny_encoder, texts[:3], [texts[3]] * 3)
-    with pytest.raises(RunError, match=r"every one of the 3 passages is a positive(.|\n)*data.negatives to 1"):
+    with pytest.raises(
+        RunError,
+        match=r"every one of the 3 passages is a positive(.|\n)*per_gpu to 2 or more, or data.negatives to 1 or more",
+    ):
         objective(same_positive)
 
 
