@@ -10,7 +10,7 @@ import typer
 from mcontriever.cli.benchmarking import SeveralValues, benchmark
 from mcontriever.cli.corpora import prepare, tokenizer
 from mcontriever.cli.stores import delete, embed, index, search, verify
-from mcontriever.cli.training import demo, export, generate, mine, plot, run, train
+from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
 from mcontriever.progress import log, setup_logging
 
@@ -78,6 +78,7 @@ app.command()(delete)
 app.command()(index)
 app.command()(train)
 app.command()(export)
+app.command()(trim)
 app.command()(plot)
 app.command()(mine)
 app.command()(demo)

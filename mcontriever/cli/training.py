@@ -40,14 +40,50 @@ def export(
     ],
     output: Annotated[Path, typer.Option(help="The folder for the model.")],
     weights: Annotated[
-        Literal["float32", "float16", "float8", "int4", "int2"],
-        typer.Option(help="In how many bytes tables are stored; int4, int2: for mcontriever alone."),
+        Literal["float32", "float16", "float8", "int4-blocks", "int4", "int2"],
+        typer.Option(help="In how many bytes tables are stored; the last three: for mcontriever alone."),
     ] = "float32",
 ) -> None:
     """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
     from mcontriever import export as verb
 
     verb.run(checkpoint, output, weights=weights)
+
+
+def trim(
+    model: Annotated[str, typer.Argument(help="A model: a folder, a hub name, or one that comes with the package.")],
+    output: Annotated[Path, typer.Option(help="The folder for the smaller model.")],
+    text: Annotated[
+        str | None,
+        typer.Option(help="Where pieces are counted: a recipe, what `prepare` made, or JSON lines (file or folder)."),
+    ] = None,
+    languages: Annotated[str | None, typer.Option(help="Only these of the text's languages: ar,sw,en")] = None,
+    pieces: Annotated[
+        int | None, typer.Option(min=1, help="How many pieces to keep; all that the text uses if not given.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Which layers to keep, from 0: 0-5 or 0,2,4.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Languages that matter more or less than the others: en=3,sw=0.5")
+    ] = None,
+    max_characters: Annotated[
+        int, typer.Option(min=1000, help="How much text of each language is counted.")
+    ] = 2_000_000,
+    samples: Annotated[int, typer.Option(min=1, help="Texts of each language that the report compares.")] = 50,
+) -> None:
+    """Keep the pieces of a model that some languages need, or some of its layers, and say what it costs."""
+    from mcontriever import trim as verb
+
+    verb.run(
+        model,
+        output,
+        text=text,
+        languages=[code.strip() for code in languages.split(",") if code.strip()] if languages else None,
+        pieces=pieces,
+        layers=layers,
+        weights=verb.language_weights(weights) if weights else None,
+        max_characters=max_characters,
+        samples=samples,
+    )
 
 
 def plot(

@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 
 import torch
 
+from mcontriever.encoder import four_bit_blocks
+
 BITS = {"int2": 2, "int4": 4}
+KINDS = (*BITS, four_bit_blocks.KIND)
 _TINY = 1e-30  # a row of zeros has scale 0 and stays zero
 _CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # the largest code's share of a row's largest number
 
@@ -29,19 +32,21 @@ def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Ten
 
 
 def unpack_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file by their models' names: packed tables as float32, the others as they are."""
+    """The tensors of a file by their models' names, packed tables as float32; also those of `four_bit_blocks.py`."""
     found = {}
     for name, tensor in tensors.items():
         plain, _, kind = name.rpartition(".")
         if kind in BITS:
             found[plain] = _unpack(tensor, tensors[f"{plain}.scale"], BITS[kind])
-        elif not (kind == "scale" and any(f"{plain}.{weights}" in tensors for weights in BITS)):
+        elif kind == four_bit_blocks.KIND:
+            found[plain] = four_bit_blocks.unpack_blocks(tensor, tensors[f"{plain}.scale"])
+        elif not (kind == "scale" and any(f"{plain}.{weights}" in tensors for weights in KINDS)):
             found[name] = tensor
     return found
 
 
 def is_packed(names: Iterable[str]) -> bool:
-    return any(name.rpartition(".")[2] in BITS for name in names)
+    return any(name.rpartition(".")[2] in KINDS for name in names)
 
 
 def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Store an exported model's large tables in fewer bytes; every reader turns them back into float32 as it loads them.
 
-float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it; int4 and int2 (`few_bits.py`), of an
-eighth and a sixteenth, are read by this package alone. Vectors of one dimension (norms, biases) stay as they are. A bag
-of subwords with embeddings of length one is first scaled to fill float8's range, which changes no score.
+float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it. Read by this package alone are int4
+and int2 (`few_bits.py`), of an eighth and a sixteenth, and int4-blocks (`four_bit_blocks.py`), of a seventh, for models
+with layers. Vectors of one dimension (norms, biases) stay as they are. A bag of subwords with embeddings of length one
+is first scaled to fill float8's range, which changes no score.
 """
 
 import shutil
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import read_json
+from mcontriever.encoder import four_bit_blocks
 from mcontriever.encoder.few_bits import BITS, pack
 from mcontriever.errors import ModelError
 
@@ -36,6 +38,9 @@ def _rewrite(file: Path, folder: Path, weights: str) -> None:
         ]
         save_file({name: tensor for one in packed for name, tensor in one.items()}, file, metadata={"format": "pt"})
         return
+    if weights == four_bit_blocks.KIND:
+        save_file(_blocks(tensors), file, metadata={"format": "pt"})
+        return
     dtype = DTYPES[weights]
     if weights == "float8" and _is_scale_free(folder):
         largest = float(tensors[_WORDS].abs().max())
@@ -43,6 +48,18 @@ def _rewrite(file: Path, folder: Path, weights: str) -> None:
     save_file(
         {name: _compact(name, tensor, dtype) for name, tensor in tensors.items()}, file, metadata={"format": "pt"}
     )
+
+
+def _blocks(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What stays whole is halved where float16 holds the same numbers."""
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        if four_bit_blocks.takes_blocks(name, tensor):
+            found |= four_bit_blocks.pack_blocks(name, tensor)
+        else:
+            half = tensor.half()
+            found[name] = half if torch.equal(half.float(), tensor) else tensor
+    return found
 
 
 def _compact(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
