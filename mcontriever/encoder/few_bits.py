@@ -24,7 +24,7 @@ def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Ten
     scale_V = _best_scales(table_VH, levels).half()
     codes_VH = _codes(table_VH, scale_V.float(), levels).to(torch.uint8)
     parts_VBP = codes_VH.reshape(len(table_VH), -1, per_byte)
-    packed_VB = sum(parts_VBP[:, :, place] << (bits * place) for place in range(per_byte))
+    packed_VB = (parts_VBP << torch.arange(0, 8, bits, dtype=torch.uint8)).sum(dim=2, dtype=torch.uint8)
     return {f"{name}.{weights}": packed_VB, f"{name}.scale": scale_V}
 
 

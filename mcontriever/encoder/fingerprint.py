@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 
 from mcontriever.tokens import tokenizer_fingerprint
@@ -64,7 +65,7 @@ def _architecture(config: Any) -> dict[str, Any]:
 
 
 def _chunk_digests(value: torch.Tensor) -> bytes:
-    data = memoryview(value.detach().cpu().float().contiguous().numpy()).cast("B") if value.numel() else memoryview(b"")
+    data = value.detach().cpu().float().contiguous().numpy().reshape(-1).view(np.uint8).data
     return b"".join(
         hashlib.sha256(data[start : start + BYTES_PER_CHUNK]).digest() for start in range(0, len(data), BYTES_PER_CHUNK)
     )

@@ -66,7 +66,8 @@ def _varlen(
     if dropout == 0.0:
         from torch.nn.attention.varlen import varlen_attn
 
-        context_TAD: torch.Tensor = varlen_attn(query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length)
+        context_TAD = varlen_attn(query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length)
+        assert isinstance(context_TAD, torch.Tensor)
         return context_TAD
     # The public function has no dropout; this is the differentiable operator underneath, which has.
     return torch.ops.aten._flash_attention_forward(

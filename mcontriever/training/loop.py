@@ -157,7 +157,8 @@ class TrainingLoop:
     def _rows_by_language(self, batches: list[Any]) -> dict[str, float]:
         if not self.languages:
             return {}
-        counts = sum(torch.bincount(batch.language_B.cpu(), minlength=len(self.languages)) for batch in batches)
+        languages = torch.cat([batch.language_B.cpu() for batch in batches])
+        counts = torch.bincount(languages, minlength=len(self.languages))
         return {f"rows/{name}": float(count) for name, count in zip(self.languages, counts.tolist(), strict=True)}
 
     def _advance(self, values: dict[str, float]) -> None:

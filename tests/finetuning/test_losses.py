@@ -71,7 +71,7 @@ def test_contrastive_on_unit_length_prefixes(tiny_encoder: Encoder, batch: Tripl
     expected = [naive_contrastive(*whole, known, 0.5)]
     for dimension in (8, 16):
         parts = [side[:, :dimension] / np.linalg.norm(side[:, :dimension], axis=1, keepdims=True) for side in whole]
-        expected.append(naive_contrastive(*parts, known, 0.5))
+        expected.append(naive_contrastive(parts[0], parts[1], known, 0.5))
     loss = Contrastive(temperature=0.5, normalized=True, dimensions=(8, 16))
     assert loss_of(encoder, loss, batch) == pytest.approx(sum(expected) / 3, rel=1e-5)
 

@@ -36,10 +36,10 @@ class BestRows:
         group_P, query_P = places_P // len(cutoff_Q), places_P % len(cutoff_Q)
         products_PR = _of_pairs(block.products(products, len(cutoff_Q)), group_P, query_P)
         scores_PR = block.scores(products_PR, group_P).cpu().numpy()
-        query_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
-        places_S = np.flatnonzero(scores_PR >= cutoff_Q[query_P, None])
+        query_of_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
+        places_S = np.flatnonzero(scores_PR >= cutoff_Q[query_of_P, None])
         pair_S, row_S = places_S // GROUP_ROWS, first_P[places_S // GROUP_ROWS] + places_S % GROUP_ROWS
-        self._waiting.append(_by_query(query_P[pair_S], scores_PR.ravel()[places_S], row_S, len(cutoff_Q)))
+        self._waiting.append(_by_query(query_of_P[pair_S], scores_PR.ravel()[places_S], row_S, len(cutoff_Q)))
         if sum(scores.shape[1] for scores, _ in self._waiting) >= self.count:
             self.merge()
 
