@@ -59,7 +59,7 @@ KEY = re.compile(rf"(?<![\w./])(?:{'|'.join(ROOTS)})(?:\.\w+)+\.?")
 
 
 def error_texts(tree: ast.AST, in_config: bool) -> Iterator[str]:
-    """Texts in calls of our errors (ValueError in config/ becomes one of them), and remedies with a name of their own."""
+    """Texts in calls of our errors (ValueError in config/ becomes one of them), and named remedies."""
     names = USER_ERRORS | ({"ValueError"} if in_config else set())
     for node in ast.walk(tree):
         is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
