@@ -28,7 +28,7 @@ def run(config: TrainConfig) -> None:
     try:
         from transformers.utils.logging import disable_progress_bar
 
-        from mcontriever.training.freed_memory import keep_freed_memory
+        from mcontriever.cpu_operators import keep_freed_memory
         from mcontriever.training.process_group import join_process_group
         from mcontriever.training.stop_request import StopRequest
 

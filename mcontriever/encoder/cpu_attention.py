@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mcontriever.cpu_operators import softmax_gradient
 from mcontriever.encoder.cpu_dropout import apply_bits_, keep_bits
 from mcontriever.encoder.row_blocks import Block
 
@@ -99,7 +100,7 @@ def _piece_gradients(
     used_PLL = _dropped(probs_PLL, bits_PLL, dropout)
     torch.bmm(used_PLL.transpose(1, 2), gradient_PLD, out=outputs[2])
     probs_gradient_PLL = _dropped(torch.bmm(gradient_PLD, value_PLD.transpose(1, 2)), bits_PLL, dropout)
-    scores_gradient_PLL = torch._softmax_backward_data(probs_gradient_PLL, probs_PLL, -1, probs_PLL.dtype)
+    scores_gradient_PLL = softmax_gradient(probs_gradient_PLL, probs_PLL)
     torch.bmm(scores_gradient_PLL, key_PLD, out=outputs[0])
     torch.bmm(scores_gradient_PLL.transpose(1, 2), query_PLD, out=outputs[1])
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from mcontriever.cpu_operators import flash_attention_with_dropout, has_flash_dropout
 from mcontriever.encoder.cpu_attention import block_attention
 from mcontriever.encoder.row_blocks import Block, plan_blocks
 from mcontriever.tokens import PackedBatch
@@ -30,7 +31,8 @@ class PackedAttention:
     def __call__(
         self, query_TAD: torch.Tensor, key_TAD: torch.Tensor, value_TAD: torch.Tensor, dropout: float = 0.0
     ) -> torch.Tensor:
-        if _has_varlen_kernel(query_TAD.device, query_TAD.dtype, query_TAD.shape[-1]):
+        has_kernel = _has_varlen_kernel(query_TAD.device, query_TAD.dtype, query_TAD.shape[-1])
+        if has_kernel and (dropout == 0.0 or has_flash_dropout()):
             return _varlen(query_TAD, key_TAD, value_TAD, self._offsets, self._max_length, dropout)
         if self._blocks is None:
             self._blocks = plan_blocks(self._offsets, query_TAD.device)
@@ -69,10 +71,7 @@ def _varlen(
         context_TAD = varlen_attn(query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length)
         assert isinstance(context_TAD, torch.Tensor)
         return context_TAD
-    # The public function has no dropout; this is the differentiable operator underneath, which has.
-    return torch.ops.aten._flash_attention_forward(
-        query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length, dropout, False, False
-    )[0]
+    return flash_attention_with_dropout(query_TAD, key_TAD, value_TAD, offsets, max_length, dropout)
 
 
 def _padded_sdpa(

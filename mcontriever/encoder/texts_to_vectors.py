@@ -25,6 +25,7 @@ from mcontriever.core_pool import pool_of_cores
 from mcontriever.encoder.bag_of_subwords import is_plain_bag
 from mcontriever.encoder.packed_forward import can_pack, packed_hidden_states
 from mcontriever.errors import ModelError
+from mcontriever.processor import multiplies_bf16
 from mcontriever.progress import log
 from mcontriever.tokens import PackedBatch, pack, tokenize_texts
 
@@ -175,9 +176,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         )
     if precision == "float16":
         raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32, int8 or auto on a CPU")
-    from mcontriever.encoder.cpu_backbone import good_at_bf16
-
-    return ("bfloat16" if good_at_bf16() else "float32") if precision == "auto" else precision
+    return ("bfloat16" if multiplies_bf16() else "float32") if precision == "auto" else precision
 
 
 def build_inference_model(encoder: "Encoder") -> Embed:
@@ -204,15 +203,11 @@ def build_inference_model(encoder: "Encoder") -> Embed:
 
 
 def _check_int8(encoder: "Encoder") -> None:
-    from mcontriever.encoder.cpu_int8 import can_int8
-
     if not can_pack(encoder.backbone.config):
         raise ModelError(
             f"int8 is for XLM-R, RoBERTa and BERT models; this is {encoder.backbone.config.model_type}",
             fix="set precision to bfloat16 or float32",
         )
-    if not can_int8():
-        raise ModelError("this build of torch has no 8-bit products", fix="set precision to bfloat16 or float32")
 
 
 def _pooling(encoder: "Encoder", hidden_states: Callable[[PackedBatch], torch.Tensor]) -> Embed:

@@ -15,13 +15,14 @@ but rounded to bfloat16 on the CPU, where the gradient is good to 1e-4 over many
 Shapes: B queries, n positives of each, K keys, H hidden, C keys of a chunk.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import softplus
+
+from mcontriever.cpu_operators import multiply_float32
 
 CHUNK_KEYS = 2048
 ANY_LANGUAGE = -1
@@ -154,21 +155,4 @@ def _products(rows_BX: torch.Tensor, keys_YX: torch.Tensor) -> torch.Tensor:
         if rows_BX.is_cuda:
             return torch.mm(rows_BX.bfloat16(), keys_YX.T, out_dtype=torch.float32)
         return (rows_BX.bfloat16() @ keys_YX.T).float()
-    if rows_BX.device.type == "cpu" and _has_onednn_product():
-        return _onednn_product(rows_BX, keys_YX)
-    return rows_BX @ keys_YX.T
-
-
-@functools.cache
-def _has_onednn_product() -> bool:
-    """oneDNN's float32 product is exact, and 2.3 times as fast as MKL's on processors that MKL does not favour. Torch
-    has it as a private operator, so it is tried once."""
-    rows, keys = torch.rand(3, 4), torch.rand(5, 4)
-    try:
-        return torch.allclose(_onednn_product(rows, keys), rows @ keys.T)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-
-
-def _onednn_product(rows_BX: torch.Tensor, keys_YX: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(rows_BX, keys_YX, None, "none", [], "")
+    return multiply_float32(rows_BX, keys_YX)

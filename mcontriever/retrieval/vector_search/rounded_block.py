@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcontriever.encoder.cpu_backbone import good_at_bf16
+from mcontriever.cpu_operators import has_int8_product, multiply_int8
+from mcontriever.processor import multiplies_bf16
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
 GROUP_ROWS = 16
@@ -69,8 +70,10 @@ class RoundedBlock:
         for start in range(0, len(self.rows_BH), step):
             rows_PH = self.rows_BH[start : start + step]
             products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]
-            multiply = torch._int_mm if rows_PH.dtype == torch.int8 else torch.mm
-            multiply(rows_PH, queries_QH.T, out=products_PQ)
+            if rows_PH.dtype == torch.int8:
+                multiply_int8(rows_PH, queries_QH, products_PQ)
+            else:
+                torch.mm(rows_PH, queries_QH.T, out=products_PQ)
             if len(hidden):
                 bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
                 products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
@@ -104,10 +107,9 @@ def whole_groups(rows: int) -> int:
 def product_type(device: torch.device, dimension: int) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
-    # both are private, so a torch without them falls back; of one dimension torch's product is wrong
-    if dimension > 1 and hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
+    if dimension > 1 and has_int8_product():  # of one dimension torch's product is wrong
         return torch.int8
-    return torch.bfloat16 if good_at_bf16() else torch.float32
+    return torch.bfloat16 if multiplies_bf16() else torch.float32
 
 
 def scale_(rows_RH: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
