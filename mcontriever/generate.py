@@ -16,8 +16,8 @@ from mcontriever.disk import FolderLock, remove_temporaries
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.query_writer import QueryWriter
 from mcontriever.progress import log, track
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.texts.documents import Document
 
 NOT_IN_THE_RESULT = {"output", "device"}
 

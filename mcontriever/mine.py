@@ -22,11 +22,11 @@ from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.mining.mining_report import mining_report
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.progress import log
-from mcontriever.records import read_json_objects
 from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
 from mcontriever.retrieval.embedding.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
 from mcontriever.retrieval.embedding.planning import check_encoder
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.json_lines import read_json_objects
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

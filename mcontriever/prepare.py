@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
+from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
 from mcontriever.preparation.claim import REPORT, claim
 from mcontriever.preparation.duplicates import repeats
@@ -209,5 +210,6 @@ def _manifest_entry(record: dict[str, Any], language: str, files: dict[str, Any]
 
 
 def _why_nothing(report: dict[str, Any]) -> str:
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in report["total"]["dropped"].items())
-    return f"of {report['total']['read']:,} documents were dropped: {reasons}; check the recipe, then use --restart"
+    read, damaged = report["total"]["read"], [f"{file['path']}: {file['what']}" for file in report["damaged_files"]]
+    dropped = f"all {read:,} documents were dropped: {listed(report['total']['dropped'])}" if read else ""
+    return f"{'; '.join(filter(None, [dropped, shown(damaged)]))}; check the recipe, then use --restart"

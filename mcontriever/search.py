@@ -12,9 +12,9 @@ from pathlib import Path
 import orjson
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.records import Hit, Query, read_queries
 from mcontriever.retrieval.hit_table import show_hits
 from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.texts.documents import Hit, Query, read_queries
 
 RUN_NAME = "mcontriever"
 PROMPT = "query> "

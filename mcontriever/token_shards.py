@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mcontriever.chance import random_bits
 from mcontriever.disk import read_json, sha256_of
 from mcontriever.errors import DataError, StoreError
-from mcontriever.ragged import Ragged
+from mcontriever.ragged import Ragged, mapped
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -104,7 +104,7 @@ class TokenStore:
                 tokens, offsets = self._open(number)
                 for first in range(0, len(offsets) - 1, DOCUMENTS_AT_A_TIME):
                     bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
-                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), np.diff(bounds))
+                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), bounds - bounds[0])
 
     def verify(self) -> None:
         """Read every shard once and compare its checksum with the manifest's."""
@@ -160,7 +160,7 @@ class TokenStore:
 
     def _open(self, number: int) -> tuple[npt.NDArray[Any], Int64Array]:
         shard = self._shards[number]
-        return _memory_mapped(self.folder, shard["tokens_file"], shard["offsets_file"])
+        return _open_files(self.folder, shard["tokens_file"], shard["offsets_file"])
 
 
 def count_windows(offsets: Int64Array, window_tokens: int) -> int:
@@ -174,11 +174,8 @@ def _windows_of(lengths: Int64Array, window_tokens: int) -> Int64Array:
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
-def _memory_mapped(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[Any], Int64Array]:
-    """Plain arrays over the maps: slicing numpy's own memmap class is three times as slow."""
-    maps = (np.load(folder / name, mmap_mode="r") for name in (tokens, offsets))
-    first, second = (np.asarray(array).view(np.ndarray) for array in maps)
-    return first, second
+def _open_files(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[Any], Int64Array]:
+    return mapped(folder / tokens), mapped(folder / offsets)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.disk import remove_temporaries
+from mcontriever.drops import shown
 from mcontriever.errors import DataError, StoreError
 from mcontriever.progress import log
-from mcontriever.records import SHOWN_PLACES
 from mcontriever.retrieval.embedding.embedding_run import described, encoder_entry
 from mcontriever.retrieval.embedding.passages import Passage, embed_passages
 from mcontriever.retrieval.embedding.planning import check_encoder
@@ -53,8 +53,7 @@ def delete(folder: Path, identifiers: Sequence[str], *, ids_from: Path | None, c
             deleted, missing = store_edits.delete(folder, wanted)
             log.info(f"deleted {deleted:,} documents")
             if missing:
-                shown = ", ".join(missing[:SHOWN_PLACES]) + (" ..." if len(missing) > SHOWN_PLACES else "")
-                log.warning(f"{len(missing):,} ids are not in the store: {shown}")
+                log.warning(f"{len(missing):,} ids are not in the store: {shown(missing)}")
         if compact:
             log.info(f"freed {shown_size(store_edits.compact(folder))}")
     log.info(f"{folder}: {described(folder)}")

@@ -17,6 +17,7 @@ DEPARTMENTS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py")
     "config",
     "encoder",
     "assembly",
+    "texts",
 }
 
 

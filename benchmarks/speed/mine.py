@@ -35,13 +35,14 @@ from mcontriever.finetuning.mining.miner import Miner, Searcher
 from mcontriever.finetuning.mining.mining_counts import mined_folder
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.progress import setup_logging
-from mcontriever.records import Document, read_documents, write_json_lines
 from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
 from mcontriever.retrieval.embedding.passages import Passage
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
 from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import Document, read_documents
+from mcontriever.texts.json_lines import write_json_lines
 
 RESULTS = Path(__file__).parent / "results"
 NEGATIVES, MEMORY_BYTES, QUERIES_PER_BLOCK = 30, 500 << 20, 4096

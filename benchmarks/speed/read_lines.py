@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mcontriever.preparation.readers import SourceShard, read_shard
 from mcontriever.preparation.source_text import Text
-from mcontriever.streams import read_lines
+from mcontriever.texts.streams import read_lines
 
 RESULTS = Path(__file__).parent / "results"
 MEGABYTES = 60

@@ -40,8 +40,8 @@ from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
 from mcontriever.pretraining.temperature import Temperature
 from mcontriever.ragged import Ragged
-from mcontriever.records import read_documents
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import read_documents
 from mcontriever.tokens import load_tokenizer, tokenize_texts
 from mcontriever.training.batch_prefetch import Prefetch
 from mcontriever.training.data_order import DataOrder
@@ -68,7 +68,7 @@ class WindowsInMemory:
         self.windows, self.view = windows, IndependentCrops(0.1, 0.5)
 
     def draw(self, samples: np.ndarray) -> TokenPairs:
-        rows = Ragged(self.windows[samples % WINDOWS].ravel(), np.full(len(samples), WINDOW))
+        rows = Ragged.of_lengths(self.windows[samples % WINDOWS].ravel(), np.full(len(samples), WINDOW))
         queries, keys = self.view(rows, samples, seed=0)
         return TokenPairs(queries, keys, np.zeros_like(samples), samples)
 

@@ -29,7 +29,7 @@ from mcontriever.pretraining.pairs import PairLoader, PairSource
 from mcontriever.pretraining.relevance import relevance_objective
 from mcontriever.pretraining.sampling import WindowSampler
 from mcontriever.pretraining.temperature import Temperature
-from mcontriever.streams import expand_paths
+from mcontriever.texts.locations import expand_paths
 from mcontriever.token_shards import TokenStore
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenizer_fingerprint
 from mcontriever.training.agreement import on_main_rank

@@ -15,10 +15,12 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from mcontriever.disk import sha256_of
+from mcontriever.drops import shown
 from mcontriever.errors import DataError
 from mcontriever.evaluation.language_names import UNKNOWN, direction, is_known, mteb_code, short_code
 from mcontriever.progress import log
-from mcontriever.records import SHOWN_PLACES, BeirFolder, Document, Query
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document, Query
 
 
 class BeirFolderTask(AbsTaskRetrieval):
@@ -120,10 +122,10 @@ def _reconcile(
         "judgements of unknown documents": unknown_documents.total(),
     }
     if not kept:
-        shown = ", ".join(list(unknown_documents)[:SHOWN_PLACES])
+        unknown = f": {shown(unknown_documents)}" if unknown_documents else ""
         raise DataError(
             f"no query has a relevant document ({len(queries)} queries, {len(relevance)} judged, "
-            f"{unknown_documents.total()} judgements of unknown documents{': ' + shown if shown else ''})",
+            f"{unknown_documents.total()} judgements of unknown documents{unknown})",
             where=beir.folder,
             fix="check that qrels, queries and corpus belong together",
         )

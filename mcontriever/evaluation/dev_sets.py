@@ -15,7 +15,8 @@ import torch
 
 from mcontriever import ranks
 from mcontriever.errors import DataError
-from mcontriever.records import BeirFolder, Document, Query
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document, Query
 
 DEPTH = 100
 METRICS = ("ndcg@10", "mrr@100", "recall@100")

@@ -9,8 +9,8 @@ from mcontriever.disk import atomic_path
 from mcontriever.errors import HubError
 from mcontriever.evaluation.official_tasks import repositories_of
 from mcontriever.evaluation.suites import QUESTIONS_FOLDER, EvaluationData, Suite, passage_file, question_set
+from mcontriever.hosts import require_host
 from mcontriever.progress import log
-from mcontriever.streams import require_host
 
 
 def prefetch(folder: Path, suite: Suite, tasks: Sequence[Any], models: Iterable[tuple[str, str | None]]) -> None:

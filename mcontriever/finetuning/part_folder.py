@@ -12,7 +12,7 @@ from typing import Any
 
 from mcontriever.disk import read_json, sha256_of, write_json
 from mcontriever.errors import StoreError
-from mcontriever.records import write_json_lines
+from mcontriever.texts.json_lines import write_json_lines
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 

@@ -35,10 +35,10 @@ def draw_passages(
     seed: int,
 ) -> PassageDraw:
     positive_at_B = examples.positives.offsets[rows_B] + integers(
-        seed, "positive", samples_B, high=examples.positives.counts(rows_B)
+        seed, "positive", samples_B, high=examples.positives.lengths_of(rows_B)
     )
-    positive_B1 = examples.positives.values[positive_at_B][:, None]
-    positive_score_B1 = examples.positive_scores.values[positive_at_B][:, None]
+    positive_B1 = examples.positives.values_T[positive_at_B][:, None]
+    positive_score_B1 = examples.positive_scores.values_T[positive_at_B][:, None]
 
     slots_n = np.arange(negatives)
     random_Bn = integers(seed, "random negative", samples_B[:, None], slots_n, high=len(examples.passages))

@@ -14,7 +14,7 @@ import torch
 from mcontriever.chance import random_bits
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 
 class QueryWriter:

@@ -1,21 +1,19 @@
-"""Move a staged shard to its place, without the documents that duplicate an earlier one.
+"""Move a staged shard to its final folder, without the documents that duplicate an earlier one.
 
 Like staging, a pure function whose result appears by one rename, in memory that does not grow with the shard.
 """
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mcontriever.disk import atomic_folder, read_json, sync_folder
-from mcontriever.preparation.filters import PLACES_SHOWN, Tally
+from mcontriever.preparation.filters import Tally
 from mcontriever.preparation.npy_writer import NpyWriter
 from mcontriever.preparation.shard_folder import DUPLICATE_REASONS, RECORD, Settings, write_record
 
@@ -39,7 +37,7 @@ def finish_shard(shard: int, settings: Settings) -> None:
         sync_folder(finished.parent)
         return
     record = read_json(staged / RECORD)
-    tallies = {language: _tally_of(counted) for language, counted in record["languages"].items()}
+    tallies = {language: Tally.of_record(counted) for language, counted in record["languages"].items()}
     numbers = {
         language: counted["number"]
         for language, counted in record["languages"].items()
@@ -67,7 +65,7 @@ def finish_shard(shard: int, settings: Settings) -> None:
 
 
 class _Copy:
-    """The documents of one language on their way from the staged files to the final ones."""
+    """Copies the documents of one language from the staged files to the final ones."""
 
     def __init__(self, language: str, tally: Tally, staged: Path, folder: Path, source: str, stack: ExitStack) -> None:
         self._tally, self._source, self._done = tally, source, 0
@@ -78,7 +76,7 @@ class _Copy:
         self._offsets.append(np.zeros(1, dtype=np.int64))
 
     def take(self, rows: npt.NDArray[np.uint64], marks: Marks) -> None:
-        """Copy the next documents but those that are marked, and count these."""
+        """Copy the next documents that are not marked, and count those that are."""
         for reason, marked in marks.items():
             self._count_dropped(reason, rows[marked])
         keep = ~np.logical_or.reduce(list(marks.values()))
@@ -96,21 +94,13 @@ class _Copy:
             return
         self._tally.kept -= len(rows)
         self._tally.text_bytes -= int(rows[:, 2].sum())
-        self._tally.dropped[reason] += len(rows)
-        places = self._tally.places.setdefault(reason, [])
-        places.extend(f"{self._source}:{line}" for line in rows[: PLACES_SHOWN - len(places), 1])
+        self._tally.dropped.add(reason, len(rows), (f"{self._source}:{line}" for line in rows[:, 1]))
 
 
 def _runs(keep: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """First and one past the last of each run of documents to keep."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], keep, [False]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
-
-
-def _tally_of(counted: dict[str, Any]) -> Tally:
-    return Tally(
-        counted["read"], counted["kept"], counted["text_bytes"], Counter(counted["dropped"]), dict(counted["places"])
-    )
 
 
 def _remove_files(folder: Path, language: str) -> None:

@@ -1,7 +1,7 @@
-"""A document as it stands in its source, out of a line of JSON or a record; or what damage stands in its place.
+"""A document as its source has it, read from a line or a record; or the damage that is there instead.
 
-msgspec takes the fields that are asked for out of a line and passes over the others, in two thirds of orjson's time. A
-line in which it finds anything odd is looked at again, slowly, to say what it is.
+msgspec decodes only the fields that are asked for, in two thirds of orjson's time. A line with anything odd in it is
+decoded again, slowly, to say what is odd.
 """
 
 import itertools
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
-import orjson
+
+from mcontriever.errors import DataError
+from mcontriever.texts.json_lines import json_object
 
 Fields = Mapping[str, str | None]
 _TYPES: dict[str, Any] = {
@@ -25,7 +27,7 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Text:
-    """With what filters may ask for."""
+    """A document without an id, with all that filters may ask for."""
 
     line: int
     text: str
@@ -38,7 +40,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A line that gives no document; or, with `whole_file`, the place from which a file gives nothing."""
+    """A line that gives no document; or, with `whole_file`, the line after which a file gives nothing."""
 
     reason: str
     line: int
@@ -47,7 +49,7 @@ class Damage:
 
 
 def json_line_reader(fields: Fields) -> Callable[[int, bytes], Text | Damage]:
-    """What reads (line number, line), where the source calls our fields so."""
+    """A function of (line number, line). `fields` maps our names to the source's."""
     named = {ours: theirs for ours, theirs in fields.items() if theirs is not None}
     if len(set(named.values())) < len(named):
         return lambda number, line: _read_slowly(number, line, fields)
@@ -76,14 +78,19 @@ def json_line_reader(fields: Fields) -> Callable[[int, bytes], Text | Damage]:
 
 def _read_slowly(number: int, line: bytes, fields: Fields) -> Text | Damage:
     try:
-        record = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        if decoded(line) is None:
-            return Damage("undecodable", number, "not UTF-8")
-        return Damage("malformed", number, f"not JSON: {error}")
-    if not isinstance(record, dict):
-        return Damage("malformed", number, f"expected a JSON object, found {type(record).__name__}")
+        record = json_object(line, "")
+    except DataError as error:
+        return Damage(
+            "undecodable" if isinstance(error.__cause__, UnicodeDecodeError) else "malformed", number, error.what
+        )
     return text_of_record(number, record, fields)
+
+
+def plain_text(number: int, line: bytes) -> Text | Damage:
+    try:
+        return Text(number, line.decode())
+    except UnicodeDecodeError as error:
+        return Damage("undecodable", number, f"not UTF-8: byte {line[error.start]:#x}")
 
 
 def text_of_record(number: int, record: Mapping[str, Any], fields: Fields) -> Text | Damage:
@@ -91,10 +98,10 @@ def text_of_record(number: int, record: Mapping[str, Any], fields: Fields) -> Te
     text = get(cast(str, fields["text"]), ...)
     if text is ...:
         found = ", ".join(map(str, itertools.islice(record, 8)))
-        return Damage("malformed", number, f"no field {fields['text']!r}; the line has {found}")
+        return Damage("malformed", number, f"no field {fields['text']!r}; the row has {found}")
     if not isinstance(text, str):
         if text is not None:
-            return Damage("malformed", number, f"field {fields['text']!r} is no text but {type(text).__name__}")
+            return Damage("malformed", number, f"field {fields['text']!r} must be a string, is {type(text).__name__}")
         text = ""
     return Text(
         line=number,
@@ -105,13 +112,6 @@ def text_of_record(number: int, record: Mapping[str, Any], fields: Fields) -> Te
         perplexity=_number(get(fields["perplexity"])) if fields["perplexity"] else None,
         bucket=_text_or(get(fields["bucket"]), None) if fields["bucket"] else None,
     )
-
-
-def decoded(line: bytes) -> str | None:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _text_or(value: object, default: Any) -> Any:

@@ -1,7 +1,7 @@
 """The work on one source shard: read, filter, normalise, tokenize, write.
 
-A pure function of its arguments. Its folder appears by one rename, so a kill at any instant leaves nothing half done,
-and doing it again gives the same bytes. Memory is bounded: nothing grows with the shard.
+A pure function of its arguments. Its folder appears by one rename, so a kill at any moment leaves nothing half done,
+and a repeated run gives the same bytes. Memory does not grow with the shard.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def stage_shard(shard: SourceShard, rules: Rules, titles: bool, settings: Settin
     columns = int(settings.exact)
     if settings.near_similarity is not None:
         columns += near_duplicate_keys(settings.near_similarity).bands
-    # The files about documents are renamed first: a staged folder is the sign that all are there.
+    # The files about documents are renamed first: a staged folder means that all of them exist.
     with (
         atomic_folder(settings.staged(shard.number)) as folder,
         atomic_path(settings.of_documents(shard.number, "documents")) as documents,
@@ -76,7 +76,7 @@ def _candidates(shard: SourceShard, rules: Rules, titles: bool, output: _Output)
         if reason is None:
             yield _Candidate(item.line, language, text)
         else:
-            tally.drop(reason, f"{shard.name}:{item.line}")
+            tally.dropped.count(reason, f"{shard.name}:{item.line}")
 
 
 def _judge(
@@ -96,18 +96,18 @@ def _judge(
 def _count_damage(damage: Damage, shard: SourceShard, output: _Output) -> None:
     place = f"{shard.name}:{damage.line}"
     if output.settings.strict:
-        raise DataError(f"{damage.reason}: {damage.what}", where=place, fix="mend the source, or run without --strict")
+        raise DataError(f"{damage.reason}: {damage.what}", where=place, fix="fix the source, or run without --strict")
     if damage.whole_file:
         output.damaged.append({"path": shard.name, "line": damage.line, "reason": damage.reason, "what": damage.what})
         return
     only = set(shard.languages.values())
     tally = output.tally(shard.language or (only.pop() if len(only) == 1 else OTHER))
     tally.read += 1
-    tally.drop(damage.reason, f"{place} {damage.what}")
+    tally.dropped.count(damage.reason, place, damage.what)
 
 
 def _batches(candidates: Iterator[_Candidate]) -> Iterator[list[_Candidate]]:
-    """Enough for the tokenizer to be busy, not so much that memory grows with the documents' size."""
+    """Enough to keep the tokenizer busy, and bounded in characters, so that long documents cost no memory."""
     batch, characters = list[_Candidate](), 0
     for candidate in candidates:
         batch.append(candidate)
@@ -126,7 +126,7 @@ def _write_batch(batch: list[_Candidate], shard: SourceShard, rules: Rules, outp
     for candidate, ids in zip(batch, token_ids, strict=True):
         tally = output.tally(candidate.language)
         if len(ids) < rules.min_tokens:
-            tally.drop("too_few_tokens", f"{shard.name}:{candidate.line}")
+            tally.dropped.count("too_few_tokens", f"{shard.name}:{candidate.line}")
             continue
         files = output.files_of(candidate.language)
         files.tokens.append(ids)
@@ -161,7 +161,7 @@ class _LanguageFiles:
 
 @dataclass
 class _Output:
-    """The open files of a shard in the making."""
+    """The open files and counts of the shard that is being written."""
 
     folder: Path
     settings: Settings
@@ -176,7 +176,7 @@ class _Output:
         return self.tallies.setdefault(language, Tally())
 
     def files_of(self, language: str) -> _LanguageFiles:
-        """Opened when the first document comes, so that a language without documents has no files."""
+        """Opened with the first document, so that a language without documents has no files."""
         if language not in self.files:
             tokens, offsets = (self.folder / f"{language}.{kind}.npy" for kind in ("tokens", "offsets"))
             files = _LanguageFiles(

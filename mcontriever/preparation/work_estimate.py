@@ -10,7 +10,7 @@ from mcontriever.preparation.readers import read_shard
 from mcontriever.preparation.source_plan import Job
 from mcontriever.preparation.source_text import Text
 from mcontriever.preparation.text_to_tokens import tokenize
-from mcontriever.streams import is_remote
+from mcontriever.texts.locations import is_remote
 
 SAMPLED_SHARDS = 8
 SAMPLED_CHARACTERS = 20_000

@@ -79,7 +79,7 @@ class CodeSwitched:
         which = place_bits(self.seed, "switch to", samples, views, rows, word_T)[first_W[switched]] / 2.0**32
         translation = self.dictionary.choose_translations(entry, which)
 
-        pool = Ragged.join([Ragged(rows.values_T, length_W), self.dictionary.texts.take(translation)])
+        pool = Ragged.join([Ragged.of_lengths(rows.values_T, length_W), self.dictionary.texts.take(translation)])
         source_W = np.arange(len(first_W))
         source_W[switched] = len(first_W) + np.arange(len(switched))
         if self.drop_untranslated:
@@ -90,4 +90,6 @@ class CodeSwitched:
             kept_W |= (np.bincount(row_W, kept_W, minlength=len(rows)) == 0)[row_W]  # no row is emptied
             source_W, row_W = source_W[kept_W], row_W[kept_W]
         replaced = pool.take(source_W)
-        return Ragged(replaced.values_T, np.bincount(row_W, replaced.lengths_N, minlength=len(rows)).astype(np.int64))
+        return Ragged.of_lengths(
+            replaced.values_T, np.bincount(row_W, replaced.lengths_N, minlength=len(rows)).astype(np.int64)
+        )

@@ -1,4 +1,4 @@
-"""Pairs from two columns of JSON lines: title and body, question and answer, a sentence and its translation.
+"""Pairs from two columns of a file: title and body, question and answer, a sentence and its translation.
 
     store = ColumnPairStore.build("cache", ["en-sw.jsonl.gz"], columns=("en", "sw"), tokenizer=..., max_tokens=254)
     source = ColumnPairSource(store, languages=(0, 1), seed=0)
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
@@ -26,8 +25,9 @@ from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.progress import log
-from mcontriever.ragged import IntArray, Ragged, spans
-from mcontriever.streams import is_remote, read_lines
+from mcontriever.ragged import IntArray, Ragged, mapped, offsets_of
+from mcontriever.texts.locations import file_state
+from mcontriever.texts.rows import read_rows
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint
 
 MANIFEST = "manifest.json"
@@ -43,17 +43,17 @@ class ColumnPairStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: dict[str, int] = read_json(folder / MANIFEST)["counts"]
-        self._tokens = [np.load(folder / f"tokens-{side}.npy", mmap_mode="r") for side in (0, 1)]
-        self.text_R = np.load(folder / "texts.npy", mmap_mode="r")
-        self._offsets = [np.load(folder / f"offsets-{side}.npy", mmap_mode="r") for side in (0, 1)]
+        self.text_R = mapped(folder / "texts.npy")
+        self._sides = [
+            Ragged(mapped(folder / f"tokens-{side}.npy"), mapped(folder / f"offsets-{side}.npy")) for side in (0, 1)
+        ]
 
     def __len__(self) -> int:
-        return len(self._offsets[0]) - 1
+        return len(self._sides[0])
 
     def rows(self, side: int, rows_B: IntArray) -> Ragged:
-        first_B = self._offsets[side][rows_B]
-        lengths_B = self._offsets[side][rows_B + 1] - first_B
-        return Ragged(self._tokens[side][spans(first_B, lengths_B)].astype(np.int64), lengths_B)
+        rows = self._sides[side].take(rows_B)
+        return rows.with_values(rows.values_T.astype(np.int64))
 
     @classmethod
     def build(
@@ -94,7 +94,7 @@ class ColumnPairStore:
     ) -> "ColumnPairStore":
         wanted = {
             "format": "mcontriever-column-pairs-2",
-            "sources": [_identity(path) for path in paths],
+            "sources": [file_state(path) for path in paths],
             **settings,
             "tokenizer": tokenizer_fingerprint(tokenizer),
             "max_tokens": max_tokens,
@@ -146,7 +146,7 @@ def _write(
         text_R += [first_rows.setdefault(second, len(text_R) + row) for row, (_, second) in enumerate(batch)]
         for side in (0, 1):
             texts_of_side = [pair[side] for pair in batch]
-            rows = Ragged(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
+            rows = Ragged.of_lengths(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
             kept = np.minimum(rows.lengths_N, max_tokens)
             counts["texts cut"] += int((kept < rows.lengths_N).sum())
             tokens[side].append(rows.cut(np.zeros_like(kept), kept).values_T.astype(np.uint32))
@@ -160,39 +160,20 @@ def _write(
     with atomic_folder(store) as temporary:
         for side in (0, 1):
             np.save(temporary / f"tokens-{side}.npy", np.concatenate(tokens[side]))
-            ends = np.cumsum(np.concatenate(lengths[side]), dtype=np.int64)
-            np.save(temporary / f"offsets-{side}.npy", np.concatenate([np.zeros(1, np.int64), ends]))
+            np.save(temporary / f"offsets-{side}.npy", offsets_of(np.concatenate(lengths[side])))
         np.save(temporary / "texts.npy", np.array(text_R, dtype=np.int64))
         write_json(temporary / MANIFEST, {"made_from": made_from, "counts": dict(counts)})
     log.info("%s: %s", store, ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
 
 
 def _pairs_of_texts(paths: Sequence[str], columns: tuple[str, str], counts: Counter[str]) -> Iterator[tuple[str, str]]:
-    for path in paths:
-        for number, line in read_lines(path):
-            if not line.strip():
-                continue
-            try:
-                row = orjson.loads(line)
-                texts = [row[column] for column in columns]
-            except orjson.JSONDecodeError as error:
-                raise DataError(f"not valid JSON: {error}", where=f"{path}:{number}", fix="mend the line") from error
-            except (KeyError, TypeError):
-                counts["rows without one of the columns"] += 1
-                continue
-            if not all(isinstance(text, str) and text.strip() for text in texts):
-                counts["rows with an empty column"] += 1
-                continue
+    for row in (row for path in paths for row in read_rows(path)):
+        fields = row.fields()
+        texts: list[Any] = [fields.get(column) for column in columns]
+        if any(column not in fields for column in columns):
+            counts["rows without one of the columns"] += 1
+        elif not all(isinstance(text, str) and text.strip() for text in texts):
+            counts["rows with an empty column"] += 1
+        else:
             counts["rows kept"] += 1
             yield texts[0], texts[1]
-
-
-def _identity(path: str) -> list[Any]:
-    """A changed file is noticed by its size and time; a remote one only by its address."""
-    if is_remote(path):
-        return [path]
-    try:
-        facts = Path(path.removeprefix("file://")).stat()
-    except FileNotFoundError as error:
-        raise DataError("no such file", where=path, fix="check the path") from error
-    return [path, facts.st_size, facts.st_mtime_ns]

@@ -43,7 +43,7 @@ class CropSource:
 
     def draw(self, samples: IntArray) -> TokenPairs:
         drawn = self.sampler.draw(samples)
-        windows = Ragged(*self.store.windows(drawn.language, drawn.window, drawn.phase))
+        windows = Ragged.of_lengths(*self.store.windows(drawn.language, drawn.window, drawn.phase))
         queries, keys = self.view(windows, samples, self.seed)
         return TokenPairs(queries, keys, drawn.language, drawn.language << LANGUAGE_SHIFT | drawn.window)
 
@@ -67,7 +67,7 @@ class IndependentCrops:
 
         def crops(views: slice) -> Ragged:
             lengths_N = lengths_BV[:, views].ravel()
-            return Ragged(windows.values_T[spans(flat_BV[:, views].ravel(), lengths_N)], lengths_N)
+            return Ragged.of_lengths(windows.values_T[spans(flat_BV[:, views].ravel(), lengths_N)], lengths_N)
 
         return crops(slice(0, 1)), crops(slice(1, None))
 
@@ -101,7 +101,7 @@ class InverseCloze:
             (windows.starts_N[:, None] + np.stack([np.zeros_like(first_B), first_B + span_B], 1)).ravel(),
             np.stack([before_B, after_B], 1).ravel(),
         )
-        return windows.cut(first_B, span_B), Ragged(windows.values_T[two_spans], before_B + after_B)
+        return windows.cut(first_B, span_B), Ragged.of_lengths(windows.values_T[two_spans], before_B + after_B)
 
 
 def _random_spans(

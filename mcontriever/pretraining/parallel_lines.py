@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
-from mcontriever.records import read_documents
+from mcontriever.texts.documents import read_documents
 
 MIN_CHARACTERS = 10  # shorter lines are headings, commands and numbers
 

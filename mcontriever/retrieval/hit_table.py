@@ -10,7 +10,7 @@ from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
-from mcontriever.records import Hit
+from mcontriever.texts.documents import Hit
 
 WIDTH_WITHOUT_TERMINAL = 110
 SHOWN_CHARACTERS = 240

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
-from mcontriever.records import Document, Hit, Query
 from mcontriever.retrieval.embedding.planning import check_encoder
 from mcontriever.retrieval.fusion import Fusion, blend, reciprocal_rank_fusion, weighted_fusion
 from mcontriever.retrieval.language_filter import rows_in_languages
@@ -25,6 +24,7 @@ from mcontriever.retrieval.lexical import Term, Terms, open_lexical
 from mcontriever.retrieval.ranking import Ranking, best_rows, rank_documents, why
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
 from mcontriever.retrieval.store.store_manifest import EncoderEntry
+from mcontriever.texts.documents import Document, Hit, Query
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

@@ -68,9 +68,11 @@ def test_the_language_of_a_document(
 def test_a_tally_keeps_all_counts_and_the_first_places() -> None:
     tally = Tally(read=9)
     for line in range(9):
-        tally.drop("empty", f"file:{line}")
-    assert tally.dropped == {"empty": 9}
-    assert tally.places == {"empty": [f"file:{line}" for line in range(5)]}
+        tally.dropped.count("empty", f"file:{line}")
+    assert tally.dropped.counts == {"empty": 9}
+    assert tally.dropped.places == {"empty": [f"file:{line}" for line in range(5)]}
+    record = tally.to_record()
+    assert Tally.of_record(record).to_record() == record
 
 
 def test_basic_normalisation_evens_out_type_and_keeps_what_spells() -> None:

@@ -140,8 +140,8 @@ def test_bad_lines_are_named_and_good_ones_survive(tmp_path: Path) -> None:
         ("malformed", 14),
     ]
     whats = [item.what for item in read_shard(shard_of(path, "jsonl")) if isinstance(item, Damage)]
-    assert "no field 'text'; the line has title" in whats[2]
-    assert "field 'text' is no text but int" in whats[3]
+    assert "no field 'text'; the row has title" in whats[2]
+    assert "field 'text' must be a string, is int" in whats[3]
 
 
 @pytest.mark.parametrize("reader", ["text", "cc100"])
@@ -248,7 +248,7 @@ print(damage.reason, damage.whole_file)
 
 
 def test_a_folder_in_the_hubs_layout_is_streamed_part_by_part(tmp_path: Path) -> None:
-    from mcontriever.preparation.hub_dataset import count_parts
+    from mcontriever.preparation.hub_parts import count_parts
 
     for language, documents in (("swh_Latn", DOCUMENTS[:1]), ("arb_Arab", DOCUMENTS[1:])):
         data = tmp_path / "data" / language

@@ -8,10 +8,10 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
-from mcontriever.records import Document, Query
 from mcontriever.retrieval.lexical import LexicalIndex, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.searcher import Index, SearchOptions
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Document, Query
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
 DOCUMENTS = mixed_documents(90)

@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcontriever.drops import Drops
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.finetuning.examples.cache_folder import file_state
 from mcontriever.finetuning.examples.example_formats import TEXT_FORMATS
 from mcontriever.finetuning.examples.judged_collections import read_beir, read_msmarco
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
-from mcontriever.finetuning.examples.problems import Problems
-from mcontriever.finetuning.examples.rows import HUB_PREFIX
-from mcontriever.records import BeirFolder, TrainingExample
-from mcontriever.streams import expand_paths, is_remote
+from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.locations import expand_paths, is_remote
+from mcontriever.texts.rows import HUB_PREFIX
 
 LAYOUT = 1
 FORMATS = (*TEXT_FORMATS, "msmarco", "beir")
@@ -81,14 +82,14 @@ class ExampleSource:
         states = {str(file): file_state(file) for file in [*self.files(), *([passages] if passages else [])]}
         return hashlib.sha256(json.dumps([LAYOUT, asdict(self), states]).encode()).hexdigest()[:16]
 
-    def read(self, problems: Problems, cache: str | Path | None) -> Iterator[tuple[str, TrainingExample]]:
+    def read(self, drops: Drops, cache: str | Path | None) -> Iterator[tuple[str, TrainingExample]]:
         if self.format == "beir":
             beir = BeirFolder.load(self.paths[0])
             queries = PassageCollection.open(beir.path_of("queries.jsonl"), cache)
-            return read_beir(beir, queries, problems, self.split)
+            return read_beir(beir, queries, drops, self.split)
         if self.format == "msmarco":
             queries = PassageCollection.open(str(self.queries), cache)
-            return read_msmarco(queries, problems, qrels=self.qrels, triples=self.triples)
+            return read_msmarco(queries, drops, qrels=self.qrels, triples=self.triples)
         return TEXT_FORMATS[self.format](self.paths, self.split, self.fields)
 
 

@@ -10,41 +10,41 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mcontriever.drops import Drops
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.example_formats import Placed
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
-from mcontriever.finetuning.examples.problems import Problems
-from mcontriever.records import BeirFolder, Document, TrainingExample
-from mcontriever.streams import read_lines
+from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document
+from mcontriever.texts.streams import read_lines
 
 
 def read_msmarco(
-    queries: PassageCollection, problems: Problems, *, qrels: str | None = None, triples: str | None = None
+    queries: PassageCollection, drops: Drops, *, qrels: str | None = None, triples: str | None = None
 ) -> Iterator[Placed]:
     """One example per query of the qrels, or per run of triples that share query and positive."""
     if (qrels is None) == (triples is None):
         given = "neither" if qrels is None else "both"
         raise DataError(f"expected qrels or triples, found {given}", where="data.examples", fix="give one of them")
     judged = _by_query(_judgements(str(qrels))) if qrels is not None else _triples(str(triples))
-    return _with_queries(judged, queries, problems)
+    return _with_queries(judged, queries, drops)
 
 
-def read_beir(
-    folder: BeirFolder, queries: PassageCollection, problems: Problems, split: str = "train"
-) -> Iterator[Placed]:
-    return _with_queries(_by_query(folder.judgements(split)), queries, problems)
+def read_beir(folder: BeirFolder, queries: PassageCollection, drops: Drops, split: str = "train") -> Iterator[Placed]:
+    return _with_queries(_by_query(folder.judgements(split)), queries, drops)
 
 
 _Judged = tuple[str, str, list[str], list[str]]
 
 
-def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, problems: Problems) -> Iterator[Placed]:
+def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, drops: Drops) -> Iterator[Placed]:
     while block := list(itertools.islice(judged, 4096)):
         rows = queries.rows_of([query_id for _, query_id, _, _ in block])
         found = iter(queries.documents(rows[rows >= 0]))
         for (place, query_id, positives, negatives), row in zip(block, rows.tolist(), strict=True):
             if row < 0:
-                problems.count("query id not in the queries", place, query_id)
+                drops.count("query id not in the queries", place, query_id)
                 continue
             query = next(found)
             yield (

@@ -23,11 +23,11 @@ import numpy as np
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.cache_folder import cache_folder, file_state
-from mcontriever.finetuning.examples.padded_rows import mapped
 from mcontriever.finetuning.examples.passage_lines import DPR_HEADER, PassageParser
 from mcontriever.progress import log, track
-from mcontriever.records import Document
-from mcontriever.streams import open_bytes
+from mcontriever.ragged import mapped
+from mcontriever.texts.documents import Document
+from mcontriever.texts.streams import read_blocks
 
 LAYOUT = 1
 
@@ -131,9 +131,8 @@ def _write_index(path: Path, folder: Path) -> None:
 
 
 def _unpack(path: Path, target: Path) -> None:
-    with open_bytes(str(path)) as source, open(target, "wb") as file:
-        while block := source.read(1 << 22):
-            file.write(block)
+    with open(target, "wb") as file:
+        file.writelines(read_blocks(str(path)))
 
 
 def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 DPR_HEADER = "id\ttext\ttitle"
 _ID_NAMES = ("_id", "id", "docid", "passage_id", "pid")

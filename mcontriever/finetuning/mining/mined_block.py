@@ -9,7 +9,7 @@ import numpy as np
 
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY
 from mcontriever.finetuning.mining.mining_counts import PartStatistics, rank_counts, sampled
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 NO_ROW = -1
 

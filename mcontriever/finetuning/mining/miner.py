@@ -18,7 +18,7 @@ from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY, Window, choose, eligible_candidates
 from mcontriever.finetuning.mining.known_positives import KnownPositives
 from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, Negatives
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 QUERIES_PER_OPINION = 256
 

@@ -141,10 +141,10 @@ def _build(
     pairs: _WordPairs, tokenizer: Any, targets_by_language: Mapping[int, IntArray], counts: Mapping[str, int]
 ) -> BilingualDictionary:
     words = WordBoundaries.of(tokenizer)
-    texts = Ragged(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
+    texts = Ragged.of_lengths(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
     is_word, is_joined, hashes = _find_words(texts, pairs.texts, tokenizer, words)
     capitals = [_capital(text) for text in pairs.texts]
-    capital_texts = Ragged(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
+    capital_texts = Ragged.of_lengths(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
     is_capital_word, _, capital_hashes = _find_words(capital_texts, capitals, tokenizer, words)
     is_capital_word &= capital_hashes != hashes
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.streams import read_lines
+from mcontriever.texts.streams import read_lines
 
 ENGLISH = "en"
 _PLUS_IN_WORD = re.compile(r"(?<=\w)\+(?=\w)")

@@ -71,5 +71,5 @@ class DictionaryPairs:
 def _tokenize_each_once(tokenizer: Any, texts: Sequence[str]) -> Ragged:
     """A word stands in many lines."""
     number_of = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    distinct = Ragged(*tokenize_texts(tokenizer, list(number_of), MAX_TOKENS))
+    distinct = Ragged.of_lengths(*tokenize_texts(tokenizer, list(number_of), MAX_TOKENS))
     return distinct.take(np.array([number_of[text] for text in texts]))

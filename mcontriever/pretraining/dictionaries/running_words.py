@@ -39,7 +39,7 @@ def distinct_words(
     found: list[Ragged] = []
     for rows in store.documents(language):
         first_W = np.flatnonzero(words.starts_T(rows))
-        words_W = Ragged(rows.values_T, np.diff(np.append(first_W, len(rows.values_T))))
+        words_W = Ragged.of_lengths(rows.values_T, np.diff(np.append(first_W, len(rows.values_T))))
         hashes_D, some_D, counts_D = np.unique(word_hashes(rows, first_W), return_index=True, return_counts=True)
         hashes.append(hashes_D)
         counts.append(counts_D)

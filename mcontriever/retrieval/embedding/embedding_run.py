@@ -13,7 +13,6 @@ from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError
 from mcontriever.hub import lasting_name
 from mcontriever.progress import log
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.launching import Place
 from mcontriever.retrieval.embedding.planning import Mode, choose_layout, make_plan
@@ -23,6 +22,7 @@ from mcontriever.retrieval.embedding.store_estimate import shown_size
 from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Plan, VectorType, read_manifest
 from mcontriever.retrieval.store.store_runs import complete, meeting, writing
 from mcontriever.shipped import BUNDLED
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

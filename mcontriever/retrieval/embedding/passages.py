@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.errors import ConfigError
-from mcontriever.records import Document
 from mcontriever.retrieval.terms import word_spans
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

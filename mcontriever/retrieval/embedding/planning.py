@@ -137,9 +137,9 @@ def _new_plan(
     found = survey(corpus, shard_documents)
     if manifest and mode == "append":
         _refuse_known_ids(EmbeddingStore(folder, manifest), corpus, found)
-    if found.empty:
-        places = ", ".join(found.empty_places)
-        log.warning(f"{found.empty:,} empty documents are left out: {places}{' ...' if found.empty > 5 else ''}")
+    empty = found.drops.total()
+    if empty:
+        log.warning(f"{empty:,} empty documents are dropped, first at {', '.join(found.drops.places['empty'])}")
     base_generation = manifest.generation if manifest else 0
     run = RunEntry(
         id=hashlib.sha256(f"{request} {base_generation}".encode()).hexdigest(),
@@ -150,7 +150,7 @@ def _new_plan(
         corpus_state=state,
         content=found.content,
         documents=found.documents,
-        empty=found.empty,
+        empty=empty,
         characters=found.characters,
         languages=found.languages,
         shard_ends=list(found.shard_ends),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.progress import Progress, log, track
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.launching import Place
 from mcontriever.retrieval.embedding.passages import Passage, embed_passages, passages_of
@@ -17,6 +16,7 @@ from mcontriever.retrieval.embedding.store_estimate import announce_estimate
 from mcontriever.retrieval.embedding.survey import is_empty
 from mcontriever.retrieval.store.store_manifest import Plan, ShardEntry
 from mcontriever.retrieval.store.store_runs import done_shards, write_shard
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

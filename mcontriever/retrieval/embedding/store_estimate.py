@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.embedding.survey import is_empty
 from mcontriever.retrieval.store.shard_files import BYTES_PER_VALUE
 from mcontriever.retrieval.store.store_manifest import Plan
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

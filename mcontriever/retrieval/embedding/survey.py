@@ -7,14 +7,14 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from mcontriever.drops import Drops
 from mcontriever.errors import DataError
 from mcontriever.progress import track
-from mcontriever.records import SHOWN_PLACES, Document
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.texts.documents import Document
 
 SHARDS_WANTED = 32
 SHARD_MIN_DOCUMENTS = 512
@@ -28,8 +28,7 @@ class Survey:
 
     documents: int
     characters: int
-    empty: int
-    empty_places: tuple[str, ...]
+    drops: Drops
     languages: dict[str, int]
     content: str
     shard_ends: tuple[int, ...]
@@ -38,8 +37,7 @@ class Survey:
 
 def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
     id_hashes, lengths, languages = array("Q"), array("I"), Counter[str]()
-    content, empty = hashlib.blake2b(digest_size=16), 0
-    empty_places: list[str] = []
+    content, drops = hashlib.blake2b(digest_size=16), Drops()
     with track(None, "reading the corpus", "documents") as progress:
         for place, document in corpus.documents():
             id_hashes.append(hash_of_id(document.id))
@@ -47,19 +45,18 @@ def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
             languages[document.language] += 1
             content.update("\0".join((document.id, document.title, document.text, document.language, "")).encode())
             if is_empty(document):
-                empty += 1
-                if len(empty_places) < SHOWN_PLACES:
-                    empty_places.append(place)
+                drops.count("empty", place)
             progress.advance()
     hashes_N, lengths_N = np.frombuffer(id_hashes, dtype=np.uint64), np.frombuffer(lengths, dtype=np.uint32)
-    if len(hashes_N) == empty:
-        raise DataError(f"no document with a text ({empty} empty)", where=corpus.path, fix="check the corpus's path")
+    if len(hashes_N) == drops.total():
+        raise DataError(
+            f"no document with a text ({drops.total()} empty)", where=corpus.path, fix="check the corpus's path"
+        )
     _refuse_twice(corpus, hashes_N)
     return Survey(
         documents=len(hashes_N),
         characters=int(lengths_N.sum(dtype=np.int64)),
-        empty=empty,
-        empty_places=tuple(empty_places),
+        drops=drops,
         languages=dict(languages.most_common()),
         content=content.hexdigest(),
         shard_ends=shard_ends(lengths_N, shard_documents),
@@ -103,13 +100,3 @@ def _refuse_twice(corpus: Corpus, hashes_N: np.ndarray) -> None:
                     fix="give each document an id of its own, or remove one of the two",
                 )
             seen[document.id] = place
-
-
-def corpus_summary(found: Survey) -> dict[str, Any]:
-    return {
-        "documents": found.documents,
-        "characters": found.characters,
-        "empty": found.empty,
-        "languages": found.languages,
-        "content": found.content,
-    }

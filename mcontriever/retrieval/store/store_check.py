@@ -11,7 +11,6 @@ import numpy as np
 from mcontriever.disk import sha256_of
 from mcontriever.errors import StoreError
 from mcontriever.progress import log, track
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.passages import Passage, passages_of
 from mcontriever.retrieval.embedding.survey import is_empty, survey
@@ -28,6 +27,7 @@ from mcontriever.retrieval.store.store_manifest import (
     write_entry,
 )
 from mcontriever.retrieval.store.store_runs import done_shards
+from mcontriever.texts.documents import Document
 
 CHECKING_THREADS = 4
 Embed = Callable[[Sequence[Passage]], np.ndarray]

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.hosts import require_host
 from mcontriever.progress import log, track
 from mcontriever.retrieval.language_means import CentredVectors, open_language_means
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.vectors import Vectors
-from mcontriever.streams import require_host
 
 ROWS_PER_CALL = 1000
 MOST_RESULTS = 16_384  # Milvus gives no more for a query

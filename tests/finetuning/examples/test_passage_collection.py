@@ -9,7 +9,7 @@ import pytest
 
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.passage_collection import PassageCollection, text_key
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 
 def passages(count: int) -> dict[str, str]:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcontriever.errors import ConfigError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.passages import PassageLength, cut, passages_of
+from mcontriever.texts.documents import Document
 
 
 def test_a_short_text_is_one_passage_unchanged() -> None:

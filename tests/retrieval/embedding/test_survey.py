@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcontriever.errors import DataError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding import survey as survey_module
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.survey import shard_ends, survey
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import mixed_documents, write_lines
 
 
@@ -19,8 +19,7 @@ def test_what_there_is(tmp_path: Path) -> None:
     documents = [*mixed_documents(12), Document("empty", " \n", "", "sw")]
     found = survey(Corpus.open(write_lines(tmp_path / "c.jsonl", documents)), shard_documents=5)
     assert found.documents == 13
-    assert found.empty == 1
-    assert found.empty_places == (f"{tmp_path / 'c.jsonl'}:13",)
+    assert found.drops.report() == {"empty": {"count": 1, "places": [f"{tmp_path / 'c.jsonl'}:13"]}}
     assert found.languages == {"en": 3, "ar": 3, "sw": 3, "hi": 2, "zh": 2}
     assert found.characters == sum(len(document.text) + len(document.title) for document in documents)
     assert found.shard_ends == (5, 10, 13)

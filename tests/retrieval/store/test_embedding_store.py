@@ -9,11 +9,11 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError, StoreError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.passages import Passage
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.shard_files import shard_arrays
 from mcontriever.retrieval.store.store_manifest import VectorType
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, unit_rows
 
 DOCUMENTS = mixed_documents(90)

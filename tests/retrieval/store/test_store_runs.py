@@ -16,13 +16,13 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
 from mcontriever.retrieval.embedding.launching import Place
 from mcontriever.retrieval.store import store_edits, store_runs
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.retrieval.store.store_manifest import read_plan
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(60)

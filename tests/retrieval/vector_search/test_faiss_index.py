@@ -9,7 +9,6 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
-from mcontriever.records import Document
 from mcontriever.retrieval.dense_search import open_dense_search
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -17,6 +16,7 @@ from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.faiss_index import FaissIndex, FaissKind
 from mcontriever.retrieval.vector_search.index_choice import bytes_per_vector, choose_kind, recall_without_self, tune
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import make_store, mixed_documents, unit_rows
 
 MEMORY = 1 << 28

@@ -8,13 +8,13 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, HubError, StoreError
-from mcontriever.records import Document
 from mcontriever.retrieval.dense_search import open_dense_search
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
 from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.milvus import MilvusIndex
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
 
 pytest.importorskip("milvus_lite")

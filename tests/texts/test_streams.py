@@ -1,17 +1,16 @@
-"""streams.py: the same lines from every compression, bounded lines, damage named, paths in order, hosts probed."""
+"""streams.py: the same lines from every compression, bounded lines, damage named."""
 
 import gzip
 import http.server
 import lzma
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import zstandard
 
-from mcontriever.errors import DataError, HubError
-from mcontriever.streams import expand_paths, read_lines, require_host
+from mcontriever.errors import DataError
+from mcontriever.texts.streams import read_lines
 
 LINES = [b"first", "second \u0623\u0647\u0644\u0627".encode(), b"", b"no newline at the end"]
 
@@ -59,29 +58,6 @@ def test_an_address_reads_as_a_file_does(tmp_path: Path) -> None:
         address = f"http://127.0.0.1:{server.server_port}/data.txt.gz"
         assert [line for _, line in read_lines(address)] == [b"over", b"the wire"]
         server.shutdown()
-
-
-def test_paths_expand_by_language_and_wildcard(tmp_path: Path) -> None:
-    for name in ("sw_head_0001.gz", "sw_head_0000.gz", "ar_tail_0000.gz", "ar_head_0000.gz"):
-        (tmp_path / name).touch()
-    found = expand_paths([f"{tmp_path}/{{language}}_{{bucket}}_*.gz"], language=["sw", "ar"], bucket=["head"])
-    assert [(Path(path).name, values) for path, values in found] == [
-        ("sw_head_0000.gz", {"language": "sw", "bucket": "head"}),
-        ("sw_head_0001.gz", {"language": "sw", "bucket": "head"}),
-        ("ar_head_0000.gz", {"language": "ar", "bucket": "head"}),
-    ]
-
-
-def test_a_pattern_without_a_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no file matches\n  where: .*/fr_\*\.gz"):
-        expand_paths([f"{tmp_path}/{{language}}_*.gz"], language=["fr"])
-
-
-def test_a_host_that_is_not_there_fails_fast_and_names_the_way_out() -> None:
-    started = time.monotonic()
-    with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: give a local folder"):
-        require_host("https://nowhere.invalid/data", "give a local folder")
-    assert time.monotonic() - started < 20  # a hub's own retries take 50 s
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
