@@ -1,10 +1,10 @@
-"""From shards of text to token shards, by a recipe.
+"""Turn shards of text into token shards, by a recipe.
 
     mcontriever prepare RECIPE.yaml --output TOKENS --tokenizer NAME_OR_DIR [--workers N]
 
-Each source shard is read, filtered and tokenized by one worker (`stage_shard`); when all are there, duplicates are
-found across them (`repeats`) and left out (`finish_shard`). Interrupted at any instant and started again, it goes on
-with the shards that were not finished, and the result is the same to the byte.
+Each source shard is read, filtered and tokenized by one worker (`stage_shard`); then duplicates are found across all
+shards (`repeats`) and dropped (`finish_shard`). Interrupted at any moment and started again, it resumes with the shards
+that were not finished, and the result is the same to the byte.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def _describe_tokenizer(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _plan_record(recipe: PrepareRecipe, jobs: Sequence[Job], tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """All that the tokens depend on: two runs with equal records write equal bytes."""
+    """Everything that the tokens depend on: runs with equal records write equal bytes."""
     return {
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
@@ -104,7 +104,7 @@ def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], st
 
 
 def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
-    """Stage what is not staged, find the duplicates, finish what is not finished."""
+    """Stage the shards, find the duplicates, finish the shards; whatever is done already is skipped."""
     missing = [job for job in jobs if not _is_staged(job, settings)]
     if len(missing) < len(jobs):
         log.info("%d of %d shards were done before", len(jobs) - len(missing), len(jobs))
@@ -113,9 +113,9 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
         expected = estimate(missing, settings.tokenizer_file, token_bytes, workers)
         if expected is not None:
             _announce(str(expected), expected.disk_bytes, settings.folder)
-    # The largest first: then no worker is left alone with a large one at the end.
+    # The largest first, so that no worker is left alone with a large one at the end.
     missing.sort(key=lambda job: -(job.shard.source_bytes or 0))
-    calls = [(job.shard, job.rules, job.titles, settings) for job in missing]
+    calls = [(job, settings) for job in missing]
     megabytes = [max(1, round((job.shard.source_bytes or 0) / 1e6)) for job in missing]
     with track(sum(megabytes), "tokenizing", "MB of source") as progress:
         for ended in run_in_processes(stage_shard, calls, workers):
@@ -128,9 +128,9 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
 
 
 def _unfinished(settings: Settings) -> str:
-    """How far the shards in the making are: their sizes on disk tell, without a word from the workers."""
+    """The progress of unfinished shards, from their sizes on disk."""
     made = 0
-    with contextlib.suppress(FileNotFoundError):  # one was finished, and so renamed, in this moment
+    with contextlib.suppress(FileNotFoundError):  # one has just been renamed
         for path in settings.staged(0).parent.glob(".partial-*/*.tokens.npy"):
             made += path.stat().st_size
     return f"{made / np.dtype(settings.token_dtype).itemsize / 1e6:,.1f} M tokens"
@@ -151,7 +151,7 @@ def _announce(expected: str, disk_bytes: int, folder: Path) -> None:
 
 
 def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
-    """Write down for each shard which of its documents duplicate an earlier one; all shards are staged now."""
+    """Record for each shard which of its documents duplicate an earlier one; all shards are staged now."""
 
     def load(shard: int, column: int) -> npt.NDArray[np.uint64]:
         keys: npt.NDArray[np.uint64] = np.load(settings.of_documents(shard, "keys"), mmap_mode="r")
@@ -174,7 +174,7 @@ def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
 def _conclude(
     output: Path, tokenizer: dict[str, Any], recipe: dict[str, Any], jobs: Sequence[Job], settings: Settings
 ) -> None:
-    """Write report and manifest from the shards' records; the manifest, written last, says that all is there."""
+    """Write report and manifest from the shards' records; the manifest, written last, marks the run as complete."""
     records = [read_json(settings.finished(job.shard.number) / RECORD) for job in jobs]
     windows: dict[str, int] = {}
     shards = []

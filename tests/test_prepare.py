@@ -290,9 +290,7 @@ def test_a_damaged_folder_gives_counts_and_places_and_its_good_lines(
 def test_strict_stops_at_the_first_damage(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\n{"text": \n')
-    with pytest.raises(
-        DataError, match=r"malformed: not a JSON line.*\n.*a\.jsonl:2\n  fix: fix the source"
-    ):
+    with pytest.raises(DataError, match=r"malformed: not a JSON line.*\n.*a\.jsonl:2\n  fix: fix the source"):
         prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1, strict=True)
 
 
@@ -338,7 +336,7 @@ def test_a_changed_recipe_is_refused_until_restart(
     with pytest.raises(StoreError) as raised:
         prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
     assert message in str(raised.value)
-    assert "begin anew with --restart" in str(raised.value)
+    assert "start again with --restart" in str(raised.value)
     prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1, restart=True)
     prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
 

@@ -215,7 +215,7 @@ def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        (["data.tokens=nowhere"], StoreError, "this is no token store"),
+        (["data.tokens=nowhere"], StoreError, "this is not a token store"),
         (["data.languages=[en, xx]"], DataError, "no windows in xx"),
         (["data.window=63"], ConfigError, "data.window (or max_tokens) is 63 tokens, the encoder takes 62"),
         (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is asked for"),
@@ -256,7 +256,7 @@ def test_tokens_of_another_tokenizer_are_refused(
     from mcontriever.preparation.vocabulary import train_tokenizer
 
     values["encoder"]["tokenizer"] = str(train_tokenizer(sentences, tmp_path / "other", vocabulary=200))
-    with pytest.raises(StoreError, match="the encoder's tokenizer is another"):
+    with pytest.raises(StoreError, match="the encoder has another tokenizer"):
         run(values)
 
 

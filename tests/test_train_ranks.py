@@ -124,7 +124,7 @@ def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
     arguments = ["--config", runs / "tiny.yaml", "--set", f"run.output={runs / 'x'}", "--set", "data.tokens=nowhere"]
     code, output = finish(launch(29615, TRAIN, *arguments))
     assert code == 2
-    assert output.count("this is no token store") == 1
+    assert output.count("this is not a token store") == 1
     assert "Traceback" not in output
 
 

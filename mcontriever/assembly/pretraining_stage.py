@@ -19,9 +19,9 @@ from mcontriever.pretraining.code_switch import CodeSwitched
 from mcontriever.pretraining.column_pairs import ColumnPairSource, ColumnPairStore
 from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze, View
 from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
-from mcontriever.pretraining.dictionaries.dictionary_forms import with_forms_of
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.dictionaries.dictionary_pairs import DictionaryPairs
+from mcontriever.pretraining.dictionaries.forms_in_shards import with_forms_of
 from mcontriever.pretraining.inbatch import InBatch
 from mcontriever.pretraining.mixture import Mixture
 from mcontriever.pretraining.moco import MoCo

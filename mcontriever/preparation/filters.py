@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcontriever.drops import Drops
-from mcontriever.preparation.source_text import Text
+from mcontriever.preparation.source_document import SourceDocument
 
 LANGUAGE_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")  # it becomes part of a file's name
 OTHER = "other"  # the language of documents whose own is unknown or not in the recipe
@@ -24,9 +24,9 @@ class Rules:
     max_characters: int | None = None
     min_tokens: int = 1
 
-    def reason_against(self, document: Text) -> str | None:
+    def reason_against(self, document: SourceDocument, bucket_of_path: str | None = None) -> str | None:
         """Why the document is dropped by what its source says about it; None if it is kept."""
-        if self.buckets and document.bucket not in self.buckets:
+        if self.buckets and (document.bucket or bucket_of_path) not in self.buckets:
             return "bucket"
         if self.min_language_score is not None and not _within(document.language_score, self.min_language_score, None):
             return "language_score"
@@ -47,13 +47,13 @@ class Rules:
         return None
 
 
-def language_of(document: Text, path_language: str | None, languages: Mapping[str, str]) -> tuple[str, bool]:
+def language_of(document: SourceDocument, path_language: str | None, languages: Mapping[str, str]) -> tuple[str, bool]:
     """Our code of the document's language, and whether the recipe wants it.
 
     `languages` maps the source's names to our codes. A language that the document names must agree with its path's; a
     document that names none is in the language of its path, or in the only language of its source.
     """
-    if document.language is None:
+    if not document.language:
         if path_language is not None:
             return path_language, True
         only = set(languages.values())

@@ -1,6 +1,6 @@
 """Read one source shard, document by document: CCNet, CC-100, JSON lines, Parquet, plain text, or a hub data set.
 
-Every reader streams, and yields a `Text` for each document or a `Damage` for what should have been one: a damaged line
+Every reader streams, and yields a `SourceDocument` or a `Damage` for what should have been one: a damaged line
 costs that line, a damaged file costs what comes after the damage, and neither is an exception.
 """
 
@@ -9,11 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mcontriever.preparation.hub_parts import read_part
-from mcontriever.preparation.source_text import Damage, Text, json_line_reader, plain_text, text_of_record
+from mcontriever.preparation.source_document import (
+    Damage,
+    SourceDocument,
+    document_of_row,
+    json_line_reader,
+    plain_document,
+)
 from mcontriever.texts.streams import DamagedFileError, scan_lines
 from mcontriever.texts.tables import read_parquet
 
-Items = Iterator[Text | Damage]
+Items = Iterator[SourceDocument | Damage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +64,12 @@ def read_shard(shard: SourceShard) -> Items:
 
 
 def _json_lines(shard: SourceShard) -> Items:
-    text_of_line = json_line_reader(shard.fields)
+    document_of_line = json_line_reader(shard.fields)
     for number, line in scan_lines(shard.path, shard.max_line_bytes):
         if line is None:
             yield _too_long(number, shard)
         elif line and not line.isspace():
-            yield text_of_line(number, line)
+            yield document_of_line(number, line)
 
 
 def _plain_lines(shard: SourceShard) -> Items:
@@ -72,7 +78,7 @@ def _plain_lines(shard: SourceShard) -> Items:
         if line is None:
             yield _too_long(number, shard)
         elif line and not line.isspace():
-            yield plain_text(number, line.removesuffix(b"\r"))
+            yield plain_document(number, line.removesuffix(b"\r"))
 
 
 def _blocks(shard: SourceShard) -> Items:
@@ -90,21 +96,21 @@ def _blocks(shard: SourceShard) -> Items:
             lines.append(line.removesuffix(b"\r"))
 
 
-def _block(first: int, lines: list[bytes], size: int, shard: SourceShard) -> Text | Damage:
+def _block(first: int, lines: list[bytes], size: int, shard: SourceShard) -> SourceDocument | Damage:
     if size > shard.max_line_bytes:
         return _too_long(first, shard)
-    return plain_text(first, b"\n".join(lines))
+    return plain_document(first, b"\n".join(lines))
 
 
 def _parquet(shard: SourceShard) -> Items:
     columns = [name for name in shard.fields.values() if name is not None]
     for number, record in read_parquet(shard.path, columns, text=shard.fields["text"]):
-        yield text_of_record(number, record, shard.fields)
+        yield document_of_row(number, record, shard.fields)
 
 
 def _hub(shard: SourceShard) -> Items:
     for number, record in read_part(shard.path, shard.configuration, shard.split, shard.part):
-        yield text_of_record(number, record, shard.fields)
+        yield document_of_row(number, record, shard.fields)
 
 
 def _too_long(number: int, shard: SourceShard) -> Damage:

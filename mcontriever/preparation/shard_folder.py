@@ -54,7 +54,7 @@ def write_record(
     numbers: Mapping[str, int],
     damaged: list[dict[str, Any]],
 ) -> None:
-    """Counts, places, files and their checksums of a finished folder."""
+    """The counts, places, files and checksums of a finished folder."""
     languages = {
         language: {
             "number": numbers.get(language),

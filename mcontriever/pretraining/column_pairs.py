@@ -3,8 +3,8 @@
     store = ColumnPairStore.build("cache", ["en-sw.jsonl.gz"], columns=("en", "sw"), tokenizer=..., max_tokens=254)
     source = ColumnPairSource(store, languages=(0, 1), seed=0)
 
-The files are tokenized once into a folder of memory-mapped arrays with a manifest; the same call finds it again.
-Building holds 4 bytes for each token in memory, and the second column's texts. With several ranks, one builds and the
+The files are tokenized once into a folder of memory-mapped arrays with a manifest, which the same call finds again.
+Building takes 4 bytes of memory for each token, and the second column's texts. With several ranks, one builds and the
 others wait, then open. Each row is visited once an epoch, in an order that is a function of (seed, epoch).
 
 Shapes: R rows of the store, B samples.
@@ -35,9 +35,9 @@ ROWS_PER_BATCH = 4096
 
 
 class ColumnPairStore:
-    """Two columns of token rows, memory-mapped: tokens_R and their ends for each.
+    """Two columns of token rows, memory-mapped.
 
-    `text_R` is the first row with the same text on the second side: questions about one passage are one text's.
+    `text_R` is the first row with the same second text: questions about one passage belong to one text.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class ColumnPairStore:
     def build(
         cls, folder: str | Path, paths: Sequence[str], *, columns: tuple[str, str], tokenizer: Any, max_tokens: int
     ) -> "ColumnPairStore":
-        """Tokenize what is not there yet. Rows without one of the columns are dropped and counted, long texts cut."""
+        """Tokenize the files if needed. Rows without one of the columns are dropped and counted, long texts are cut."""
         counts: Counter[str] = Counter()
         texts = _pairs_of_texts(paths, columns, counts)
         return cls._build(folder, paths, {"columns": list(columns)}, texts, counts, tokenizer, max_tokens)
@@ -75,7 +75,7 @@ class ColumnPairStore:
         tokenizer: Any,
         max_tokens: int,
     ) -> "ColumnPairStore":
-        """The same from documents that exist in English and in `language` (see parallel_lines.py)."""
+        """The same, from documents that exist in English and in `language` (see parallel_lines.py)."""
         counts: Counter[str] = Counter()
         texts = parallel_lines(paths, language=language, same_part=same_part, counts=counts)
         sources = [*paths[ENGLISH], *paths[language]]
@@ -107,7 +107,7 @@ class ColumnPairStore:
 
 
 class ColumnPairSource:
-    """`languages` are the numbers of the two columns' languages. In `swap_probability` of samples the sides swap."""
+    """`languages` are the numbers of the columns' languages. The sides of `swap_probability` of samples are swapped."""
 
     def __init__(
         self, store: ColumnPairStore, *, languages: tuple[int, int], swap_probability: float = 0.0, seed: int
@@ -155,7 +155,7 @@ def _write(
         raise DataError(
             f"no pair of texts by {made_from.get('columns') or made_from['same_part']}; found {dict(counts)}",
             where=", ".join(source[0] for source in made_from["sources"]),
-            fix="name the columns, or what ids have in common, as they stand in the files",
+            fix="name the columns, or what ids have in common, as the files have them",
         )
     with atomic_folder(store) as temporary:
         for side in (0, 1):

@@ -1,10 +1,10 @@
-"""Contrast inside the batch, in the manner of SimCLR: each query must find its key among all keys, and each key its
-query among all queries, over all ranks and with gradient on both sides.
+"""Contrast within the batch, as in SimCLR: each query must find its key among all keys, and each key its query among
+all queries, over all ranks and with gradients on both sides.
 
     objective = InBatch(encoder, temperature=Temperature(0.05), rows_per_sub_batch=64)
     loss, metrics = objective(batch)
 
-Queries and keys go through one packed forward, in sub-batches where memory is short (see sub_batches.py).
+Queries and keys share one packed forward, in sub-batches if memory is short (see sub_batches.py).
 
 Shapes: B pairs of one rank, G pairs of all ranks, H hidden.
 """
@@ -26,7 +26,7 @@ Metrics = dict[str, float | torch.Tensor]
 
 
 class InBatch(torch.nn.Module):
-    """`rows_per_sub_batch` bounds the texts whose activations are in memory; None keeps all."""
+    """`rows_per_sub_batch` bounds the number of texts whose activations are in memory; None keeps all."""
 
     def __init__(self, encoder: Any, *, temperature: Temperature, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
@@ -86,12 +86,12 @@ def contrast(
     blocked_BG: torch.Tensor,
     scale: float | torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """The mean of softplus(logsumexp of negatives - positive): cross-entropy that keeps its digits."""
+    """The mean of softplus(logsumexp of negatives - positive): a numerically stable cross-entropy."""
     with torch.autocast(queries_BH.device.type, enabled=False):
         scores_BG = queries_BH @ others_GH.T
         positive_B = (queries_BH * positives_BH).sum(1)
         has_negatives_B = ~blocked_BG.all(1)
-        # -inf only after scaling, and nowhere in a row that would hold nothing else: both would give NaN gradients
+        # -inf only after scaling, and never in a whole row: both would give NaN gradients
         blocked_scores_BG = (scores_BG * scale).masked_fill(blocked_BG & has_negatives_B[:, None], -torch.inf)
         loss_B = softplus(torch.logsumexp(blocked_scores_BG, 1) - positive_B * scale)
         loss = (loss_B * has_negatives_B).sum() / has_negatives_B.sum()

@@ -1,16 +1,16 @@
 """What is searched, asked and found: Document, Query and Hit, and how documents are read from rows of any naming."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mcontriever.errors import DataError
 from mcontriever.texts.rows import read_rows
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     id: str
     text: str
     title: str = ""
@@ -22,20 +22,18 @@ class Document:
         return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(msgspec.Struct, frozen=True):
     id: str
     text: str
     language: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit(Document):
+class Hit(Document, frozen=True, kw_only=True):
     """A document that was found; `text` is its best passage. `parts` are the scores that were combined."""
 
     score: float
     rank: int
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = {}
 
 
 FieldNames = Mapping[str, list[str]]

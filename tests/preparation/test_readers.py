@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from mcontriever.preparation.readers import SourceShard, read_shard
-from mcontriever.preparation.source_text import Damage, Text, json_line_reader, text_of_record
+from mcontriever.preparation.source_document import Damage, SourceDocument, document_of_row, json_line_reader
 
 DOCUMENTS = [
     {"text": "Mto Nile ni mrefu.", "title": "Nile", "language": "sw"},
@@ -40,9 +40,9 @@ def shard_of(path: Path | str, reader: str, **changes: Any) -> SourceShard:
     return SourceShard(number=0, reader=reader, path=str(path), **given)
 
 
-def read(path: Path | str, reader: str = "jsonl", **changes: Any) -> tuple[list[Text], list[tuple[str, int]]]:
+def read(path: Path | str, reader: str = "jsonl", **changes: Any) -> tuple[list[SourceDocument], list[tuple[str, int]]]:
     items = list(read_shard(shard_of(path, reader, **changes)))
-    texts = [item for item in items if isinstance(item, Text)]
+    texts = [item for item in items if isinstance(item, SourceDocument)]
     return texts, [(item.reason, item.line) for item in items if isinstance(item, Damage)]
 
 
@@ -81,7 +81,15 @@ def test_ccnet_lines(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(as_lines([line, {**line, "perplexity": None}])))
     names = ("title", "language", "language_score", "perplexity", "bucket")
     texts, damage = read(path, "ccnet", fields={"text": "raw_content"} | {name: name for name in names})
-    assert texts[0] == Text(1, "Hii ni hati moja.", "Mfano", "sw", 0.97, 255.1, "head")
+    assert texts[0] == SourceDocument(
+        line=1,
+        text="Hii ni hati moja.",
+        title="Mfano",
+        language="sw",
+        language_score=0.97,
+        perplexity=255.1,
+        bucket="head",
+    )
     assert texts[1].perplexity is None
     assert damage == []
 
@@ -103,7 +111,7 @@ def test_parquet_reads_as_json_lines_do(tmp_path: Path) -> None:
     assert [(text.text, text.title, text.language) for text in texts[:-1]] == [
         (document["text"], document["title"], document["language"]) for document in DOCUMENTS * 300
     ]
-    assert (texts[-1].text, texts[-1].language, texts[-1].line) == ("", None, 901)
+    assert (texts[-1].text, texts[-1].language, texts[-1].line) == ("", "", 901)
     assert damage == []
 
 
@@ -281,4 +289,4 @@ def test_a_line_is_read_as_its_record_is_whatever_stands_in_it() -> None:
         read_line = json_line_reader(fields)
         for record in records:
             line = json.dumps(record).encode()
-            assert read_line(7, line) == text_of_record(7, orjson.loads(line), fields)
+            assert read_line(7, line) == document_of_row(7, orjson.loads(line), fields)

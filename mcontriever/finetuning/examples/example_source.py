@@ -51,7 +51,7 @@ class ExampleSource:
             raise ConfigError(
                 f"the format {self.format} takes {_and(sorted(needed | optional))}, found {_and(sorted(given))}",
                 where="data.examples",
-                fix="a beir source has one folder in paths" if self.format == "beir" else "mend the names above",
+                fix="a beir source has one folder in paths" if self.format == "beir" else "fix the names above",
             )
 
     @property

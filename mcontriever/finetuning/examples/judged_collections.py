@@ -73,7 +73,7 @@ def _judgements(path: str) -> Iterator[tuple[str, str, str, int]]:
     """qrels lines are `query 0 passage grade`."""
     for number, (query_id, _, passage_id, grade) in _columns(path, 4):
         if not grade.lstrip("-").isdigit():
-            raise DataError(f"the grade {grade!r} is no whole number", where=f"{path}:{number}", fix="mend the line")
+            raise DataError(f"the grade {grade!r} must be a whole number", where=f"{path}:{number}", fix="fix the line")
         yield f"{path}:{number}", query_id, passage_id, int(grade)
 
 
@@ -92,6 +92,6 @@ def _columns(path: str, count: int) -> Iterator[tuple[int, list[str]]]:
             continue
         if len(parts) != count:
             raise DataError(
-                f"expected {count} columns, found {len(parts)}", where=f"{path}:{number}", fix="mend the line"
+                f"expected {count} columns, found {len(parts)}", where=f"{path}:{number}", fix="fix the line"
             )
         yield number, parts

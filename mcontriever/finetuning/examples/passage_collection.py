@@ -5,7 +5,7 @@
 
 The file is TSV (MS MARCO's `id, text` or DPR's `id, text, title` with a header) or JSON lines. The first opening
 reads it once and keeps offsets, ids and text keys beside it as .npy (24 bytes a passage); later ones map them. They
-are found again by the file's size, time and content at both ends, so a changed file is read anew.
+are found again by the file's size, time and content at both ends, so a changed file is read again.
 
 Shapes: N passages, R rows asked for.
 """
@@ -144,7 +144,7 @@ def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:
             try:
                 document = parse(line)
             except ValueError as error:
-                raise DataError(str(error), where=f"{shown_path}:{number}", fix="mend the line") from error
+                raise DataError(str(error), where=f"{shown_path}:{number}", fix="fix the line") from error
             starts.append(start)
             id_keys.append(id_key(document.id))
             text_keys.append(text_key(document.text))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.disk import sha256_of
-from mcontriever.errors import StoreError
+from mcontriever.errors import DataError, StoreError
 from mcontriever.progress import log, track
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.passages import Passage, passages_of
@@ -165,7 +165,7 @@ def _check_corpus(corpus: Corpus, run: RunEntry) -> None:
     advice = "restore the corpus as it was, restore the store from a copy, or embed again into another store"
     try:
         unchanged = corpus.state() == run.corpus_state or survey(corpus).content == run.content
-    except OSError as error:
+    except (OSError, DataError) as error:
         raise StoreError("the repair needs the corpus, and it is not there", where=corpus.path, fix=advice) from error
     if not unchanged:
         raise StoreError("the corpus has changed since it was embedded", where=corpus.path, fix=advice)

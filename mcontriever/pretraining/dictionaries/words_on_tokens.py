@@ -1,9 +1,9 @@
-"""Words of several pieces in scripts that put no spaces between words: the longest that a dictionary knows.
+"""Words of running text on token ids: their hashes, and words of several pieces where no spaces separate words.
 
-Every piece of such a script stands alone (`words.py`). From the left, the next up to four pieces that are a word of the
-dictionary are joined into one.
+Every piece of a script without spaces begins a word (`word_starts.py`). From the left, up to four pieces that a
+dictionary knows as one word are joined into one.
 
-Shapes: T tokens, N rows, J joined words of the dictionary, R runs of pieces in such scripts.
+Shapes: T tokens, N rows, W words of running text, J joined words of the dictionary.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mcontriever.pretraining.dictionaries.running_words import UInt64Array, token_bits
-from mcontriever.ragged import Ragged
+from mcontriever import chance
+from mcontriever.ragged import IntArray, Ragged
 from mcontriever.word_starts import WordBoundaries
 
 MAX_PIECES = 4
 BoolArray = npt.NDArray[np.bool_]
+UInt64Array = npt.NDArray[np.uint64]
+
+
+def word_hashes(rows: Ragged, first_W: IntArray) -> UInt64Array:
+    """64 bits for each word from its token ids and their order. With 10^6 entries two words collide with a chance of
+    10^-13, so the tokens themselves are not compared."""
+    if not len(first_W):
+        return np.zeros(0, dtype=np.uint64)
+    place_T = np.arange(len(rows.values_T)) - np.repeat(first_W, word_lengths(rows, first_W))
+    return np.add.reduceat(_token_bits(rows.values_T, place_T), first_W)
+
+
+def word_lengths(rows: Ragged, first_W: IntArray) -> IntArray:
+    """How many tokens each word has, where words begin at `first_W`."""
+    return np.diff(np.append(first_W, len(rows.values_T)))
 
 
 def can_be_joined(texts: Ragged, words: WordBoundaries) -> BoolArray:
-    """Which texts are nothing but two to four pieces of such a script."""
+    """Which texts consist of two to four pieces of such a script."""
     unspaced_N = np.bincount(texts.rows_T[words.unspaced_V[texts.values_T]], minlength=len(texts))
     return (unspaced_N == texts.lengths_N) & (texts.lengths_N > 1) & (texts.lengths_N <= MAX_PIECES)
 
@@ -35,7 +50,7 @@ class JoinedWords:
         return cls(np.unique(hashes_J), words.unspaced_V)
 
     def join(self, rows: Ragged, starts_T: BoolArray) -> BoolArray:
-        """The beginnings of words, less those inside a joined one."""
+        """The beginnings of words, without those inside a joined word."""
         unspaced_T = self.unspaced_V[rows.values_T]
         if not len(self.hashes_J) or not unspaced_T.any():
             return starts_T
@@ -55,17 +70,22 @@ class JoinedWords:
             current = following[run_T[following] == run_T[current]]
         return joined_T
 
-    def _pieces_from(self, rows: Ragged, run_T: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many pieces the longest known word has that begins at each token; 1 where there is none."""
+    def _pieces_from(self, rows: Ragged, run_T: IntArray) -> IntArray:
+        """How many pieces the longest known word has that begins at each token; 1 if there is none."""
         pieces_T = np.ones(len(run_T), dtype=np.int64)
         place_T = np.flatnonzero(run_T)
-        hash_T = token_bits(rows.values_T[place_T], 0)
+        hash_T = _token_bits(rows.values_T[place_T], 0)
         for count in range(2, MAX_PIECES + 1):
             inside = place_T + count - 1 < len(run_T)
             place_T, hash_T = place_T[inside], hash_T[inside]
             same_run = run_T[place_T] == run_T[place_T + count - 1]
             place_T, hash_T = place_T[same_run], hash_T[same_run]
-            hash_T = hash_T + token_bits(rows.values_T[place_T + count - 1], count - 1)
+            hash_T = hash_T + _token_bits(rows.values_T[place_T + count - 1], count - 1)
             found = np.minimum(np.searchsorted(self.hashes_J, hash_T), len(self.hashes_J) - 1)
             pieces_T[place_T[self.hashes_J[found] == hash_T]] = count
         return pieces_T
+
+
+def _token_bits(values_T: IntArray, place_T: npt.ArrayLike) -> UInt64Array:
+    """What a token at this place of a word adds to the word's hash."""
+    return chance.random_bits(0, "word", values_T, place_T)

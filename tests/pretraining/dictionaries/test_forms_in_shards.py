@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
-from mcontriever.pretraining.dictionaries.dictionary_forms import with_forms_of
+from mcontriever.pretraining.dictionaries.forms_in_shards import distinct_words, with_forms_of
 from mcontriever.pretraining.dictionaries.likely_words import likely_words
-from mcontriever.pretraining.dictionaries.running_words import distinct_words, word_hashes
+from mcontriever.pretraining.dictionaries.words_on_tokens import word_hashes
 from mcontriever.ragged import Ragged
 from mcontriever.token_shards import TokenStore
 from mcontriever.word_starts import WordBoundaries

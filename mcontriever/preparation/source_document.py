@@ -1,4 +1,4 @@
-"""A document as its source has it, read from a line or a record; or the damage that is there instead.
+"""A document as its source has it, read from a line or a row; or the damage that is there instead.
 
 msgspec decodes only the fields that are asked for, in two thirds of orjson's time. A line with anything odd in it is
 decoded again, slowly, to say what is odd.
@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from mcontriever.errors import DataError
+from mcontriever.texts.documents import Document
 from mcontriever.texts.json_lines import json_object
 
 Fields = Mapping[str, str | None]
@@ -25,14 +26,11 @@ _TYPES: dict[str, Any] = {
 }
 
 
-@dataclass(slots=True)
-class Text:
-    """A document without an id, with all that filters may ask for."""
+class SourceDocument(Document, frozen=True, kw_only=True):
+    """With all that filters may ask for. Sources are read by line, so the id is empty."""
 
+    id: str = ""
     line: int
-    text: str
-    title: str = ""
-    language: str | None = None
     language_score: float | None = None
     perplexity: float | None = None
     bucket: str | None = None
@@ -48,7 +46,7 @@ class Damage:
     whole_file: bool = False
 
 
-def json_line_reader(fields: Fields) -> Callable[[int, bytes], Text | Damage]:
+def json_line_reader(fields: Fields) -> Callable[[int, bytes], SourceDocument | Damage]:
     """A function of (line number, line). `fields` maps our names to the source's."""
     named = {ours: theirs for ours, theirs in fields.items() if theirs is not None}
     if len(set(named.values())) < len(named):
@@ -58,64 +56,62 @@ def json_line_reader(fields: Fields) -> Callable[[int, bytes], Text | Damage]:
     record_type = msgspec.defstruct("Record", columns, rename=named, namespace=missing, gc=False)
     decode = msgspec.json.Decoder(record_type).decode
 
-    def read(number: int, line: bytes) -> Text | Damage:
+    def read(number: int, line: bytes) -> SourceDocument | Damage:
         try:
             record: Any = decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return _read_slowly(number, line, fields)
-        return Text(
-            number,
-            record.text,
-            record.title or "",
-            record.language,
-            record.language_score,
-            record.perplexity,
-            record.bucket,
+        return SourceDocument(
+            line=number,
+            text=record.text,
+            title=record.title or "",
+            language=record.language or "",
+            language_score=record.language_score,
+            perplexity=record.perplexity,
+            bucket=record.bucket,
         )
 
     return read
 
 
-def _read_slowly(number: int, line: bytes, fields: Fields) -> Text | Damage:
+def plain_document(number: int, line: bytes) -> SourceDocument | Damage:
     try:
-        record = json_object(line, "")
-    except DataError as error:
-        return Damage(
-            "undecodable" if isinstance(error.__cause__, UnicodeDecodeError) else "malformed", number, error.what
-        )
-    return text_of_record(number, record, fields)
-
-
-def plain_text(number: int, line: bytes) -> Text | Damage:
-    try:
-        return Text(number, line.decode())
+        return SourceDocument(line=number, text=line.decode())
     except UnicodeDecodeError as error:
         return Damage("undecodable", number, f"not UTF-8: byte {line[error.start]:#x}")
 
 
-def text_of_record(number: int, record: Mapping[str, Any], fields: Fields) -> Text | Damage:
-    get = record.get
-    text = get(cast(str, fields["text"]), ...)
+def _read_slowly(number: int, line: bytes, fields: Fields) -> SourceDocument | Damage:
+    try:
+        return document_of_row(number, json_object(line, ""), fields)
+    except DataError as error:
+        undecodable = isinstance(error.__cause__, UnicodeDecodeError)
+        return Damage("undecodable" if undecodable else "malformed", number, error.what)
+
+
+def document_of_row(number: int, row: Mapping[str, Any], fields: Fields) -> SourceDocument | Damage:
+    text = row.get(cast(str, fields["text"]), ...)
     if text is ...:
-        found = ", ".join(map(str, itertools.islice(record, 8)))
+        found = ", ".join(map(str, itertools.islice(row, 8)))
         return Damage("malformed", number, f"no field {fields['text']!r}; the row has {found}")
     if not isinstance(text, str):
         if text is not None:
             return Damage("malformed", number, f"field {fields['text']!r} must be a string, is {type(text).__name__}")
         text = ""
-    return Text(
+    value = {ours: row.get(theirs) if theirs else None for ours, theirs in fields.items()}
+    return SourceDocument(
         line=number,
         text=text,
-        title=_text_or(get(fields["title"]), "") if fields["title"] else "",
-        language=_text_or(get(fields["language"]), None) if fields["language"] else None,
-        language_score=_number(get(fields["language_score"])) if fields["language_score"] else None,
-        perplexity=_number(get(fields["perplexity"])) if fields["perplexity"] else None,
-        bucket=_text_or(get(fields["bucket"]), None) if fields["bucket"] else None,
+        title=_string(value["title"]) or "",
+        language=_string(value["language"]) or "",
+        language_score=_number(value["language_score"]),
+        perplexity=_number(value["perplexity"]),
+        bucket=_string(value["bucket"]),
     )
 
 
-def _text_or(value: object, default: Any) -> Any:
-    return value if isinstance(value, str) else default
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _number(value: object) -> float | None:
