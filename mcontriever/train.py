@@ -66,7 +66,7 @@ def train(config: TrainConfig, device: Any, stop: Any) -> None:
         tokenizer = together(lambda: training_parts.open_tokenizer(config, checkpoint))
         data = together(lambda: parts.open_data(config, tokenizer, folder))
         encoder = together(lambda: training_parts.open_encoder(config, tokenizer, checkpoint))
-        objective = together(lambda: parts.make_objective(config, encoder, settings))
+        objective = together(lambda: parts.make_objective(config, encoder, settings, data[0]))
         if checkpoint is not None:
             together(lambda: checkpoints.load_other_weights(checkpoint, objective))
         whole_encoder = WholeEncoder(encoder, settings)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 
 from mcontriever import ranks
+from mcontriever.assembly.distilled_examples import TaughtTriples, TeacherVectors, check_teacher, find_vectors
+from mcontriever.assembly.distilled_texts import contrast_of, distil_objective
 from mcontriever.config import FinetuneConfig
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError, DataError
@@ -33,18 +35,20 @@ from mcontriever.training.engine_settings import complete_settings
 class Source:
     examples: TrainingSet
     order: Order
+    teacher: TeacherVectors | None
 
 
 def check(config: FinetuneConfig, settings: Mapping[str, Any]) -> None:
     """What can only be wrong is said before anything is read."""
     rows = _rows_in_a_loss(settings)
-    if rows < 2 and config.data.negatives == 0:
+    if rows < 2 and config.data.negatives == 0 and contrast_of(config) is not None:
         raise ConfigError(
             f"a batch of {rows} query over all processes and no negatives leaves nothing to contrast",
             fix="raise deepspeed.train_micro_batch_size_per_gpu, or set data.negatives to 1 or more",
         )
-    data, objective = config.data, config.objective
-    if objective.kind == "distillation" and (data.negatives == 0 or data.hard_ratio == 0):
+    data, objective = config.data, contrast_of(config)
+    check_teacher(config)
+    if objective is not None and objective.kind == "distillation" and (data.negatives == 0 or data.hard_ratio == 0):
         raise ConfigError(
             f"distillation compares negatives that a teacher scored, but data.negatives is {data.negatives} and "
             f"data.hard_ratio {data.hard_ratio}",
@@ -67,22 +71,35 @@ def open_data(config: FinetuneConfig, tokenizer: Any, folder: Path) -> tuple[Sou
 
     on_main_rank(lambda: len(opened()))  # reads and indexes what the other ranks then only map
     examples = opened()
-    needs_scores = config.objective.kind == "distillation" or data.margin_bins is not None
+    contrast = contrast_of(config)
+    needs_scores = (contrast is not None and contrast.kind == "distillation") or data.margin_bins is not None
     if needs_scores and not examples.has_scores:
         raise DataError(
             "not one negative of the examples has a teacher's score",
             where=", ".join(data.examples.paths),
             fix="mine with a cross_encoder, or name the field that holds scores: data.examples.fields.score",
         )
+    teacher = None if data.teacher is None else find_vectors(data.teacher, examples, folder)
     if data.topics is None:
-        return Source(examples, ShuffledOrder(len(examples), seed)), []
+        return Source(examples, ShuffledOrder(len(examples), seed), teacher), []
     topics = _topics(config, examples, folder)
     settings = complete_settings(config.deepspeed, world_size=ranks.world_size(), total_steps=config.run.steps)
-    return Source(examples, TopicOrder(topics, batch_size=_rows_in_a_loss(settings), seed=seed)), []
+    return Source(examples, TopicOrder(topics, batch_size=_rows_in_a_loss(settings), seed=seed), teacher), []
 
 
-def make_objective(config: FinetuneConfig, encoder: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
-    objective = config.objective
+def make_objective(
+    config: FinetuneConfig, encoder: Any, settings: Mapping[str, Any], source: Source
+) -> torch.nn.Module:
+    section = contrast_of(config)
+    contrast = None if section is None else _contrastive(section, encoder)
+    if source.teacher is None:
+        assert contrast is not None
+        return contrast
+    dimension, unit = source.teacher.dimension, source.teacher.unit
+    return distil_objective(config.objective, encoder, contrast, dimension, unit, config.run.seed)
+
+
+def _contrastive(objective: Any, encoder: Any) -> torch.nn.Module:
     too_long = [size for size in getattr(objective, "dimensions", []) if size >= encoder.dimension]
     if too_long:
         raise ConfigError(
@@ -96,7 +113,7 @@ def make_objective(config: FinetuneConfig, encoder: Any, settings: Mapping[str, 
 
 def make_batches(config: FinetuneConfig, source: Source, encoder: Any) -> Callable[[np.ndarray], Any]:
     data = config.data
-    return TripleLoader.for_encoder(
+    loader = TripleLoader.for_encoder(
         encoder,
         examples=source.examples,
         order=source.order,
@@ -106,7 +123,10 @@ def make_batches(config: FinetuneConfig, source: Source, encoder: Any) -> Callab
         query_length=data.query_length,
         passage_length=data.passage_length,
         seed=config.run.seed,
-    ).batch
+    )
+    if source.teacher is None:
+        return loader.batch
+    return TaughtTriples(loader, source.teacher, has_contrast=contrast_of(config) is not None).batch
 
 
 def _loss(objective: Any, encoder: Any) -> Loss:

@@ -5,6 +5,7 @@ with the same four.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mcontriever.assembly.distilled_texts import CropsOfTexts, check_taught, contrast_of, distil_objective, text_batches
+from mcontriever.assembly.taught_texts import OpenedTexts, open_texts
 from mcontriever.config import PretrainData, TemperatureSection, TrainConfig
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
@@ -36,40 +39,58 @@ from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.engine_settings import autocast_dtype
 
 
+@dataclass(frozen=True)
+class Source:
+    """Pairs for a contrastive loss, a teacher's texts, or both."""
+
+    pairs: PairSource | None
+    texts: OpenedTexts | None
+    languages: list[str]
+
+
 def check(config: TrainConfig, settings: Mapping[str, Any]) -> None:
     """A query that meets no negative has loss 0 and teaches nothing."""
     rows = settings["train_batch_size"] // settings["gradient_accumulation_steps"]
-    if config.objective.kind == "inbatch" and rows < 2:
+    check_taught(config, rows)
+    contrast = contrast_of(config)
+    kind = None if contrast is None else contrast.kind
+    if kind == "inbatch" and rows < 2:
         raise ConfigError(
             f"a batch of {rows} pair over all processes has no negatives",
             fix="raise deepspeed.train_micro_batch_size_per_gpu, or choose the objective moco",
         )
     keys = getattr(config.data.view, "keys_per_query", 1)
-    if config.objective.kind == "inbatch" and keys > 1:
+    if kind == "inbatch" and keys > 1:
         raise ConfigError(
             f"data.view.keys_per_query is {keys}, but the objective inbatch takes one key for each query",
             fix="set data.view.keys_per_query to 1, or choose the objective relevance",
         )
 
 
-def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSource, list[str]]:
+def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[Source, list[str]]:
     """Where samples come from, and the names that go with their language numbers."""
-    data, seed = config.data, config.run.seed
-    store = TokenStore.open(
-        data.tokens, tokenizer_fingerprint(tokenizer), window_tokens=data.window, languages=data.languages
-    )
-    languages = list(store.languages)
-    together = data.samples_together
-    sampler = WindowSampler(
-        store.window_counts,
-        alpha=data.alpha,
-        factors=data.language_factors,
-        samples_together=together,
-        seed=seed,
-    )
+    texts = None
+    if config.data.texts is not None:
+        texts = open_texts(config.data, config.encoder, tokenizer, folder, config.run.seed)
+    if texts is not None and contrast_of(config) is None:
+        return Source(None, texts, texts.languages), texts.languages
+    pairs, languages = _open_pairs(config, tokenizer, folder, texts)
+    if texts is not None:
+        languages += [name for name in texts.languages if name not in languages]
+    return Source(pairs, texts, languages), languages
+
+
+def _open_pairs(
+    config: TrainConfig, tokenizer: Any, folder: Path, texts: OpenedTexts | None
+) -> tuple[PairSource, list[str]]:
+    data, seed, together = config.data, config.run.seed, config.data.samples_together
     views: dict[str, Callable[..., View]] = {"crops": IndependentCrops, "inverse_cloze": InverseCloze}
     view = views[data.view.kind](**data.view.model_dump(exclude={"kind"}))
-    source: PairSource = CropSource(store, sampler, view, seed=seed)
+    if data.tokens is None:
+        assert texts is not None
+        source, languages = _taught_crops(texts, view, seed)
+    else:
+        source, languages = _crops(data, tokenizer, view, seed)
     parts: list[tuple[float, PairSource]] = []
     switched: Callable[[PairSource], PairSource] = _identity
     if data.code_switch is not None:
@@ -79,7 +100,7 @@ def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSo
             parts.append((data.code_switch.pairs_share, words))
         dictionary = BilingualDictionary.read(paths, tokenizer, languages=languages)
         if data.code_switch.inflected:
-            dictionary = with_forms_of(store, dictionary, tokenizer)
+            dictionary = with_forms_of(_open_tokens(data, tokenizer), dictionary, tokenizer)
         switches = data.code_switch.model_dump(include={"probability", "drop_untranslated", "side"})
 
         def switched(pairs: PairSource) -> PairSource:
@@ -96,20 +117,58 @@ def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSo
     return source, languages
 
 
-def make_objective(config: TrainConfig, encoder: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
-    values = config.objective.model_dump(exclude={"kind", "temperature"})
-    values["temperature"] = _temperature(config.objective.temperature)
-    if config.objective.kind == "inbatch":
+def _taught_crops(texts: OpenedTexts, view: View, seed: int) -> tuple[PairSource, list[str]]:
+    return CropsOfTexts(texts, view, seed), texts.languages
+
+
+def _crops(data: PretrainData, tokenizer: Any, view: View, seed: int) -> tuple[PairSource, list[str]]:
+    store = _open_tokens(data, tokenizer)
+    sampler = WindowSampler(
+        store.window_counts,
+        alpha=data.alpha,
+        factors=data.language_factors,
+        samples_together=data.samples_together,
+        seed=seed,
+    )
+    return CropSource(store, sampler, view, seed=seed), list(store.languages)
+
+
+def _open_tokens(data: PretrainData, tokenizer: Any) -> TokenStore:
+    assert data.tokens is not None
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    return TokenStore.open(data.tokens, fingerprint, window_tokens=data.window, languages=data.languages)
+
+
+def make_objective(config: TrainConfig, encoder: Any, settings: Mapping[str, Any], source: Source) -> torch.nn.Module:
+    section = contrast_of(config)
+    contrast = None if section is None else _contrastive(section, encoder, settings)
+    if source.texts is None:
+        assert contrast is not None
+        return contrast
+    return distil_objective(
+        config.objective, encoder, contrast, source.texts.texts.dimension, source.texts.unit, config.run.seed
+    )
+
+
+def _contrastive(objective: Any, encoder: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
+    values = objective.model_dump(exclude={"kind", "temperature"})
+    values["temperature"] = _temperature(objective.temperature)
+    if objective.kind == "inbatch":
         return InBatch(encoder, **values)
     has_layers = encoder.backbone.config.num_hidden_layers > 0  # a bag of subwords has no products to make faster
     values["key_compute_dtype"] = torch.bfloat16 if autocast_dtype(settings) and has_layers else None
-    return (MoCo if config.objective.kind == "moco" else relevance_objective)(encoder, **values)
+    return (MoCo if objective.kind == "moco" else relevance_objective)(encoder, **values)
 
 
-def make_batches(config: TrainConfig, source: PairSource, encoder: Any) -> Callable[[np.ndarray], Any]:
+def make_batches(config: TrainConfig, source: Source, encoder: Any) -> Callable[[np.ndarray], Any]:
+    rows = {"special": encoder.special, "first_position": encoder.first_position}
     max_length = config.data.longest_text() + SPECIALS_PER_ROW
-    loader = PairLoader(source, special=encoder.special, first_position=encoder.first_position, max_length=max_length)
-    return loader.batch
+    pairs = None if source.pairs is None else PairLoader(source.pairs, max_length=max_length, **rows).batch
+    if source.texts is None:
+        assert pairs is not None
+        return pairs
+    assert config.data.texts is not None
+    return text_batches(source.texts, config.data.texts.max_tokens, source.languages, pairs, **rows)
 
 
 def _identity(source: PairSource) -> PairSource:

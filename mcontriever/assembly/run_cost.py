@@ -1,5 +1,6 @@
 """What a training configuration would cost, from arithmetic alone: `mcontriever train --estimate --config FILE`."""
 
+from mcontriever.assembly.distilled_texts import contrast_of
 from mcontriever.config import FinetuneConfig, TrainConfig
 from mcontriever.disk import read_json
 from mcontriever.errors import ConfigError
@@ -40,12 +41,18 @@ def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:
         passages = 1 + config.data.negatives
         tokens = config.data.query_length + passages * config.data.passage_length
         return 1 + passages, 0, tokens / (1 + passages)
+    if config.data.texts is not None and contrast_of(config) is None:
+        return 1, 0, config.data.texts.max_tokens + SPECIALS_PER_ROW
     view = config.data.view
     share = (view.min_ratio + view.max_ratio) / 2 if view.kind == "crops" else 0.5
     length = config.data.window * share * (1 - config.data.augmentation.delete) + SPECIALS_PER_ROW
-    if config.objective.kind == "inbatch":
-        return 2, 0, length
-    return 1, view.keys_per_query if view.kind == "crops" else 1, length
+    taught = 0 if config.data.texts is None else 1
+    if taught:
+        assert config.data.texts is not None
+        length = max(length, config.data.texts.max_tokens + SPECIALS_PER_ROW)  # of all rows: an estimate from above
+    if contrast_of(config).kind == "inbatch":
+        return 2 + taught, 0, length
+    return 1 + taught, view.keys_per_query if view.kind == "crops" else 1, length
 
 
 def architecture_of(config: TrainConfig) -> Architecture:

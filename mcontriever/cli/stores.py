@@ -28,6 +28,9 @@ def embed(
         Literal["fp32", "fp16", "int8"] | None, typer.Option(help="How vectors are kept; fp16 if not given.")
     ] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Keep ids and languages, no titles and texts.")] = False,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="The texts are queries: to learn from a teacher, not to search.")
+    ] = False,
     passage_words: Annotated[
         int | None, typer.Option(min=1, help="Cut documents into passages of so many words.")
     ] = None,
@@ -57,6 +60,7 @@ def embed(
         device=device,
         precision=precision,
         restart=restart,
+        as_queries=queries,
     )
     verb.run(request, processes)
 

@@ -4,6 +4,7 @@ An unknown key or a bad value is one ConfigError that names the file, the key, t
 allowed. Each file holds the models of one verb, or some of their sections: together, the whole list of what can be set.
 """
 
+from mcontriever.config.encoder import EncoderSection
 from mcontriever.config.examples import load_examples_recipe
 from mcontriever.config.generation import GenerateConfig
 from mcontriever.config.loading import dump_config, load_config, parse_config
@@ -19,6 +20,7 @@ from mcontriever.config.yaml_files import read_yaml
 __all__ = [
     "AlternateSection",
     "ColumnPairsSection",
+    "EncoderSection",
     "FinetuneConfig",
     "GenerateConfig",
     "MineConfig",

@@ -6,6 +6,7 @@ import pydantic
 
 from mcontriever.config.examples import Examples
 from mcontriever.config.sections import AboveZero, Count, Section, Share
+from mcontriever.config.teacher import TeacherSection
 
 
 class TopicsSection(Section):
@@ -19,6 +20,7 @@ class FinetuneData(Section):
     """Queries with positives and negatives (or a recipe's name); lengths are tokens with the special ones."""
 
     examples: Examples
+    teacher: TeacherSection | None = None  # for the objective distil
     negatives: int = pydantic.Field(default=1, ge=0)  # of each query's own; all passages of the batch are others
     hard_ratio: Share = 0.1  # the chance that such a negative is a hard one, not any passage of the data
     query_length: int = pydantic.Field(default=64, ge=8)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pydantic
 
+from mcontriever.config.distillation import FinetuneDistilObjective, PretrainDistilObjective
 from mcontriever.config.encoder import EncoderSection
 from mcontriever.config.finetuning import (
     ContrastiveObjective,
@@ -28,7 +29,9 @@ class TrainConfig(Section):
     stage: typing.Literal["pretrain"]
     encoder: EncoderSection
     data: PretrainData
-    objective: MocoObjective | RelevanceObjective | InBatchObjective = pydantic.Field(discriminator="kind")
+    objective: MocoObjective | RelevanceObjective | InBatchObjective | PretrainDistilObjective = pydantic.Field(
+        discriminator="kind"
+    )
     evaluation: EvaluationSection = EvaluationSection()
     run: RunSection
     deepspeed: dict[str, Any]
@@ -42,8 +45,8 @@ class TrainConfig(Section):
 class FinetuneConfig(TrainConfig):
     stage: typing.Literal["finetune"]  # type: ignore[assignment]
     data: FinetuneData  # type: ignore[assignment]
-    objective: ContrastiveObjective | PassageRelationObjective | DistillationObjective = pydantic.Field(  # type: ignore[assignment]
-        discriminator="kind"
+    objective: ContrastiveObjective | PassageRelationObjective | DistillationObjective | FinetuneDistilObjective = (
+        pydantic.Field(discriminator="kind")  # type: ignore[assignment]
     )
 
 

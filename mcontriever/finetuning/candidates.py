@@ -3,16 +3,13 @@
 Shapes: B queries of this rank, P passages of this rank, G passages of all ranks, H hidden, K known positives.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import RunError
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import average, gather, gather_with_grad, rank
-from mcontriever.tokens import PackedBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +24,9 @@ class Candidates:
     negative_BG: torch.Tensor
 
 
-def encode_candidates(
-    encoder: Callable[[PackedBatch], torch.Tensor], batch: TripleBatch, rows_per_sub_batch: int | None
-) -> Candidates:
-    """Queries and passages in one forward (two would break ZeRO-2 and 3), passages gathered with their gradient."""
-    rows = PackedBatch.join([batch.queries, batch.passages])
-    queries_BH, passages_PH = encode_in_sub_batches(encoder, rows, rows_per_sub_batch).split(
-        [len(batch.queries), len(batch.passages)]
-    )
+def candidates_of(embeddings: torch.Tensor, batch: TripleBatch) -> Candidates:
+    """From the embeddings of the batch's queries and, after them, passages; passages are gathered with gradient."""
+    queries_BH, passages_PH = embeddings.split([len(batch.queries), len(batch.passages)])
     passages_GH = gather_with_grad(passages_PH)
     keys_G = gather(batch.passage_keys_P)
     own_BG = _own(batch, len(keys_G))

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from mcontriever.embedding_spread import spread
-from mcontriever.finetuning.candidates import Candidates, encode_candidates
+from mcontriever.encoder.sub_batches import encode_in_sub_batches
+from mcontriever.finetuning.candidates import Candidates, candidates_of
 from mcontriever.finetuning.contrastive import Metrics, scores_of
 from mcontriever.finetuning.triples import TripleBatch
+from mcontriever.tokens import PackedBatch
 
 Loss = Callable[[Candidates, TripleBatch], tuple[torch.Tensor, Metrics]]
 
@@ -29,7 +31,15 @@ class TripleObjective(torch.nn.Module):
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
-        candidates = encode_candidates(self.encoder, batch, self.rows_per_sub_batch)
+        return self.score(encode_in_sub_batches(self.encoder, self.rows(batch), self.rows_per_sub_batch), batch)
+
+    def rows(self, batch: TripleBatch) -> PackedBatch:
+        """Queries and passages in one forward: two would break ZeRO-2 and 3."""
+        return PackedBatch.join([batch.queries, batch.passages])
+
+    def score(self, embeddings: torch.Tensor, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        """`embeddings` are those of `rows(batch)`."""
+        candidates = candidates_of(embeddings, batch)
         loss, metrics = self.loss(candidates, batch)
         return loss, contrast_metrics(candidates) | metrics
 

@@ -17,7 +17,7 @@ import torch
 
 from mcontriever.finetuning.example_order import ShuffledOrder
 from mcontriever.finetuning.examples.training_set import TrainingSet
-from mcontriever.finetuning.passage_draw import draw_passages
+from mcontriever.finetuning.passage_draw import PassageDraw, draw_passages
 from mcontriever.tokens import PackedBatch, SpecialTokens, pack, tokenize_texts
 
 NO_KEY = 0  # text keys are 64-bit hashes; this one marks an empty place
@@ -114,16 +114,7 @@ class TripleLoader:
 
     def batch(self, samples: np.ndarray) -> TripleBatch:
         examples = self.examples
-        rows_B = self.order.examples_of(samples)
-        draw = draw_passages(
-            examples,
-            rows_B,
-            samples,
-            negatives=self.negatives,
-            hard_ratio=self.hard_ratio,
-            margin_bins=self.margin_bins,
-            seed=self.seed,
-        )
+        rows_B, draw = self._draw(samples)
         passages_P = draw.passages_Bn.reshape(-1)
         queries = examples.queries.documents(examples.query_rows_E[rows_B])
         passages = examples.passages.documents(passages_P)
@@ -137,6 +128,24 @@ class TripleLoader:
             scores_P=torch.from_numpy(draw.scores_Bn.reshape(-1)),
             hard_share=float(draw.hard_Bn.mean()) if self.negatives else 0.0,
         )
+
+    def rows_of(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the batch's queries and passages in their collections."""
+        rows_B, draw = self._draw(samples)
+        return self.examples.query_rows_E[rows_B], draw.passages_Bn.reshape(-1)
+
+    def _draw(self, samples: np.ndarray) -> tuple[np.ndarray, PassageDraw]:
+        rows_B = self.order.examples_of(samples)
+        draw = draw_passages(
+            self.examples,
+            rows_B,
+            samples,
+            negatives=self.negatives,
+            hard_ratio=self.hard_ratio,
+            margin_bins=self.margin_bins,
+            seed=self.seed,
+        )
+        return rows_B, draw
 
     def _pack(self, texts: list[str], max_length: int) -> PackedBatch:
         flat_ids, lengths = tokenize_texts(self.tokenizer, texts, max_length)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.pairs import MOST_VIEWS, TokenPairs
 from mcontriever.pretraining.sampling import WindowSampler
 from mcontriever.ragged import IntArray, Ragged, spans
-from mcontriever.token_shards import TokenStore
 
 HALF, LOWER_HALF = np.uint64(32), np.uint64(2**32 - 1)
 LANGUAGE_SHIFT = 40  # a text's number: its language, and below that its window
@@ -31,10 +31,21 @@ class View(Protocol):
         """Queries [B] and keys [B * n] of these windows."""
 
 
+class Windows(Protocol):
+    """What a token store is to crops; see token_shards.py."""
+
+    @property
+    def languages(self) -> list[str]: ...
+
+    def windows(
+        self, language_N: IntArray, window_N: IntArray, phase_N: npt.NDArray[np.uint64]
+    ) -> tuple[IntArray, IntArray]: ...
+
+
 class CropSource:
     """Pairs of views of one window; the sampler says which window a sample is, the store holds its tokens."""
 
-    def __init__(self, store: TokenStore, sampler: WindowSampler, view: View, *, seed: int) -> None:
+    def __init__(self, store: Windows, sampler: WindowSampler, view: View, *, seed: int) -> None:
         assert store.languages == sampler.languages, "the sampler's language numbers are not the store's"
         self.store = store
         self.sampler = sampler

@@ -37,13 +37,19 @@ class InBatch(torch.nn.Module):
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        return self.score(encode_in_sub_batches(self.encoder, self.rows(batch), self.rows_per_sub_batch), batch)
+
+    def rows(self, batch: PairBatch) -> PackedBatch:
+        """What has to be encoded with gradient."""
+        return PackedBatch.join([batch.queries, batch.keys])
+
+    def score(self, embeddings: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        """`embeddings` are those of `rows(batch)`."""
         if batch.keys_per_query != 1:
             raise ConfigError(
                 f"in-batch contrast takes 1 key for each query, found {batch.keys_per_query}",
                 fix="set keys_per_query to 1, or use the relevance objective",
             )
-        both = PackedBatch.join([batch.queries, batch.keys])
-        embeddings = encode_in_sub_batches(self.encoder, both, self.rows_per_sub_batch)
         queries_BH, keys_BH = embeddings[: len(batch)], embeddings[len(batch) :]
         queries_GH, keys_GH = ranks.gather_with_grad(torch.cat([queries_BH, keys_BH], 1)).chunk(2, dim=1)
         blocked_BG = batch.text_B[:, None] == ranks.gather(batch.text_B)

@@ -24,6 +24,7 @@ from mcontriever.pretraining.momentum import MomentumEncoder
 from mcontriever.pretraining.pairs import PairBatch
 from mcontriever.pretraining.temperature import Temperature
 from mcontriever.ranks import gather
+from mcontriever.tokens import PackedBatch
 
 Metrics = dict[str, float | torch.Tensor]
 
@@ -71,7 +72,14 @@ class MoCo(torch.nn.Module):
         self._waiting: list[tuple[torch.Tensor, Negatives]] = []
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
-        queries_BH = self.encoder(batch.queries)
+        return self.score(self.encoder(self.rows(batch)), batch)
+
+    def rows(self, batch: PairBatch) -> PackedBatch:
+        """What has to be encoded with gradient."""
+        return batch.queries
+
+    def score(self, queries_BH: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        """`queries_BH` are the embeddings of `rows(batch)`."""
         keys_BnH = self.momentum.encode(batch.keys).unflatten(0, (len(batch), batch.keys_per_query))
         batch_keys = self._gather_keys(batch, keys_BnH)
         negatives = self._negatives(batch_keys)

@@ -52,6 +52,7 @@ class EmbeddingRequest:
     device: str = "auto"
     precision: str = "auto"
     restart: bool = False
+    as_queries: bool = False
 
 
 def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | None" = None) -> None:
@@ -113,6 +114,8 @@ def _prepare(
         from mcontriever.encoder import Encoder
 
         encoder = Encoder.load(name, device=place.device(request.device), precision=request.precision)
+        if request.as_queries:  # such a store differs in its fingerprint, so no search takes it for documents
+            encoder.document_prefix = encoder.query_prefix
     layout = choose_layout(
         request.output,
         encoder_entry(name, encoder),
