@@ -48,7 +48,7 @@ def values(tmp_path: Path, documents: Path, queries: Path, tiny_tokens_dir: Path
 def finetune(values: Any, documents: Path, queries: Path) -> Any:
     values["stage"] = "finetune"
     values["data"] = {
-        "examples": {"format": "beir", "paths": [str(ATLAS)]},
+        "examples": {"format": "beir", "paths": [str(ATLAS)], "cache": str(documents.parent / "cache")},
         "teacher": {"queries": str(queries), "passages": str(documents)},
         "query_length": 24,
         "passage_length": 48,
