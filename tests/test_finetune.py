@@ -187,7 +187,7 @@ def test_training_stops_where_fresh_negatives_are_due(values: dict[str, Any], tm
     values["data"] |= {"refresh_every": 2, "hard_ratio": 1.0}
     folder = run(values)
     assert [path.name for path in checkpoints_of(folder)] == ["step-00000002"]
-    with pytest.raises(StoreError, match=r"due from step 2 on, and are not mined(.|\n)*mcontriever run"):
+    with pytest.raises(StoreError, match=r"due from step 2 on, but have not been mined(.|\n)*mcontriever run"):
         run(values)
     for step in (2, 4):
         mined_round(values, step)

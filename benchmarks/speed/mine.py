@@ -32,8 +32,8 @@ from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.mining.hard_negatives import Window
 from mcontriever.finetuning.mining.miner import Miner, Searcher
-from mcontriever.finetuning.mining.mining_counts import mined_folder
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
+from mcontriever.finetuning.part_folder import mined_folder
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
 from mcontriever.retrieval.embedding.passages import Passage

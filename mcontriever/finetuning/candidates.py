@@ -1,4 +1,4 @@
-"""All that a query is compared with: the passages of every rank, which of them is its own, which are false negatives.
+"""What a query is compared with: the passages of all ranks, which of them is its own, and which are negatives.
 
 Shapes: B queries of this rank, P passages of this rank, G passages of all ranks, H hidden, K known positives.
 """
@@ -14,7 +14,7 @@ from mcontriever.ranks import average, gather, gather_with_grad, rank
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """`own_BG` marks each query's positive, `negative_BG` what may be contrasted with it."""
+    """`own_BG` marks each query's positive, `negative_BG` its negatives."""
 
     queries_BH: torch.Tensor
     passages_PH: torch.Tensor
@@ -37,7 +37,7 @@ def candidates_of(embeddings: torch.Tensor, batch: TripleBatch) -> Candidates:
 
 
 def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
-    """Agreed by all ranks, so that none waits for another that has stopped."""
+    """All ranks agree, so none waits for another that has stopped."""
     if float(average(negative_BG.any().float())) == 0:
         raise RunError(
             f"a batch with nothing to contrast: {negative_BG.shape[0]} queries, and every one of the "
@@ -47,7 +47,7 @@ def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
 
 
 def _own(batch: TripleBatch, passages: int) -> torch.Tensor:
-    """Rank r's query b owns passage r * P + b * (1 + n): each rank's passages stand together, each query's too."""
+    """Rank r's query b owns passage r * P + b * (1 + n): a rank's passages are consecutive, and so are a query's."""
     device = batch.passage_keys_P.device
     rows_B = torch.arange(len(batch.queries), device=device)
     own_B = rank() * len(batch.passages) + rows_B * batch.passages_per_query
@@ -55,7 +55,7 @@ def _own(batch: TripleBatch, passages: int) -> torch.Tensor:
 
 
 def _is_known_positive(known_BK: torch.Tensor, keys_G: torch.Tensor) -> torch.Tensor:
-    """Column by column: all at once would take B * G * K bytes."""
+    """Column by column, because all at once would need B * G * K bytes."""
     known_BG = torch.zeros(known_BK.shape[0], keys_G.shape[0], dtype=torch.bool, device=keys_G.device)
     for key_B in known_BK.unbind(dim=1):
         known_BG |= key_B[:, None] == keys_G

@@ -2,8 +2,8 @@
 
     loss = -log( exp(s(q, p+) / t) / (exp(s(q, p+) / t) + sum over negatives of exp(s(q, p) / t)) )
 
-Passages of all ranks are negatives. A passage that is known to answer the query, or has the same text as one that
-does, is not. Shapes: B queries, G passages of all ranks, H hidden.
+Passages of all ranks are negatives, except those known to answer the query and those with the text of such a passage.
+Shapes: B queries, G passages of all ranks, H hidden.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Metrics = dict[str, float | torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Contrastive:
-    """`false_negative_margin` also leaves out negatives that score so much above the positive.
+    """`false_negative_margin` also excludes negatives whose score exceeds the positive's by more than this margin.
 
-    `dimensions` are first so many dimensions that shall serve alone (Matryoshka); their losses are averaged with the
-    whole's. `normalized` says that embeddings have length one, so that their beginnings must be brought to it again.
+    Each of `dimensions` is trained to work alone (Matryoshka); their losses are averaged with that of the whole.
+    `normalized`: embeddings have length one, so their first dimensions must be normalised again.
     """
 
     temperature: float
@@ -42,18 +42,18 @@ class Contrastive:
 
     def _loss(self, queries_BH: torch.Tensor, passages_GH: torch.Tensor, candidates: Candidates) -> torch.Tensor:
         scores_BG = scores_of(queries_BH, passages_GH)
-        negative_BG = leave_out_high_scores(candidates, scores_BG, self.false_negative_margin)
+        negative_BG = without_high_scores(candidates, scores_BG, self.false_negative_margin)
         return info_nce(scores_BG / self.temperature, candidates.own_BG, negative_BG).mean()
 
 
 def scores_of(left_BH: torch.Tensor, right_GH: torch.Tensor) -> torch.Tensor:
-    """Dot products in float32, whatever precision surrounds the loss."""
+    """Dot products in float32, also under autocast."""
     with torch.autocast(left_BH.device.type, enabled=False):
         return left_BH.float() @ right_GH.float().T
 
 
 def info_nce(logits_BG: torch.Tensor, own_BG: torch.Tensor, negative_BG: torch.Tensor) -> torch.Tensor:
-    """loss_B. Written with softplus: the gradient stays exact where the positive is far ahead of all negatives."""
+    """loss_B, by softplus: the gradient stays exact if the positive is far ahead of all negatives."""
     never = torch.finfo(logits_BG.dtype).min / 2
     positive_B = (logits_BG * own_BG).sum(dim=1)
     negatives_B = logits_BG.masked_fill(~negative_BG, never).logsumexp(dim=1)
@@ -61,12 +61,12 @@ def info_nce(logits_BG: torch.Tensor, own_BG: torch.Tensor, negative_BG: torch.T
 
 
 def blind_loss(negative_BG: torch.Tensor) -> torch.Tensor:
-    """The loss of a model to which all texts are the same."""
+    """The loss of a model that gives all texts the same vector."""
     return negative_BG.sum(dim=1).log1p().mean()
 
 
-def leave_out_high_scores(candidates: Candidates, scores_BG: torch.Tensor, margin: float | None) -> torch.Tensor:
-    """Negatives that score more than the positive plus `margin` are taken for unlabelled positives."""
+def without_high_scores(candidates: Candidates, scores_BG: torch.Tensor, margin: float | None) -> torch.Tensor:
+    """Negatives that score more than the positive plus `margin` are assumed to be unlabelled positives."""
     if margin is None:
         return candidates.negative_BG
     scores_BG = scores_BG.detach()

@@ -3,9 +3,9 @@
     margin_mse   mean over negatives of ((s(q, p+) - s(q, p-)) / t - (teacher(q, p+) - teacher(q, p-)) / t_teacher)^2
     kl           KL( softmax(teacher / t_teacher) || softmax(s / t) ) over the positive and the negatives
 
-A cosine moves between -1 and 1, a teacher's logits between -10 and 10: a temperature t of 0.05 to 0.1 lets the one
-reach the other. Dot products find their own size, with t at 1. Passages that the teacher did not score (random
-negatives) take part only in the contrastive loss, if that has weight.
+A cosine is between -1 and 1, a teacher's logits between -10 and 10: use a temperature t of 0.05 to 0.1. Dot products
+learn their own scale, with t = 1. Passages without a teacher's score (random negatives) count only in the contrastive
+loss, if it has a weight.
 
 Shapes: B queries, m = 1 + n passages of each, the positive first, G passages of all ranks.
 """
@@ -63,11 +63,11 @@ class Distillation:
 
 
 def _mean_count(counted: torch.Tensor) -> torch.Tensor:
-    """The mean over ranks of how many count: dividing by it makes the average of the ranks' losses the joined one."""
+    """The count's mean over ranks: divided by it, the mean of the ranks' losses is the loss of the whole batch."""
     count = average(counted.sum().float())
     if float(count) == 0:
         raise RunError(
-            "a batch without a single pair that a teacher scored",
+            "no pair in the batch has a teacher's score",
             fix="score the examples (mine with a cross_encoder), set data.hard_ratio to 1 and data.negatives above 0",
         )
     return count

@@ -1,8 +1,8 @@
-"""The objective of fine-tuning: one forward for queries and passages, then one of the losses on all that they meet.
+"""The objective of fine-tuning: one forward for queries and passages, then one of the losses.
 
     TripleObjective(encoder=encoder, loss=Contrastive(temperature=0.05), rows_per_sub_batch=64)
 
-A loss is called with (candidates, batch) and gives (loss, metrics): see contrastive.py, passage_relation.py,
+A loss is called with (candidates, batch) and returns (loss, metrics): see contrastive.py, passage_relation.py,
 distillation.py.
 """
 
@@ -22,7 +22,7 @@ Loss = Callable[[Candidates, TripleBatch], tuple[torch.Tensor, Metrics]]
 
 
 class TripleObjective(torch.nn.Module):
-    """Keeps nothing between steps, so there is nothing to update after one, nor to store in a checkpoint."""
+    """Has no state between steps, so nothing to update after a step or to store in a checkpoint."""
 
     def __init__(self, *, encoder: Any, loss: Loss, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class TripleObjective(torch.nn.Module):
 
 @torch.no_grad()
 def contrast_metrics(candidates: Candidates) -> Metrics:
-    """How well the batch is told apart, whatever the loss; `chance` is the accuracy of a blind guess."""
+    """How well positives are separated from negatives, for any loss; `chance` is the accuracy of a random guess."""
     queries_BH = candidates.queries_BH.float()
     scores_BG = scores_of(queries_BH, candidates.passages_GH)
     positive_B = (scores_BG * candidates.own_BG).sum(dim=1)

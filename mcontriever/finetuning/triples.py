@@ -1,10 +1,10 @@
-"""From sample indices to a batch of queries, positives and negatives: a pure function, so any run resumes anywhere.
+"""From sample indices to a batch of queries, positives and negatives: a pure function, so a run can resume anywhere.
 
     loader = TripleLoader.for_encoder(encoder, examples=open_training_set(...), negatives=1, hard_ratio=0.1, seed=0)
     batch = loader.batch(np.arange(64))
 
-A query's passages stand together, its positive first (P N N, P N N, ...): the positive of query b is passage
-b * (1 + n), also after the passages of all ranks are put behind each other.
+A query's passages are consecutive, its positive first (P N N, P N N, ...): the positive of query b is passage
+b * (1 + n), also after the passages of all ranks are concatenated.
 
 Shapes: B queries, n negatives each, P = B * (1 + n) passages, K known positives of a query at most.
 """
@@ -20,12 +20,12 @@ from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.passage_draw import PassageDraw, draw_passages
 from mcontriever.tokens import PackedBatch, SpecialTokens, pack, tokenize_texts
 
-NO_KEY = 0  # text keys are 64-bit hashes; this one marks an empty place
+NO_KEY = 0  # text keys are 64-bit hashes; this one means no text
 
 
 @dataclass(frozen=True, eq=False)
 class TripleBatch:
-    """Keys are hashes of texts: a passage whose key is among a query's known positives is no negative of it."""
+    """Keys are hashes of texts. A passage is no negative of a query that has its key among the known positives."""
 
     queries: PackedBatch
     passages: PackedBatch
@@ -49,7 +49,7 @@ class TripleBatch:
         )
 
     def stats(self) -> dict[str, float]:
-        """Tokens, rows, rows cut in packing, the share of negatives that are hard, and what padding would waste."""
+        """Tokens, rows, truncated rows, the share of hard negatives, and the share that padding would add."""
         sides = (self.queries, self.passages)
         tokens = sum(side.token_ids_T.shape[0] for side in sides)
         return {
@@ -95,7 +95,7 @@ class TripleLoader:
         order: Order | None = None,
         margin_bins: int | None = None,
     ) -> "TripleLoader":
-        """With the encoder's own tokenizer, positions and prefixes."""
+        """With the encoder's tokenizer, positions and prefixes."""
         return cls(
             examples=examples,
             order=order or ShuffledOrder(len(examples), seed),
@@ -152,12 +152,12 @@ class TripleLoader:
         return pack(flat_ids, lengths, self.special, self.first_position, max_length)
 
     def _known_positives(self, rows_B: np.ndarray) -> torch.Tensor:
-        """As wide as any example needs, so that all ranks' batches have one shape."""
+        """As wide as the longest example, so all ranks' batches have the same shape."""
         positives_BK = self.examples.positives.padded(rows_B, width=self.examples.most_positives)
         keys_BK = self.examples.passages.text_keys_N[np.maximum(positives_BK, 0)]
         return _keys(np.where(positives_BK >= 0, keys_BK, NO_KEY))
 
 
 def _keys(keys: np.ndarray) -> torch.Tensor:
-    """torch compares signed integers everywhere; unsigned ones only here and there."""
+    """torch supports comparison of unsigned integers only in part."""
     return torch.from_numpy(np.ascontiguousarray(keys).view(np.int64))

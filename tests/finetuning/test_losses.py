@@ -214,5 +214,5 @@ def test_a_batch_with_nothing_to_contrast_is_refused(tiny_encoder: Encoder, text
 
 def test_distillation_without_scores_is_refused(tiny_encoder: Encoder, texts: list[str]) -> None:
     objective = TripleObjective(encoder=tiny_encoder, loss=Distillation(kind="kl", temperature=1.0))
-    with pytest.raises(RunError, match="without a single pair that a teacher scored"):
+    with pytest.raises(RunError, match="no pair in the batch has a teacher's score"):
         objective(make_triple_batch(tiny_encoder, texts[:2], texts[2:6]))

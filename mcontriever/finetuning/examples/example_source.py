@@ -1,4 +1,4 @@
-"""Which files examples come from, in which format: the checks before reading, the fingerprint, and the reading."""
+"""The files and the format of examples: checks, fingerprint, reading."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ class ExampleSource:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "ExampleSource":
-        """From a configuration's values, which hold more than what names the files."""
+        """From a configuration's values, which contain more than these fields."""
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         return cls(**{**own, "paths": tuple(own.get("paths", ())), "fields": dict(own.get("fields") or {})})
 
@@ -59,13 +59,13 @@ class ExampleSource:
         return self.triples is not None
 
     def passages_file(self) -> Path | None:
-        """The collection that the examples' ids point into; None where texts come with the examples."""
+        """The collection that the examples' ids refer to; None if the examples contain their texts."""
         if self.format == "beir":
             return BeirFolder.load(self.paths[0]).path_of("corpus.jsonl")
         return Path(self.collection) if self.collection else None
 
     def files(self) -> list[Path]:
-        """Every local file that the examples are read from, apart from the collection."""
+        """Every local file of the examples, except the collection."""
         if self.format == "beir":
             beir = BeirFolder.load(self.paths[0])
             return [beir.path_of(name) for name in (f"qrels/{self.split}.tsv", "queries.jsonl")]

@@ -1,7 +1,7 @@
 """From checked examples to the arrays that training maps: rows of queries and passages, drops counted by reason.
 
-Dropped: examples without query or positive, ids that stand twice. Dropped from their example: passages that are empty
-or not in the collection, negatives that are a positive's text or stand twice.
+Dropped: examples without query or positive, duplicate ids. Dropped from their example: passages that are empty or not
+in the collection, negatives with the text of a positive, duplicate negatives.
 """
 
 from array import array
@@ -32,7 +32,7 @@ def write_examples(
     drops: Drops,
     may_repeat_queries: bool,
 ) -> int:
-    """Write queries.jsonl, the arrays and, without a collection, passages.jsonl; returns how many examples stand."""
+    """Write queries.jsonl, the arrays and, without a collection, passages.jsonl; returns the number of examples."""
     with open(folder / "queries.jsonl", "wb") as query_file, open(folder / "passages.jsonl", "wb") as passage_file:
         passages = _Referenced(collection) if collection is not None else _Carried(passage_file)
         writer = _Writer(query_file, passages, drops, may_repeat_queries)
@@ -97,7 +97,7 @@ class _Writer:
         scores: tuple[float, ...],
         positives: set[int],
     ) -> list[tuple[int, int, float]]:
-        """(row, text key, score) of the passages that can be used."""
+        """(row, text key, score) of the usable passages."""
         kept: list[tuple[int, int, float]] = []
         seen: set[int] = set()
         for index, (document, (row, key)) in enumerate(zip(documents, found, strict=True)):
@@ -146,7 +146,7 @@ EMPTY_TEXT = text_key("")
 
 
 class _Referenced:
-    """Passages are named by ids of a collection."""
+    """The examples refer to passages by the ids of a collection."""
 
     complaint = "passage id not in the collection"
 
@@ -160,9 +160,9 @@ class _Referenced:
 
 
 class _Carried:
-    """Passages come with the examples: each is written once, under its own id or one made of its text.
+    """The examples contain their passages: each is written once, with its own id or one made from its text.
 
-    Holds about 150 bytes for each different passage while it writes.
+    Needs about 150 bytes of memory for each distinct passage.
     """
 
     complaint = "passage without a text, and no collection to look its id up in"
@@ -182,7 +182,7 @@ class _Carried:
         identifier = document.id or f"{content:016x}"
         row = self.row_of.get(id_key(identifier))
         if row is not None and self.content_keys[row] != content:
-            # One id for two texts happens where ids count within a query: the second text gets an id of its own.
+            # Some data sets number the passages of each query from 0: a second text with the id gets another id.
             identifier = f"{identifier}#{content:016x}"
             row = self.row_of.get(id_key(identifier))
         if row is None:

@@ -1,9 +1,9 @@
-"""Formats that keep ids apart from texts: MS MARCO's own files and BEIR folders with training judgements.
+"""Formats that refer to texts by id: MS MARCO's files and BEIR folders with training judgements.
 
     msmarco    collection.tsv, queries.train.tsv, and qrels.train.tsv or triples of ids (query, positive, negative)
     beir       corpus.jsonl, queries.jsonl, qrels/train.tsv; a grade of 0 or less is a hard negative
 
-They yield passages without text: `training_set.py` finds their rows in the collection, whatever its size.
+They yield passages without text; `training_set.py` finds their rows in the collection, which may be of any size.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from mcontriever.texts.streams import read_lines
 def read_msmarco(
     queries: PassageCollection, drops: Drops, *, qrels: str | None = None, triples: str | None = None
 ) -> Iterator[Placed]:
-    """One example per query of the qrels, or per run of triples that share query and positive."""
+    """One example for each query of the qrels, or for each run of triples with the same query and positive."""
     if (qrels is None) == (triples is None):
         given = "neither" if qrels is None else "both"
         raise DataError(f"expected qrels or triples, found {given}", where="data.examples", fix="give one of them")
@@ -60,7 +60,7 @@ def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, drops: 
 
 
 def _by_query(judgements: Iterable[tuple[str, str, str, int]]) -> Iterator[_Judged]:
-    """Takes one dictionary of ids; a query's place is that of its first line."""
+    """Memory: one dictionary of ids. A query's place is its first line."""
     grades: dict[str, tuple[str, list[str], list[str]]] = {}
     for place, query_id, passage_id, grade in judgements:
         _, positives, negatives = grades.setdefault(query_id, (place, [], []))

@@ -1,11 +1,11 @@
-"""Training examples as arrays of rows into a passage collection: any format in, one memory-mapped form out.
+"""Training examples as arrays of rows in a passage collection: any format in, one memory-mapped form out.
 
     examples = open_training_set(format="msmarco", collection="collection.tsv", queries="queries.train.tsv",
                                  qrels="qrels.train.tsv")
     examples[0].query, examples[0].positives[0].text
 
-The first opening reads the format once, checks it, and keeps the arrays beside it; later ones map them. Where the
-passages came inside the examples they are written, each once, to a collection of their own.
+The first opening reads and checks the files and keeps the arrays beside them; later ones map these. Passages inside
+the examples are written, each once, to a collection.
 
 Shapes: E examples.
 """
@@ -34,7 +34,7 @@ STRICT_FIX = "fix the example, or set data.examples.strict=false to drop such ex
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Example e asks query `query_rows_E[e]`; a score is NaN where no teacher gave one."""
+    """Example e asks query `query_rows_E[e]`; a score is NaN if no teacher gave one."""
 
     queries: PassageCollection
     passages: PassageCollection
@@ -107,7 +107,7 @@ def open_training_set(
 
 
 def _refuse_problems(folder: Path) -> None:
-    """What an earlier, lenient reading dropped and counted is an error now, as it would have been then."""
+    """What an earlier reading without `strict` dropped and counted is an error with it."""
     for reason, found in read_json(folder / "manifest.json")["problems"].items():
         Drops(strict_fix=STRICT_FIX).count(reason, found["places"][0])
 

@@ -1,7 +1,6 @@
-"""Mining one block of queries: ask each search, keep what may be a negative, let a cross-encoder object, take n.
+"""Mining one block of queries: ask each search, keep possible negatives, let a cross-encoder object, take n.
 
-A search is anything with `ask(texts)`, whose answer has `best(k)` and `scores_of(rows_QP)`; the store shows rows. All
-that is decided for a block is arrays; its records, which take as long as the search, are made by whoever writes them.
+All decisions about a block are arrays. Its records, which take as long as the search, are made by the writer.
 
 Shapes: Q queries of the block, K candidates of each, P positives of a query at most, n negatives taken at most.
 """
@@ -59,7 +58,7 @@ class Searcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """Negatives likelier than `max_probability` to answer are dropped; `examined` are read for each one wanted."""
+    """Negatives that answer with more than `max_probability` are dropped; `examined` are read for each one wanted."""
 
     cross_encoder: CrossEncoder
     max_probability: float | None
@@ -82,7 +81,7 @@ class Miner:
         self.known = KnownPositives(examples)
 
     def mine(self, rows_Q: np.ndarray) -> MinedBlock:
-        """For these examples."""
+        """Mine for these examples."""
         examples = self.examples
         queries = examples.queries.documents(examples.query_rows_E[rows_Q])
         positives = [examples.passages.documents(examples.positives[row]) for row in rows_Q]
@@ -137,7 +136,7 @@ class Miner:
         return np.where(rows >= 0, self.texts.keys_N[np.maximum(rows, 0)], np.uint64(NO_KEY))
 
     def _scores_of_positives(self, answer: Answer, block: MinedBlock) -> np.ndarray:
-        """Of the examples' own positives; those that the corpus lacks are embedded, where the search can do that."""
+        """Scores of the examples' positives. Those that the corpus lacks are embedded, if the search can do that."""
         missing_QP = block.positive_keys_QP == NO_KEY
         rows_QP = np.where(missing_QP, NO_ROW, self.texts.rows_of(block.positive_keys_QP))
         scores_QP = answer.scores_of(rows_QP)
@@ -181,7 +180,7 @@ class Miner:
 
 
 def _least(scores_QP: np.ndarray) -> np.ndarray:
-    """A negative must stay below every positive; NaN where none has a score."""
+    """A negative must score below every positive; NaN if none has a score."""
     lowest_Q = np.where(np.isnan(scores_QP), np.inf, scores_QP).min(axis=1)
     return np.where(np.isfinite(lowest_Q), lowest_Q, np.nan)
 

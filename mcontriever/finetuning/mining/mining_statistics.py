@@ -1,18 +1,11 @@
-"""What is said about mined negatives: what happened to candidates, where those taken stood, how they scored.
-
-The negatives themselves are written in DPR's layout (question, positive_ctxs, hard_negative_ctxs with id, title, text,
-rank, score, source), part by part; see part_folder.py.
-"""
+"""Statistics of mined negatives, part by part: skipped candidates by reason, ranks, samples of scores."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from mcontriever.finetuning.part_folder import PartFolder
 
 RANK_ENDS = (1, 5, 10, 20, 50, 100, 200, 500, 1000)
 SAMPLED_SCORES = 2000
@@ -20,11 +13,11 @@ SAMPLED_SCORES = 2000
 
 @dataclass
 class PartStatistics:
-    """Of one part: what happened to candidates, where positives and negatives stood, and some of their scores."""
+    """Of one part, or the sum of several."""
 
     examples: int = 0
     negatives: int = 0
-    short: int = 0  # how often a search had fewer negatives left for a query than asked for
+    short: int = 0  # how often a search had fewer negatives for a query than requested
     passed_over: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     negative_ranks: Counter[str] = field(default_factory=Counter)
@@ -36,7 +29,7 @@ class PartStatistics:
         return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
 
     def totals(self) -> dict[str, Any]:
-        """Without the samples of scores."""
+        """All but the samples of scores."""
         return {name: value for name, value in self.to_json().items() if not name.endswith("_scores")}
 
     @classmethod
@@ -54,7 +47,7 @@ class PartStatistics:
 
 
 def rank_range(rank: int) -> str:
-    """1, 2-5, 6-10, ...: the range that a rank falls in; 0 is "not found"."""
+    """The range of a rank: 1, 2-5, 6-10, ...; 0 is "not found"."""
     if rank < 1:
         return "not found"
     start = 1
@@ -74,10 +67,6 @@ def rank_counts(ranks: np.ndarray) -> Counter[str]:
 
 
 def sampled(scores: np.ndarray) -> list[float]:
-    """At most so many of them, evenly spread over their order in the part."""
+    """At most SAMPLED_SCORES of them, evenly spread over their order in the part."""
     chosen = np.linspace(0, len(scores) - 1, min(len(scores), SAMPLED_SCORES)).astype(np.int64)
     return [round(float(score), 6) for score in scores[chosen]]
-
-
-def mined_folder(folder: str | Path) -> PartFolder:
-    return PartFolder(Path(folder), "mined")
