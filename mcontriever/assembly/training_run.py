@@ -11,7 +11,8 @@ import torch
 
 from mcontriever.config import TrainConfig, dump_config
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.bag_of_subwords import is_weighted_bag, unfold_token_weights
+from mcontriever.encoder.bag_of_subwords import unfold_token_weights
+from mcontriever.encoder.new_backbone import is_weighted_bag
 from mcontriever.errors import ConfigError, ModelError
 from mcontriever.evaluation.dev_sets import METRICS, DevSet
 from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
@@ -79,7 +80,7 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
         encoder = Encoder.from_random(architecture, tokenizer, seed=config.run.seed, **settings)
         if section.embeddings_from is not None and checkpoint is None:
             encoder.start_embeddings(Encoder.load(section.embeddings_from))
-    if section.name is not None and is_weighted_bag(encoder.backbone):
+    if section.name is not None and is_weighted_bag(vars(encoder.backbone.config)):
         encoder.token_weights = unfold_token_weights(encoder.backbone, scale_free=encoder.normalize)
     encoder.checkpoint_layers = section.checkpoint_layers
     encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores

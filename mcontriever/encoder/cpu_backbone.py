@@ -32,7 +32,9 @@ class FastCpuBackbone:
     """
 
     def __init__(self, embeddings: Any, layers: Sequence[Layer]) -> None:
-        self.embeddings = embeddings
+        self.word_embeddings = embeddings.word_embeddings.weight
+        self.constants_LH = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+        self.norm = embeddings.LayerNorm
         self.layers = layers
 
     @classmethod
@@ -50,11 +52,9 @@ class FastCpuBackbone:
         return hidden_TH
 
     def _embed(self, batch: PackedBatch) -> torch.Tensor:
-        own = self.embeddings
-        word_TH = own.word_embeddings.weight.index_select(0, batch.token_ids_T)
-        constant_LH = own.position_embeddings.weight + own.token_type_embeddings.weight[0]
-        word_TH += constant_LH.index_select(0, batch.position_ids_T)
-        return apply_norm(own.LayerNorm, word_TH)
+        words_TH = self.word_embeddings.index_select(0, batch.token_ids_T)
+        words_TH += self.constants_LH.index_select(0, batch.position_ids_T)
+        return apply_norm(self.norm, words_TH)
 
 
 class _FastLayer:

@@ -1,9 +1,9 @@
-"""A table of vectors in two or four bits a number: `mcontriever export --weights int2` packs, every loader unpacks it.
+"""A table of vectors in two or four bits per number: `mcontriever export --weights int2` packs, every loader unpacks.
 
-Each row has a scale of its own, chosen for the least squared error. A text's vector is the sum of many rows, so what
-rounding does to each of them mostly cancels out; a model with layers is less patient.
+Each row has its own scale, chosen for the least squared error. A bag's text vector is the sum of many rows, so their
+rounding errors mostly cancel; a model with layers is more sensitive.
 
-In the file, "NAME.int2" holds the codes, 8 / bits of them in a byte, and "NAME.scale" the rows' scales.
+In the file, "NAME.int2" holds the codes, 8 / bits per byte, and "NAME.scale" the scales of the rows.
 
 Shapes: V rows, H numbers in a row, B bytes in a row.
 """
@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping
 import torch
 
 BITS = {"int2": 2, "int4": 4}
-_TINY = 1e-30  # a row of zeros has scale 0 and stays zero
-_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # the largest code's share of a row's largest number
+_TINY = 1e-30  # a row of zeros has scale 0 and remains zero
+_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # largest code / largest number of the row
 
 
 def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Tensor]:
-    """Codes and scales, under the names that they have in the file."""
+    """Codes and scales by their names in the file."""
     bits = BITS[weights]
     per_byte, levels = 8 // bits, 2**bits
     scale_V = _best_scales(table_VH, levels).half()
@@ -29,7 +29,7 @@ def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Ten
 
 
 def unpack_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file by their models' names: packed tables as float32, the others as they are."""
+    """A file's tensors by the model's names: packed tables as float32, the others unchanged."""
     found = {}
     for name, tensor in tensors.items():
         plain, _, kind = name.rpartition(".")
@@ -45,7 +45,7 @@ def is_packed(names: Iterable[str]) -> bool:
 
 
 def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.Tensor:
-    """By a table of what each byte stands for."""
+    """With a table of the numbers that each byte holds."""
     places = torch.arange(0, 8, bits)
     levels = 2**bits
     numbers_of_byte = ((torch.arange(256)[:, None] >> places) % levels).float() - (levels - 1) / 2
@@ -54,7 +54,7 @@ def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.
 
 
 def _codes(table_VH: torch.Tensor, scale_V: torch.Tensor, levels: int) -> torch.Tensor:
-    """0 to levels - 1; code c stands for (c - (levels - 1) / 2) scales."""
+    """0 to levels - 1; code c means (c - (levels - 1) / 2) * scale."""
     return (table_VH / scale_V.clamp(min=_TINY)[:, None] + levels / 2).floor().clamp(0, levels - 1)
 
 

@@ -1,8 +1,7 @@
-"""Attention inside each sequence of a packed batch, and nowhere else.
+"""Attention within each sequence of a packed batch.
 
-On CUDA it is torch's variable-length kernel where that can run (half precision, Ampere or newer), else padded SDPA.
-On the CPU, rows of near-equal length form blocks (`attention_blocks.py`, `block_attention.py`); rows should come sorted
-by length, so that there are few.
+On CUDA torch's variable-length kernel if it can run (half precision, Ampere or newer), else padded SDPA. On the CPU
+rows of similar length form blocks (`row_blocks.py`, `cpu_attention.py`). Rows sorted by length make few blocks.
 
 Shapes: T tokens, A heads, D head size.
 """
@@ -21,7 +20,7 @@ FLASH_HEAD_SIZE_LIMIT = 256
 
 
 class PackedAttention:
-    """The plan for one batch, shared by its layers: call it with query_TAD, key_TAD, value_TAD."""
+    """One batch's plan, shared by all layers."""
 
     def __init__(self, batch: PackedBatch) -> None:
         self._offsets = batch.offsets
@@ -42,7 +41,7 @@ class PackedAttention:
 
 
 def wants_sorted_rows(backbone: Any) -> bool:
-    """Blocks want rows sorted by length; the variable-length kernel does not care, and sorting makes a GPU wait."""
+    """Blocks need rows sorted by length; the variable-length kernel does not, and sorting makes a GPU wait."""
     weight = next(backbone.parameters())
     device = weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -250,7 +250,7 @@ def test_sizes_that_do_not_fit_are_refused(make_encoder: MakeEncoder) -> None:
         make_encoder({"max_position_embeddings": 40})
     with pytest.raises(ModelError, match="the tokenizer has 220 tokens, the backbone embeddings for 100"):
         make_encoder({"vocab_size": 100})
-    with pytest.raises(ModelError, match="no such architecture"):
+    with pytest.raises(ModelError, match="unknown architecture"):
         make_encoder({"model_type": "no-such"})
 
 
