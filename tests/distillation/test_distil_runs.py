@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mcontriever.records import read_documents
 from safetensors.torch import load_file
 
 from mcontriever import train
@@ -16,7 +17,6 @@ from mcontriever.config import FinetuneConfig, PretrainData, TrainConfig, parse_
 from mcontriever.config.encoder import EncoderSection
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError, UserError
-from mcontriever.records import read_documents
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
 from mcontriever.tokens import SpecialTokens
 from mcontriever.training.checkpoints import checkpoints_of
