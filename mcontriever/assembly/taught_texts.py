@@ -13,12 +13,13 @@ import numpy as np
 from mcontriever.assembly.teacher_stores import full_texts, made_from, open_teacher_stores, scores_by_cosine
 from mcontriever.config import EncoderSection, PretrainData
 from mcontriever.distillation.taught_texts import TaughtTexts, TextGroup
-from mcontriever.distillation.text_rows import TextRows
+from mcontriever.distillation.text_rows import build_text_rows, open_text_rows
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import DataError
 from mcontriever.hub import model_folder
 from mcontriever.pretraining.sampling import WindowSampler
 from mcontriever.progress import log
+from mcontriever.ragged import Ragged
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.tokens import tokenize_texts, tokenizer_fingerprint
 from mcontriever.training.agreement import on_main_rank
@@ -53,7 +54,7 @@ def open_texts(data: PretrainData, encoder: EncoderSection, tokenizer: Any, fold
         home = folder / "teacher-texts" / str(number)
         facts = {**made_from(store), "tokenizer": tokenizer_fingerprint(tokenizer), "prefix": prefix}
         on_main_rank(partial(_tokenize, home, store, facts, tokenizer, section.max_tokens, prefix))
-        tokens = TextRows(home)
+        tokens = open_text_rows(home)
         prefix_tokens = len(tokenize_texts(tokenizer, [prefix], section.max_tokens)[0])
         own = _groups_of(store, tokens, data.languages, section.longest, prefix_tokens)
         groups += own
@@ -87,11 +88,11 @@ def _tokenize(
     home: Path, store: EmbeddingStore, facts: dict[str, str], tokenizer: Any, max_tokens: int, prefix: str
 ) -> None:
     texts = ([prefix + text for text in some] for some in full_texts(store))
-    TextRows.build(home, texts, made_from=facts, tokenizer=tokenizer, max_tokens=max_tokens)
+    build_text_rows(home, texts, made_from=facts, tokenizer=tokenizer, max_tokens=max_tokens)
 
 
 def _groups_of(
-    store: EmbeddingStore, tokens: TextRows, languages: list[str] | None, longest: int | None, prefix: int
+    store: EmbeddingStore, tokens: Ragged, languages: list[str] | None, longest: int | None, prefix: int
 ) -> list[TextGroup]:
     codes_N, names = store.languages
     kept_N = np.ones(len(store), dtype=bool) if store.live_N is None else store.live_N.copy()

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from mcontriever.distillation.taught_batch import TaughtBatch
-from mcontriever.distillation.text_rows import TextRows
 from mcontriever.ragged import IntArray, Ragged
 from mcontriever.tokens import SpecialTokens, pack
 
@@ -35,7 +34,7 @@ class TextGroup:
     language: str
     vectors: Vectors
     rows: IntArray
-    tokens: TextRows
+    tokens: Ragged
     prefix: int
 
 
@@ -56,7 +55,7 @@ class TaughtTexts:
     def windows(self, language_N: IntArray, window_N: IntArray, phase_N: Any) -> tuple[IntArray, IntArray]:
         """Without it, as a token store gives windows: tokens back to back, and how many each text has."""
         texts = self._gather(language_N, window_N, _without_prefix)
-        return texts.values_T, texts.lengths_N
+        return texts.values_T.astype(np.int64), texts.lengths_N
 
     def vectors(self, group_B: IntArray, place_B: IntArray) -> np.ndarray:
         vectors_BH = np.empty((len(group_B), self.dimension), dtype=np.float32)

@@ -1,12 +1,12 @@
 """The texts of a teacher's store as the student's tokens, made once for a run and memory-mapped.
 
-    rows = TextRows.build(folder, texts, made_from={...}, tokenizer=..., max_tokens=128)
-    rows.take(np.array([3, 17]))
+    build_text_rows(folder, texts, made_from={...}, tokenizer=..., max_tokens=128)
+    open_text_rows(folder).take(np.array([3, 17]))
 
 Row i belongs to row i of the store, so that a text and its vector cannot get out of step. Rows of the store are not
 read at random, because a store keeps its texts in compressed groups. Building holds 4 bytes for each token in memory.
 
-Shapes: N rows of the store, R rows asked for, T tokens.
+Shapes: N rows of the store.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,47 +18,32 @@ import numpy as np
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.ragged import IntArray, Ragged, spans
-from mcontriever.tokens import SPECIALS_PER_ROW, cumulative, tokenize_texts
+from mcontriever.ragged import Ragged, mapped, offsets_of
+from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts
 
 MANIFEST = "manifest.json"
 
 
-class TextRows:
-    """Each row keeps one token more than `max_tokens` where it was longer, so that packing counts the cut."""
+def build_text_rows(
+    folder: Path,
+    texts: Iterable[Sequence[str]],
+    *,
+    made_from: Mapping[str, Any],
+    tokenizer: Any,
+    max_tokens: int,
+) -> None:
+    """Tokenize `texts` (some at a time), unless an earlier start of the run did.
 
-    def __init__(self, folder: Path) -> None:
-        self._tokens = np.load(folder / "tokens.npy", mmap_mode="r")
-        self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+    A row keeps one token more than `max_tokens` where it was longer, so that packing counts the cut.
+    """
+    wanted = {**made_from, "max_tokens": max_tokens}
+    if not (folder / MANIFEST).is_file():
+        _write(folder, texts, wanted, tokenizer, max_tokens)
+    refuse_another(folder, wanted)
 
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
 
-    @property
-    def lengths_N(self) -> IntArray:
-        return np.diff(self._offsets)
-
-    def take(self, rows_R: IntArray) -> Ragged:
-        first_R = self._offsets[rows_R]
-        lengths_R = self._offsets[rows_R + 1] - first_R
-        return Ragged(self._tokens[spans(first_R, lengths_R)].astype(np.int64), lengths_R)
-
-    @classmethod
-    def build(
-        cls,
-        folder: Path,
-        texts: Iterable[Sequence[str]],
-        *,
-        made_from: Mapping[str, Any],
-        tokenizer: Any,
-        max_tokens: int,
-    ) -> "TextRows":
-        """Tokenize `texts` (some at a time), unless an earlier start of the run did."""
-        wanted = {**made_from, "max_tokens": max_tokens}
-        if not (folder / MANIFEST).is_file():
-            _write(folder, texts, wanted, tokenizer, max_tokens)
-        refuse_another(folder, wanted)
-        return cls(folder)
+def open_text_rows(folder: Path) -> Ragged:
+    return Ragged(mapped(folder / "tokens.npy"), mapped(folder / "offsets.npy"))
 
 
 def refuse_another(folder: Path, wanted: Mapping[str, Any]) -> None:
@@ -85,6 +70,6 @@ def _write(
     cut = int((lengths_N > max_tokens).sum())
     with atomic_folder(folder) as temporary:
         np.save(temporary / "tokens.npy", np.concatenate(tokens))
-        np.save(temporary / "offsets.npy", cumulative(lengths_N))
+        np.save(temporary / "offsets.npy", offsets_of(lengths_N))
         write_json(temporary / MANIFEST, {**made_from, "rows": len(lengths_N), "cut": cut})
     log.info(f"{len(lengths_N):,} of the teacher's texts tokenized, {cut:,} of them longer than {max_tokens} tokens")

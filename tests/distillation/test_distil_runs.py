@@ -18,6 +18,7 @@ from mcontriever.config.encoder import EncoderSection
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError, UserError
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.texts.documents import read_documents
 from mcontriever.tokens import SpecialTokens
 from mcontriever.training.checkpoints import checkpoints_of
 from mcontriever.training.process_group import join_process_group
