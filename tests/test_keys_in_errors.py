@@ -11,11 +11,12 @@ import pydantic
 import pytest
 
 from mcontriever import config, errors
+from mcontriever.assembly.training_config import STAGES
 from tests.test_guards import PACKAGE, sources
 
 MODELS: set[type[pydantic.BaseModel]] = {
     kind for name, kind in vars(config).items() if isinstance(kind, type) and name.endswith(("Config", "Recipe"))
-}
+} | set(STAGES)
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 FILE_ENDINGS = {"json", "jsonl", "yaml", "tsv", "trec", "npy", "txt", "md", "py", "safetensors", "parquet", "finish"}
 

@@ -457,7 +457,7 @@ def test_the_command_line(tmp_path: Path, tiny_tokenizer_dir: Path, run_cli: Run
     assert "languages:\n  - sw\n  buckets" in printed.stdout
     wrong = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", "--set", "sources.1.titles=true")
     assert wrong.returncode == 2
-    assert "--set sources.1.titles: 1 is no place in a list of 1" in wrong.stderr
+    assert "--set sources.1.titles: 1 is not an index of a list of 1" in wrong.stderr
     trained = run_cli("tokenizer", "atlas", "--output", tmp_path / "v", "--vocabulary", 1500)
     assert trained.returncode == 0, trained.stderr
     assert len(AutoTokenizer.from_pretrained(tmp_path / "v")) == 1500

@@ -171,7 +171,7 @@ def test_a_collapsing_run_raises_the_alarm(values: dict[str, Any]) -> None:
     with pytest.raises(RunError, match="the run has collapsed") as caught:
         run(values, "run.steps=100", "run.log_every=1", "run.save_every=100")
     assert caught.value.fix
-    assert "begin a new run" in caught.value.fix
+    assert "start a new run" in caught.value.fix
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_whole(values: dict[str, Any], tmp_path: Path, run_cli: RunCli) -> None:
@@ -288,7 +288,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(values: dict[str, Any]) -> None
         file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(StoreError, match="the checkpoint cannot be read") as caught:
         run(values)
-    assert "the same command then goes on from the one before" in str(caught.value.fix)
+    assert "the same command then resumes from the one before" in str(caught.value.fix)
 
 
 def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: dict[str, Any], tmp_path: Path) -> None:

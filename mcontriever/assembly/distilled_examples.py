@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mcontriever.assembly.objectives import FinetuningDistil
 from mcontriever.assembly.teacher_stores import full_texts, made_from, open_teacher_stores, scores_by_cosine
-from mcontriever.config import FinetuneConfig
+from mcontriever.assembly.training_config import FinetuneConfig
 from mcontriever.config.teacher import TeacherSection
 from mcontriever.disk import atomic_folder, write_json
 from mcontriever.distillation.taught_batch import TaughtBatch
@@ -33,7 +34,7 @@ TEXTS_AT_ONCE = 4096
 
 
 def check_teacher(config: FinetuneConfig) -> None:
-    distils = config.objective.kind == "distil"
+    distils = isinstance(config.objective, FinetuningDistil)
     if distils and config.data.teacher is None:
         raise ConfigError(
             "the objective distil needs a teacher's vectors",

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
+from mcontriever.assembly.objectives import PretrainingDistil
 from mcontriever.assembly.taught_texts import OpenedTexts
-from mcontriever.config import TrainConfig
-from mcontriever.distillation.distil import Distil
-from mcontriever.distillation.match import Match
+from mcontriever.assembly.training_config import PretrainConfig
 from mcontriever.distillation.taught_texts import TextLoader
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.crops import CropSource, View
@@ -18,15 +16,10 @@ from mcontriever.ragged import IntArray
 from mcontriever.tokens import SPECIALS_PER_ROW, SpecialTokens
 
 
-def contrast_of(config: TrainConfig) -> Any:
-    """The section of the contrastive loss; None for a distillation alone."""
-    return config.objective.contrast if config.objective.kind == "distil" else config.objective
-
-
-def check_taught(config: TrainConfig, rows: int) -> None:
+def check_taught(config: PretrainConfig, rows: int) -> None:
     """`rows` texts meet in one loss."""
     data, objective = config.data, config.objective
-    if objective.kind != "distil":
+    if not isinstance(objective, PretrainingDistil):
         if data.texts is not None or data.tokens is None:
             raise ConfigError(
                 f"data.texts are a teacher's, but the objective {objective.kind} learns from none",
@@ -52,26 +45,6 @@ def check_taught(config: TrainConfig, rows: int) -> None:
             "data.code_switch.inflected looks for words in data.tokens, which is not given",
             fix="set it to false, or give data.tokens",
         )
-
-
-def distil_objective(
-    section: Any, encoder: Any, contrast: Any, teacher_dimension: int, unit: bool, seed: int
-) -> torch.nn.Module:
-    match = Match(
-        cosine_weight=section.cosine_weight,
-        scores_weight=section.scores_weight,
-        temperature=section.temperature,
-        unit=unit,
-    )
-    return Distil(
-        encoder,
-        match=match,
-        teacher_dimension=teacher_dimension,
-        contrast=contrast,
-        contrast_weight=section.contrast_weight,
-        rows_per_sub_batch=section.rows_per_sub_batch,
-        seed=seed,
-    )
 
 
 def text_batches(

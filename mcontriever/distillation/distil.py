@@ -8,15 +8,52 @@ other dimensions than the teacher's is compared through a linear projection, whi
 when the model is exported.
 """
 
-from typing import Any
+import typing
+from typing import Any, Literal
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import AboveZero, Count, Section
 from mcontriever.distillation.match import Match, Metrics
 from mcontriever.distillation.taught_batch import TaughtBatch
 from mcontriever.embedding_spread import spread
 from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.tokens import PackedBatch
+
+
+class DistilSettings(Section):
+    """cosine_weight x (1 - cosine) + scores_weight x KL over the teacher's keys of the batch + the contrastive loss."""
+
+    kind: Literal["distil"] = "distil"
+    cosine_weight: float = pydantic.Field(default=10.0, ge=0)
+    scores_weight: float = pydantic.Field(default=1.0, ge=0)
+    temperature: AboveZero = 0.03  # of the scores, the student's and the teacher's
+    contrast_weight: AboveZero = 1.0
+    rows_per_sub_batch: Count | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _matches_something(self) -> typing.Self:
+        if self.cosine_weight == self.scores_weight == 0:
+            raise ValueError("cosine_weight and scores_weight are both 0: nothing is learned from the teacher")
+        return self
+
+    def objective(self, encoder: Any, contrast: Any, teacher_dimension: int, *, unit: bool, seed: int) -> "Distil":
+        """`unit`: the teacher scores by cosine."""
+        return Distil(
+            encoder,
+            match=Match(
+                cosine_weight=self.cosine_weight,
+                scores_weight=self.scores_weight,
+                temperature=self.temperature,
+                unit=unit,
+            ),
+            teacher_dimension=teacher_dimension,
+            contrast=contrast,
+            contrast_weight=self.contrast_weight,
+            rows_per_sub_batch=self.rows_per_sub_batch,
+            seed=seed,
+        )
 
 
 class Distil(torch.nn.Module):

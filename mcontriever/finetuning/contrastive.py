@@ -6,35 +6,48 @@ Passages of all ranks are negatives, except those known to answer the query and 
 Shapes: B queries, G passages of all ranks, H hidden.
 """
 
-from dataclasses import dataclass
+import typing
+from typing import Any, Literal
 
+import pydantic
 import torch
 from torch.nn.functional import normalize, softplus
 
+from mcontriever.config.sections import AboveZero, Count
+from mcontriever.errors import ConfigError
 from mcontriever.finetuning.candidates import Candidates
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
 
-Metrics = dict[str, float | torch.Tensor]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Contrastive:
-    """`false_negative_margin` also excludes negatives whose score exceeds the positive's by more than this margin.
+class Contrastive(Loss):
+    """`false_negative_margin` excludes negatives whose score exceeds the positive's by more than this margin.
 
     Each of `dimensions` is trained to work alone (Matryoshka); their losses are averaged with that of the whole.
-    `normalized`: embeddings have length one, so their first dimensions must be normalised again.
     """
 
-    temperature: float
-    normalized: bool = False
+    kind: Literal["contrastive"] = "contrastive"
+    temperature: AboveZero
     false_negative_margin: float | None = None
-    dimensions: tuple[int, ...] = ()
+    dimensions: list[Count] = []
+    _normalized: bool = pydantic.PrivateAttr(default=False)  # vectors have length one, so their parts must too
+
+    def for_encoder(self, encoder: Any) -> typing.Self:
+        too_long = [size for size in self.dimensions if size >= encoder.dimension]
+        if too_long:
+            raise ConfigError(
+                f"objective.dimensions has {too_long[0]}, the encoder has {encoder.dimension} dimensions",
+                fix=f"give numbers below {encoder.dimension}; the whole embedding is always trained",
+            )
+        loss = self.model_copy()
+        loss._normalized = encoder.normalize
+        return loss
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
         losses = [self._loss(candidates.queries_BH, candidates.passages_GH, candidates)]
         for dimension in self.dimensions:
             queries, passages = candidates.queries_BH[:, :dimension], candidates.passages_GH[:, :dimension]
-            if self.normalized:
+            if self._normalized:
                 queries, passages = normalize(queries, dim=-1), normalize(passages, dim=-1)
             losses.append(self._loss(queries, passages, candidates))
         metrics: Metrics = {"blind_loss": blind_loss(candidates.negative_BG), "temperature": self.temperature}

@@ -8,20 +8,24 @@ uses it in its pre-training stage, with alpha 0.1, and plain L_Q afterwards.
 Shapes: B queries of this rank, Q queries of all ranks, G passages of all ranks.
 """
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from mcontriever.config.sections import AboveZero, Share
 from mcontriever.finetuning.candidates import Candidates
-from mcontriever.finetuning.contrastive import Metrics, blind_loss, info_nce, scores_of, without_high_scores
+from mcontriever.finetuning.contrastive import blind_loss, info_nce, scores_of, without_high_scores
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import gather, gather_with_grad, rank
 
 
-@dataclass(frozen=True, kw_only=True)
-class PassageRelation:
-    temperature: float
-    alpha: float
+class PassageRelation(Loss):
+    """(1 - alpha) times the query's loss, alpha times the passage's."""
+
+    kind: Literal["passage_relation"] = "passage_relation"
+    temperature: AboveZero
+    alpha: Share = 0.1
     false_negative_margin: float | None = None
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:

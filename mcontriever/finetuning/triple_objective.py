@@ -2,11 +2,10 @@
 
     TripleObjective(encoder=encoder, loss=Contrastive(temperature=0.05), rows_per_sub_batch=64)
 
-A loss is called with (candidates, batch) and returns (loss, metrics): see contrastive.py, passage_relation.py,
-distillation.py.
+A loss (loss.py) is called with (candidates, batch) and returns (loss, metrics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,20 +13,19 @@ import torch
 from mcontriever.embedding_spread import spread
 from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.finetuning.candidates import Candidates, candidates_of
-from mcontriever.finetuning.contrastive import Metrics, scores_of
+from mcontriever.finetuning.contrastive import scores_of
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.tokens import PackedBatch
 
-Loss = Callable[[Candidates, TripleBatch], tuple[torch.Tensor, Metrics]]
-
 
 class TripleObjective(torch.nn.Module):
-    """Has no state between steps, so nothing to update after a step or to store in a checkpoint."""
+    """Keeps nothing between steps, so nothing is updated after one, or stored in a checkpoint."""
 
     def __init__(self, *, encoder: Any, loss: Loss, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.loss = loss
+        self.loss = loss.for_encoder(encoder)
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:

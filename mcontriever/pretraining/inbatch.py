@@ -9,25 +9,36 @@ Queries and keys share one packed forward, in sub-batches if memory is short (se
 Shapes: B pairs of one rank, G pairs of all ranks, H hidden.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import softplus
 
 from mcontriever import ranks
+from mcontriever.config.sections import Count, Section
 from mcontriever.embedding_spread import spread
 from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.pretraining.pairs import PairBatch
-from mcontriever.pretraining.temperature import Temperature
+from mcontriever.pretraining.temperature import Temperature, TemperatureSetting
 from mcontriever.tokens import PackedBatch
 
 Metrics = dict[str, float | torch.Tensor]
 
 
-class InBatch(torch.nn.Module):
-    """`rows_per_sub_batch` bounds the number of texts whose activations are in memory; None keeps all."""
+class InBatchSettings(Section):
+    """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
 
+    kind: Literal["inbatch"] = "inbatch"
+    temperature: TemperatureSetting
+    rows_per_sub_batch: Count | None = None
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> "InBatch":
+        """`key_compute_dtype` is for objectives that compute keys without gradient."""
+        return InBatch(encoder, temperature=self.temperature.temperature(), rows_per_sub_batch=self.rows_per_sub_batch)
+
+
+class InBatch(torch.nn.Module):
     def __init__(self, encoder: Any, *, temperature: Temperature, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
         if rows_per_sub_batch is not None and rows_per_sub_batch < 1:

@@ -12,17 +12,19 @@ Shapes: B queries of one rank, n keys of each, G keys of all ranks, H hidden.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import Count, Section, Share
 from mcontriever.embedding_spread import spread
 from mcontriever.errors import ModelError, RunError
 from mcontriever.pretraining.infonce import ANY_LANGUAGE, Contrast, Negatives, infonce
 from mcontriever.pretraining.key_queue import KeyQueue
 from mcontriever.pretraining.momentum import MomentumEncoder
 from mcontriever.pretraining.pairs import PairBatch
-from mcontriever.pretraining.temperature import Temperature
+from mcontriever.pretraining.temperature import Temperature, TemperatureSetting
 from mcontriever.ranks import gather
 from mcontriever.tokens import PackedBatch
 
@@ -34,10 +36,36 @@ def equal_weights(scores_Bn: torch.Tensor) -> torch.Tensor:
     return torch.full_like(scores_Bn, 1 / scores_Bn.shape[1])
 
 
-class MoCo(torch.nn.Module):
-    """`batch_negatives` adds the current batch's keys to the queue's. `own_language_negatives` contrasts a query only
-    with negatives of its language (with all while there are none), so that recognising the language does not help."""
+class QueueSettings(Section):
+    """What objectives with a queue and a slow encoder share.
 
+    `batch_negatives` adds the current batch's keys to the queue's. `own_language_negatives` contrasts a query only
+    with negatives of its language (with all while there are none), so that recognising the language does not help.
+    """
+
+    temperature: TemperatureSetting
+    queue_size: Count = 32768
+    momentum: Share = 0.999
+    final_momentum: Share | None = None
+    momentum_rise_updates: int = pydantic.Field(default=0, ge=0)
+    batch_negatives: bool = False
+    own_language_negatives: bool = False
+    key_dropout: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """As `MoCo` takes them."""
+        values = self.model_dump(include=set(QueueSettings.model_fields))
+        return {**values, "temperature": self.temperature.temperature()}
+
+
+class MocoSettings(QueueSettings):
+    kind: Literal["moco"] = "moco"
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> "MoCo":
+        return MoCo(encoder, **self.values(), key_compute_dtype=key_compute_dtype)
+
+
+class MoCo(torch.nn.Module):
     def __init__(
         self,
         encoder: Any,

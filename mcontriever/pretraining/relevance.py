@@ -9,12 +9,22 @@ Shapes: B queries, n keys of each.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.moco import MoCo
+from mcontriever.pretraining.moco import MoCo, QueueSettings
+
+
+class RelevanceSettings(QueueSettings):
+    """Several keys per query (data.view.keys_per_query), weighted by their relevance."""
+
+    kind: Literal["relevance"] = "relevance"
+    weights: Literal["clamp", "softmax"] = "clamp"
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> MoCo:
+        return relevance_objective(encoder, weights=self.weights, **self.values(), key_compute_dtype=key_compute_dtype)
 
 
 def relevance_objective(encoder: Any, *, weights: str = "clamp", **moco: Any) -> MoCo:

@@ -5,12 +5,34 @@ a temperature of 0.05 from the first step, the loss would only see the largest o
 """
 
 import math
+from typing import Annotated, Any
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import AboveZero, Section
 from mcontriever.errors import ConfigError
 
 HIGHEST_LEARNED_SCALE = 100.0
+
+
+class TemperatureSection(Section):
+    """Fixed at `value`, or warmed up to it from `start`, or learned from it. A bare number is a fixed temperature."""
+
+    value: AboveZero
+    start: AboveZero | None = None
+    warmup_updates: int = pydantic.Field(default=0, ge=0)
+    learned: bool = False
+
+    def temperature(self) -> "Temperature":
+        return Temperature(**self.model_dump())
+
+
+def _section(given: Any) -> Any:
+    return {"value": given} if isinstance(given, int | float) else given
+
+
+TemperatureSetting = Annotated[TemperatureSection, pydantic.BeforeValidator(_section)]
 
 
 class Temperature(torch.nn.Module):

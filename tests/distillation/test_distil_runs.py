@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from mcontriever import train
 from mcontriever.assembly.distilled_texts import text_batches
 from mcontriever.assembly.taught_texts import open_texts
-from mcontriever.config import FinetuneConfig, PretrainData, TrainConfig, parse_config
+from mcontriever.assembly.training_config import parse_train_config
+from mcontriever.config import PretrainData
 from mcontriever.config.encoder import EncoderSection
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError, UserError
@@ -58,8 +59,7 @@ def finetune(values: Any, documents: Path, queries: Path) -> Any:
 
 
 def run(values: Any, **changes: Any) -> Path:
-    model = TrainConfig if values["stage"] == "pretrain" else FinetuneConfig
-    config = parse_config(model, {**values, "run": {**values["run"], **changes}}, "tiny.yaml")
+    config = parse_train_config({**values, "run": {**values["run"], **changes}}, "tiny.yaml")
     train.run(config)
     return Path(config.run.output)
 

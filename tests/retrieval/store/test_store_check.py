@@ -101,7 +101,7 @@ def test_a_damaged_list_of_deleted_rows_cannot_be_guessed(store: EmbeddingStore)
 def test_a_run_under_way_is_checked_and_mended_too(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tests.retrieval.test_store_runs import stop_after
+    from tests.retrieval.store.test_store_runs import stop_after
 
     stop_after(monkeypatch, shards=2)
     with pytest.raises(KeyboardInterrupt):
@@ -119,7 +119,7 @@ def test_a_run_under_way_is_checked_and_mended_too(
 def test_a_repair_leaves_an_append_under_way_alone(
     store: EmbeddingStore, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.retrieval.test_store_runs import stop_after
+    from tests.retrieval.store.test_store_runs import stop_after
 
     corpus = write_lines(store.folder.parent / "more.jsonl", mixed_documents(30, prefix="more"))
     request = EmbeddingRequest(
