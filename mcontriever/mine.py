@@ -16,16 +16,20 @@ from mcontriever.errors import StoreError
 from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
 from mcontriever.finetuning.mining.hard_negatives import Window
-from mcontriever.finetuning.mining.miner import Miner, Search, Searcher, SecondOpinion
+from mcontriever.finetuning.mining.miner import Miner, Searcher, SecondOpinion
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.mining.mining_report import mining_report
 from mcontriever.finetuning.mining.mining_statistics import PartStatistics
 from mcontriever.finetuning.part_folder import PartFolder, mined_folder
 from mcontriever.progress import log
-from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
-from mcontriever.retrieval.embedding.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
-from mcontriever.retrieval.embedding.planning import check_encoder
+from mcontriever.retrieval.dense_search import DenseSearch
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
+from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store_texts import StoreTexts
+from mcontriever.row_search import RowSearch
 from mcontriever.texts.json_lines import read_json_objects
 
 if TYPE_CHECKING:
@@ -108,11 +112,11 @@ def _miner(
     encoder: "Encoder | None",
     opinion: SecondOpinion | None,
 ) -> Miner:
-    searches: dict[str, Search] = {}
+    searches: dict[str, RowSearch] = {}
     if encoder is not None:
-        searches["dense"] = DenseSearch(store, encoder, config.memory_mb << 20)
+        searches["dense"] = DenseSearch.rough(store, encoder, config.memory_mb << 20)
     if any(searcher.kind == "bm25" for searcher in config.searchers):
-        searches["bm25"] = LexicalSearch(store)
+        searches["bm25"] = LexicalSearch.open(store)
     searchers = [
         Searcher(
             name=section.kind,

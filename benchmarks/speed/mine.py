@@ -35,11 +35,12 @@ from mcontriever.finetuning.mining.miner import Miner, Searcher
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.part_folder import mined_folder
 from mcontriever.progress import setup_logging
-from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
-from mcontriever.retrieval.embedding.passages import Passage
+from mcontriever.retrieval.dense_search import DenseSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
 from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.retrieval.store_texts import StoreTexts
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import Document, read_documents
 from mcontriever.texts.json_lines import write_json_lines
@@ -178,7 +179,7 @@ def mine_all(folder: Path, options: argparse.Namespace) -> None:
     store = EmbeddingStore.open(folder / "store")
     encoder: Any = KnownVectors(np.load(folder / "queries.npy", mmap_mode="r"))
     window = Window(first_rank=1, last_rank=options.depth, relative_margin=0.95)
-    search = DenseSearch(store, encoder, MEMORY_BYTES)
+    search = DenseSearch.rough(store, encoder, MEMORY_BYTES)
     searcher = Searcher(name="dense", search=search, window=window, negatives=NEGATIVES, at_random=True)
     examples = open_training_set(format="dpr", paths=[str(folder / "examples.jsonl")])
     miner = Miner(

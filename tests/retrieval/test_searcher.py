@@ -8,8 +8,9 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
-from mcontriever.retrieval.lexical import LexicalIndex, subword_tokenizer, tokenize_words
-from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.retrieval.lexical_index import LexicalIndex, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.texts.documents import Document, Query
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents

@@ -1,6 +1,7 @@
 """Mining one block of queries: ask each search, keep possible negatives, let a cross-encoder object, take n.
 
-All decisions about a block are arrays. Its records, which take as long as the search, are made by the writer.
+Searches and their answers are those of row_search.py; the store shows rows. All decisions about a block are
+arrays. Its records, which take as long as the search, are made by the writer.
 
 Shapes: Q queries of the block, K candidates of each, P positives of a query at most, n negatives taken at most.
 """
@@ -17,19 +18,10 @@ from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY, Window, choose, eligible_candidates
 from mcontriever.finetuning.mining.known_positives import KnownPositives
 from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, Negatives
-from mcontriever.texts.documents import Document
+from mcontriever.row_search import Answer, RowSearch
+from mcontriever.texts.documents import Document, Query
 
 QUERIES_PER_OPINION = 256
-
-
-class Answer(Protocol):
-    def best(self, k: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-    def scores_of(self, rows_QP: np.ndarray) -> np.ndarray: ...
-
-
-class Search(Protocol):
-    def ask(self, texts: Sequence[str]) -> Answer: ...
 
 
 class Store(Protocol):
@@ -50,7 +42,7 @@ class CrossEncoder(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
     name: str
-    search: Search
+    search: RowSearch
     window: Window
     negatives: int
     at_random: bool
@@ -105,7 +97,8 @@ class Miner:
     def _search(
         self, searcher: Searcher, block: MinedBlock, rows_Q: np.ndarray, taken_keys_QP: np.ndarray
     ) -> Negatives:
-        answer = searcher.search.ask(block.questions)
+        asked = zip(block.ids, block.questions, block.languages, strict=True)
+        answer = searcher.search.ask([Query(*query) for query in asked])
         scores_QK, rows_QK = answer.best(searcher.window.last_rank)
         keys_QK = self._keys(rows_QK)
         scores_QP = self._scores_of_positives(answer, block)

@@ -1,4 +1,4 @@
-"""One pass over a corpus before any model runs: every line parses, no id comes twice, how much there is, where to cut.
+"""One pass over a corpus before any model runs: every line parses, ids are unique, sizes, and where shards end.
 
 Memory: 12 bytes a document (a 64-bit hash of its id and the length of its text).
 """
@@ -14,6 +14,7 @@ from mcontriever.drops import Drops
 from mcontriever.errors import DataError
 from mcontriever.progress import track
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.retrieval.store.shard_files import hash_of_id
 from mcontriever.texts.documents import Document
 
 SHARDS_WANTED = 32
@@ -64,16 +65,12 @@ def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
     )
 
 
-def hash_of_id(identifier: str) -> int:
-    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest(), "little")
-
-
 def is_empty(document: Document) -> bool:
     return not document.text.strip() and not document.title.strip()
 
 
 def shard_ends(lengths_N: np.ndarray, shard_documents: int | None = None) -> tuple[int, ...]:
-    """Shards of so many documents, closed earlier when their text is long. Depends on the corpus alone."""
+    """Shards of at most N documents, fewer if their texts are long. Depends on the corpus alone."""
     most = shard_documents or min(max(len(lengths_N) // SHARDS_WANTED, SHARD_MIN_DOCUMENTS), SHARD_MAX_DOCUMENTS)
     ends, start = [], 0
     characters = np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)])
@@ -85,7 +82,7 @@ def shard_ends(lengths_N: np.ndarray, shard_documents: int | None = None) -> tup
 
 
 def _refuse_twice(corpus: Corpus, hashes_N: np.ndarray) -> None:
-    """Equal hashes send us through the corpus again, to compare the ids themselves and to name both places."""
+    """If hashes are equal, the corpus is read again to compare the ids and to name both places."""
     ordered = np.sort(hashes_N)
     suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     if not suspects:
@@ -95,8 +92,8 @@ def _refuse_twice(corpus: Corpus, hashes_N: np.ndarray) -> None:
         if hash_of_id(document.id) in suspects:
             if document.id in seen:
                 raise DataError(
-                    f"the id {document.id!r} comes twice: first at {seen[document.id]}",
+                    f"the id {document.id!r} is a duplicate: first at {seen[document.id]}",
                     where=place,
-                    fix="give each document an id of its own, or remove one of the two",
+                    fix="give each document its own id, or remove one of the two",
                 )
             seen[document.id] = place

@@ -40,7 +40,7 @@ def test_an_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", documents)
     with pytest.raises(DataError) as caught:
         survey(Corpus.open(path))
-    assert f"the id 'd3' comes twice: first at {path}:4" in str(caught.value)
+    assert f"the id 'd3' is a duplicate: first at {path}:4" in str(caught.value)
     assert f"where: {path}:10" in str(caught.value)
 
 
@@ -49,7 +49,7 @@ def test_equal_hashes_of_different_ids_are_no_duplicates(tmp_path: Path, monkeyp
     path = write_lines(tmp_path / "c.jsonl", mixed_documents(9))
     assert survey(Corpus.open(path)).documents == 9
     write_lines(path, [*mixed_documents(9), Document("d8", "again")])
-    with pytest.raises(DataError, match="the id 'd8' comes twice"):
+    with pytest.raises(DataError, match="the id 'd8' is a duplicate"):
         survey(Corpus.open(path))
 
 

@@ -8,7 +8,8 @@ import pytest
 from mcontriever import verify
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage

@@ -16,8 +16,9 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.embedding_run import embed
 from mcontriever.retrieval.embedding.launching import Place
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store import store_edits, store_runs
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage

@@ -10,7 +10,13 @@ import pytest
 from mcontriever.disk import FolderLock
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
-from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words, top_rows
+from mcontriever.retrieval.lexical_index import (
+    LexicalIndex,
+    open_lexical_index,
+    subword_tokenizer,
+    tokenize_words,
+    top_rows,
+)
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.terms import words
@@ -81,29 +87,29 @@ def test_subwords_are_the_tokenizers(encoder: Encoder) -> None:
 def test_the_stores_index_is_kept_and_made_again_when_rows_change(tmp_path: Path, encoder: Encoder) -> None:
     store = make_store(tmp_path / "s", mixed_documents(20), encoder)
     expected = naive_bm25([document.full_text for document in mixed_documents(20)], "telescope shows moons")
-    scores, rows = open_lexical(store, "words").search(["telescope shows moons"], 1)
+    scores, rows = open_lexical_index(store, "words").search(["telescope shows moons"], 1)
     assert rows[0, 0] == np.argmax(expected)
     assert scores[0, 0] == pytest.approx(max(expected), rel=1e-5)
     made = (derived.folder_of(store, "bm25-words") / "manifest.json").stat().st_mtime_ns
-    open_lexical(store, "words")
+    open_lexical_index(store, "words")
     assert (derived.folder_of(store, "bm25-words") / "manifest.json").stat().st_mtime_ns == made
-    open_lexical(store, "subwords", encoder.tokenizer)
+    open_lexical_index(store, "subwords", encoder.tokenizer)
     assert sorted(derived.kinds_newest_first(store)) == ["bm25-subwords", "bm25-words"]
     from tests.retrieval.store.test_store_runs import add
 
     store = add(store.folder, mixed_documents(3, prefix="new"), encoder, "append")
-    assert open_lexical(store, "words").model.scores["num_docs"] == 23
+    assert open_lexical_index(store, "words").model.scores["num_docs"] == 23
 
 
 def test_a_store_without_texts_has_nothing_to_read(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s", mixed_documents(5), None, keeps_text=False)
     with pytest.raises(StoreError, match="BM25 has nothing to read"):
-        open_lexical(EmbeddingStore.open(store.folder), "words")
+        open_lexical_index(EmbeddingStore.open(store.folder), "words")
 
 
 def test_an_index_that_is_there_is_read_without_the_right_to_write(tmp_path: Path) -> None:
     """Whoever makes one holds a lock, for which a reader neither asks nor waits."""
     store = make_store(tmp_path / "s", mixed_documents(5), None)
-    open_lexical(store, "words")
+    open_lexical_index(store, "words")
     with FolderLock(store.folder / derived.FOLDER):
-        assert open_lexical(store, "words").model.scores["num_docs"] == 5
+        assert open_lexical_index(store, "words").model.scores["num_docs"] == 5

@@ -1,4 +1,4 @@
-"""BM25 over a store's texts, by words or by the encoder's subwords (the scoring and the files are bm25s's).
+"""BM25 over a store's texts, by words or by the encoder's subwords; bm25s scores and writes the files.
 
 Shapes: N rows of the store, Q queries, K wanted.
 """
@@ -28,7 +28,7 @@ def tokenize_words(texts: Sequence[str]) -> list[list[str]]:
 
 
 def subword_tokenizer(tokenizer: Any) -> Tokenize:
-    """Cut texts as an encoder's tokenizer does."""
+    """Split texts as an encoder's tokenizer does."""
     from mcontriever.tokens import tokenize_texts
 
     def tokenize(texts: Sequence[str]) -> list[list[str]]:
@@ -49,7 +49,7 @@ class LexicalIndex:
 
     @classmethod
     def build(cls, texts: Iterable[Sequence[str]], tokenize: Tokenize = tokenize_words) -> "LexicalIndex":
-        """From batches of texts; only term numbers are held in memory."""
+        """From batches of texts; only term numbers are kept in memory."""
         import bm25s
 
         vocabulary: dict[str, int] = {}
@@ -57,7 +57,7 @@ class LexicalIndex:
         for batch in texts:
             for terms in tokenize(batch):
                 rows.append(array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in terms]))
-        if not vocabulary:  # bm25s cannot do without a term; no query has this one
+        if not vocabulary:  # bm25s needs a term; no query has this one
             vocabulary[""] = 0
             rows[0].append(0)
         model = bm25s.BM25()
@@ -76,7 +76,7 @@ class LexicalIndex:
     def search(
         self, queries: Sequence[str], k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores_QK, rows_QK), best first; rows that share no term with the query are -1, with score 0."""
+        """(scores_QK, rows_QK), best first; row -1 with score 0 where no more rows share a term with the query."""
         k = min(k, self.model.scores["num_docs"])
         scores_QK, rows_QK = np.zeros((len(queries), k), np.float32), np.full((len(queries), k), -1, np.int64)
         for number, terms in enumerate(self.tokenize(queries)):
@@ -89,12 +89,22 @@ class LexicalIndex:
     def search_shares(
         self, queries: Sequence[str], k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`search` with scores as shares of what each query could reach, 0 to 1: comparable between queries."""
+        """`search` with scores divided by each query's maximum: 0 to 1, comparable between queries."""
         scores_QK, rows_QK = self.search(queries, k, allowed_N)
-        return scores_QK / np.maximum(self.attainable(queries), 1e-9)[:, None], rows_QK
+        return scores_QK / self.attainable(queries)[:, None], rows_QK
+
+    def scores_of(self, queries: Sequence[str], rows_QP: np.ndarray) -> np.ndarray:
+        """scores_QP of each query with its own rows; NaN for row -1."""
+        scores_QP = np.full(rows_QP.shape, np.nan, dtype=np.float32)
+        for number, terms in enumerate(self.tokenize(queries)):
+            known, wanted = self.model.get_tokens_ids(terms), rows_QP[number] >= 0
+            if wanted.any():
+                scores_N = self.model.get_scores_from_ids(known) if known else np.zeros(self.model.scores["num_docs"])
+                scores_QP[number, wanted] = scores_N[rows_QP[number, wanted]]
+        return scores_QP
 
     def attainable(self, queries: Sequence[str]) -> np.ndarray:
-        """What a row would score at most: each of the query's terms counts its IDF, those that no row has too."""
+        """The maximum score of each query: the sum of its terms' IDF, including terms that no row has."""
         rows = self.model.scores["num_docs"]
         rows_with_V = np.diff(self.model.scores["indptr"])
         of_unknown = _idf(rows, np.zeros(1))[0]
@@ -103,11 +113,11 @@ class LexicalIndex:
         for terms in self.tokenize(queries):
             known = self.model.get_tokens_ids(terms)
             found.append(idf_V[known].sum() + of_unknown * (len(terms) - len(known)))
-        return np.array(found)
+        return np.maximum(found, 1e-9)
 
 
 def _idf(rows: int, rows_with_V: np.ndarray) -> np.ndarray:
-    """As Lucene and bm25s have it."""
+    """As in Lucene and bm25s."""
     idf: np.ndarray = np.log1p((rows - rows_with_V + 0.5) / (rows_with_V + 0.5))
     return idf
 
@@ -117,16 +127,16 @@ def top_rows(scores_N: np.ndarray, k: int, allowed_N: np.ndarray | None = None) 
     rows = np.flatnonzero(scores_N > 0 if allowed_N is None else (scores_N > 0) & allowed_N)
     scores = scores_N[rows]
     if len(rows) > k:
-        cutoff = np.partition(scores, len(scores) - k)[len(scores) - k]
-        above, equal = np.flatnonzero(scores > cutoff), np.flatnonzero(scores == cutoff)
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+        above, equal = np.flatnonzero(scores > threshold), np.flatnonzero(scores == threshold)
         kept = np.concatenate([above, equal[: k - len(above)]])
         rows, scores = rows[kept], scores[kept]
     order = np.lexsort((rows, -scores))
     return scores[order], rows[order]
 
 
-def open_lexical(store: EmbeddingStore, terms: Term, tokenizer: Any = None) -> LexicalIndex:
-    """The store's BM25 index, made (again) if there is none for its present rows."""
+def open_lexical_index(store: EmbeddingStore, terms: Term, tokenizer: Any = None) -> LexicalIndex:
+    """The store's BM25 index; made if there is none for its present rows."""
     assert terms == "words" or tokenizer is not None
     tokenize = tokenize_words if terms == "words" else subword_tokenizer(tokenizer)
     kind = f"bm25-{terms}"

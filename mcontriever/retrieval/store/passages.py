@@ -1,4 +1,4 @@
-"""Long documents cut into overlapping passages of about so many words, so that a document is found by its best one."""
+"""Long documents cut into overlapping passages of about N words; a document is found by its best passage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PassageLength:
-    """Words per passage and words shared with the one before; see `word_spans` for what counts as a word."""
+    """Words per passage, and words shared with the passage before; `word_spans` says what a word is."""
 
     words: int
     overlap: int
@@ -31,7 +31,7 @@ class PassageLength:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A row of a store: a document, or part `part` of one."""
+    """A row of a store: a document, or one part of it."""
 
     document: Document
     part: int
@@ -44,7 +44,7 @@ def passages_of(document: Document, length: PassageLength | None) -> list[Passag
 
 
 def embed_passages(encoder: "Encoder | None", passages: Sequence[Passage]) -> np.ndarray:
-    """A row for each passage, its document's title in front of its text; rows of no width without an encoder."""
+    """A row for each passage, which is read with its document's title; rows of width 0 without an encoder."""
     if encoder is None or not passages:
         return np.zeros((len(passages), encoder.dimension if encoder else 0), dtype=np.float32)
     titles = [passage.document.title for passage in passages]
@@ -52,7 +52,7 @@ def embed_passages(encoder: "Encoder | None", passages: Sequence[Passage]) -> np
 
 
 def cut(text: str, length: PassageLength) -> list[str]:
-    """The passages of a text, in order; their words cover the text's. A short text is one passage, unchanged."""
+    """The passages of a text, in order; together they have all its words. A short text is one passage, unchanged."""
     spans = list(word_spans(text))
     if sum(weight for _, _, weight in spans) <= length.words:
         return [text]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcontriever.errors import ConfigError
-from mcontriever.retrieval.embedding.passages import PassageLength, cut, passages_of
+from mcontriever.retrieval.store.passages import PassageLength, cut, passages_of
 from mcontriever.texts.documents import Document
 
 
