@@ -1,5 +1,7 @@
 """combined_search.py: what each part said is kept, and all that is not re-ranked follows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ class Known:
         self.rows = np.array([list(found)])
         self.scores = np.array([list(found.values())])
 
-    def ask(self, queries: list[Query]) -> "Known":
+    def ask(self, queries: Sequence[Query]) -> "Known":
         return self
 
     def best(self, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
