@@ -16,10 +16,10 @@ from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
 from mcontriever.evaluation.model_specs import ModelSpec, parse_models
 from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
+from mcontriever.hosts import require_host
 from mcontriever.hub import is_at_hand
 from mcontriever.progress import log
 from mcontriever.shipped import shipped
-from mcontriever.streams import require_host
 
 OFFLINE_WAY = (
     "where there is a network, run: mcontriever benchmark --prefetch FOLDER with the same --suite and --model; "

@@ -1,7 +1,7 @@
-"""Threads in which torch takes one core each: cores that share one operation wait for each other after it.
+"""Threads in which torch uses one core each, because cores that share one operation wait for each other after it.
 
-One pool lives as long as the process. Telling a thread how many cores torch may take tells all threads that begin
-later, so a pool for each call would leave some of its callers' threads with one core for good.
+The process keeps one pool. Setting a thread's number of cores also sets it for all threads that start later, so a pool
+per call would leave its callers' threads with one core.
 """
 
 import os
@@ -18,14 +18,14 @@ _lock = threading.Lock()
 
 
 def side_by_side(parts: int, device: torch.device) -> Apply:
-    """What `map` does; on a CPU with each core at a part."""
+    """A `map`; on a CPU each core works on its own part."""
     if device.type != "cpu" or min(torch.get_num_threads(), parts) == 1:
         return map
     return pool_of_cores().map
 
 
 def pool_of_cores() -> ThreadPoolExecutor:
-    """With as many threads as torch may take cores."""
+    """One thread per core that torch may use."""
     cores = torch.get_num_threads()
     with _lock:
         if cores not in _pools:
@@ -44,12 +44,12 @@ def _started(cores: int) -> ThreadPoolExecutor:
 
 
 def _take_one_core() -> None:
-    torch.get_num_threads()  # a thread's first question gives it the cores that all may take, and undoes what was set
+    torch.get_num_threads()  # a thread's first call resets its number of cores, so it must come before setting it
     torch.set_num_threads(1)
 
 
 def _forget() -> None:
-    """A forked process has none of its parent's threads."""
+    """A forked process does not have its parent's threads."""
     global _lock
     _pools.clear()
     _lock = threading.Lock()

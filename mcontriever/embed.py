@@ -1,4 +1,4 @@
-"""Embed a corpus into a store: vector shards with a manifest, safe to kill at any moment and to run again.
+"""Embed a corpus into a store: vector shards with a manifest; safe to kill at any moment and to run again.
 
 mcontriever embed CORPUS --output STORE [--model M] [--processes 4]          M is nano if not given
 deepspeed --no_local_rank --module mcontriever embed CORPUS --model M --output STORE
@@ -9,21 +9,15 @@ import sys
 from collections.abc import Sequence
 
 from mcontriever.errors import ConfigError
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
-from mcontriever.retrieval.embedding.planning import Mode
+from mcontriever.retrieval.embedding.embedding_run import embed as run
+from mcontriever.retrieval.embedding.request import EmbeddingRequest, Mode
 
 __all__ = ["EmbeddingRequest", "mode_of", "named_fields", "run"]
 
 
-def run(request: EmbeddingRequest, processes: int = 1) -> None:
-    embed(request, processes)
-
-
 def mode_of(*, append: bool, replace: bool) -> Mode:
     if append and replace:
-        raise ConfigError(
-            "--append and --replace were both given", fix="--replace adds what is new, too: give it alone"
-        )
+        raise ConfigError("--append and --replace were both given", fix="give --replace alone: it adds new ids, too")
     return "append" if append else "replace" if replace else "new"
 
 

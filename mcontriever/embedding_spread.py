@@ -1,4 +1,4 @@
-"""How embeddings lie in space: the numbers that show a collapse before a benchmark does.
+"""Statistics of embeddings that show a collapse before a benchmark does.
 
 Shapes: B rows, H hidden.
 """
@@ -23,7 +23,7 @@ def spread(queries_BH: torch.Tensor, keys_BH: torch.Tensor) -> dict[str, torch.T
 
 
 def mean_pairwise_cosine(unit_rows_BH: torch.Tensor) -> torch.Tensor:
-    """Over all pairs of different rows, without forming them: |sum of rows|^2 = B + the sum over pairs."""
+    """Over all pairs of different rows: |sum of rows|^2 = B + the sum over pairs."""
     rows = len(unit_rows_BH)
     return (unit_rows_BH.sum(0).square().sum() - rows) / max(rows * (rows - 1), 1)
 

@@ -1,8 +1,8 @@
 """Write queries for passages, or passages expanded by them: `mcontriever generate --config FILE`.
 
-`queries` makes training data for a corpus that has none (GenQ): read it with `format: dpr`. `expansion` puts the
-queries behind each passage, for BM25 to find it by them (docT5query): embed that corpus with `--model bm25`. Shards of
-the corpus become parts of the output, so a run that was killed goes on with the shard it was at.
+`queries` makes training data for a corpus that has none (GenQ): use it with `format: dpr`. `expansion` appends the
+queries to each passage, so that BM25 finds it by them (docT5query): embed that corpus with `--model bm25`. Shards of
+the corpus become parts of the output, so a killed run resumes at the shard it had begun.
 """
 
 from collections import Counter
@@ -16,8 +16,8 @@ from mcontriever.disk import FolderLock, remove_temporaries
 from mcontriever.finetuning.part_folder import PartFolder
 from mcontriever.finetuning.query_writer import QueryWriter
 from mcontriever.progress import log, track
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.texts.documents import Document
 
 NOT_IN_THE_RESULT = {"output", "device"}
 
@@ -30,7 +30,7 @@ def run(config: GenerateConfig) -> None:
         folder = PartFolder(output, "generated" if config.write == "queries" else "expanded")
         folder.begin({**config.model_dump(mode="json", exclude=NOT_IN_THE_RESULT), "corpus_state": corpus.state()})
         if folder.is_complete:
-            log.info(f"{output} is complete already")
+            log.info(f"already complete: {output}")
             return
         totals = _write_parts(config, corpus, folder)
     log.info(f"{totals['texts']:,} texts for {totals['passages']:,} passages: {output}")

@@ -6,9 +6,9 @@
 from pathlib import Path
 
 from mcontriever.errors import HubError, ModelError
+from mcontriever.hosts import require_host
 from mcontriever.progress import log
 from mcontriever.shipped import BUNDLED, BUNDLED_FOLDER
-from mcontriever.streams import require_host
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NEEDED = ("*.json", "*.txt", "*.model", "*.safetensors")

@@ -1,4 +1,4 @@
-"""Make an index beside a store, measure it against exact search, and say what it is worth.
+"""Make an index beside a store, and measure it against exact search.
 
 mcontriever index STORE --kind auto
 mcontriever index STORE --kind milvus --uri http://localhost:19530
@@ -7,11 +7,11 @@ mcontriever index STORE --kind milvus --uri http://localhost:19530
 from pathlib import Path
 from typing import Any, Literal
 
+from mcontriever.amounts import shown_size
 from mcontriever.disk import FolderLock, folder_bytes
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.progress import log
-from mcontriever.retrieval.embedding.store_estimate import shown_size
-from mcontriever.retrieval.lexical import Term, open_lexical
+from mcontriever.retrieval.lexical_index import Term, open_lexical_index
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
@@ -32,10 +32,10 @@ def run(
     if (kind == "milvus") != (uri is not None):
         raise ConfigError("--kind milvus and --uri go together", fix="for example --kind milvus --uri ./milvus.db")
     if kind == "bm25":
-        open_lexical(store, terms, _tokenizer(store) if terms == "subwords" else None)
+        open_lexical_index(store, terms, _tokenizer(store) if terms == "subwords" else None)
         return
     if store.encoder is None:
-        raise StoreError("the store has no vectors", where=folder, fix="only --kind bm25 can be made of it")
+        raise StoreError("the store has no vectors", where=folder, fix="make --kind bm25, which needs none")
     with FolderLock(folder / derived.FOLDER, name=".lock-index"):
         vectors: Any = store
         if center_languages:

@@ -1,8 +1,8 @@
 """Find hard negatives for labelled queries in a corpus: `mcontriever mine --config FILE`.
 
-Queries are searched in blocks, densely, by BM25 or both. Each block becomes a part of the output before the next one
-begins, so a run that was killed goes on where it was, and 500,000 queries never meet 8.8 million passages in one
-matrix. The output is read back with `format: dpr`.
+Queries are searched in blocks, by vectors, BM25 or both. Each block becomes a part of the output before the next one
+begins, so a killed run resumes, and 500,000 queries never meet 8.8 million passages in one matrix. The output is
+examples with `format: dpr`.
 """
 
 import shutil
@@ -16,28 +16,32 @@ from mcontriever.errors import StoreError
 from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
 from mcontriever.finetuning.mining.hard_negatives import Window
-from mcontriever.finetuning.mining.miner import Miner, Search, Searcher, SecondOpinion
-from mcontriever.finetuning.mining.mining_counts import PartStatistics, mined_folder
+from mcontriever.finetuning.mining.miner import Miner, Searcher, SecondOpinion
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.mining.mining_report import mining_report
-from mcontriever.finetuning.part_folder import PartFolder
+from mcontriever.finetuning.mining.mining_statistics import PartStatistics
+from mcontriever.finetuning.part_folder import PartFolder, mined_folder
 from mcontriever.progress import log
-from mcontriever.records import read_json_objects
-from mcontriever.retrieval.candidate_search import DenseSearch, LexicalSearch, StoreTexts
-from mcontriever.retrieval.embedding.embedding_run import BM25, EmbeddingRequest, embed, encoder_entry
-from mcontriever.retrieval.embedding.planning import check_encoder
+from mcontriever.retrieval.dense_search import DenseSearch
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
+from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store_texts import StoreTexts
+from mcontriever.row_search import RowSearch
+from mcontriever.texts.json_lines import read_json_objects
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
 READ_EXAMPLES = 10
-# What changes where the result is kept and how fast it comes, not what is mined.
+# These change where the result is kept and how fast it is made, not the result.
 NOT_IN_THE_RESULT = {"examples", "output", "memory_mb", "keep_store", "device", "processes"}
 
 
 def run(config: MineConfig) -> None:
-    """Mine, or go on mining; nothing is done where all was done before."""
+    """Mine, or resume mining; nothing is done if the output is complete."""
     output = Path(config.output)
     examples = open_training_set(**config.examples.model_dump())
     encoder = _encoder(config)
@@ -47,9 +51,9 @@ def run(config: MineConfig) -> None:
         mined = mined_folder(output)
         mined.begin(facts)
         if mined.is_complete:
-            log.info(f"mined already: {output / 'report.md'}")
+            log.info(f"already complete: {output / 'report.md'}")
             return
-        opinion = _second_opinion(config)  # first: a wrong name shall not cost the embedding of a corpus
+        opinion = _second_opinion(config)  # before the corpus is embedded, so a wrong name is found at once
         store = _open_store(config, examples, encoder)
         miner = _miner(config, examples, store, encoder, opinion)
         count = mine_blocks(examples, mined, miner, queries_per_block=config.queries_per_block, texts=config.texts)
@@ -79,7 +83,7 @@ def _facts(config: MineConfig, examples: TrainingSet, encoder: "Encoder | None")
 
 
 def _open_store(config: MineConfig, examples: TrainingSet, encoder: "Encoder | None") -> EmbeddingStore:
-    """The corpus as a store: as it is, or embedded, once, inside the output folder."""
+    """The corpus as a store: as given, or embedded once in the output folder."""
     corpus = Path(config.corpus) if config.corpus else examples.passages.origin
     if (corpus / "manifest.json").exists():
         store = EmbeddingStore.open(corpus)
@@ -92,7 +96,7 @@ def _open_store(config: MineConfig, examples: TrainingSet, encoder: "Encoder | N
         store = EmbeddingStore.open(folder)
     if not store.manifest.layout.keeps_text:
         raise StoreError(
-            "the store was made without texts, so a negative could not be told from a copy of the positive",
+            "the store was made without texts, so a negative cannot be distinguished from a duplicate of the positive",
             where=store.folder,
             fix="embed the corpus again without --no-text",
         )
@@ -108,11 +112,11 @@ def _miner(
     encoder: "Encoder | None",
     opinion: SecondOpinion | None,
 ) -> Miner:
-    searches: dict[str, Search] = {}
+    searches: dict[str, RowSearch] = {}
     if encoder is not None:
-        searches["dense"] = DenseSearch(store, encoder, config.memory_mb << 20)
+        searches["dense"] = DenseSearch.rough(store, encoder, config.memory_mb << 20)
     if any(searcher.kind == "bm25" for searcher in config.searchers):
-        searches["bm25"] = LexicalSearch(store)
+        searches["bm25"] = LexicalSearch.open(store)
     searchers = [
         Searcher(
             name=section.kind,
@@ -145,7 +149,7 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
 
 
 def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:
-    """From all over the first part, of which only these are held."""
+    """Evenly spread over the first part."""
     step = max(1, mined.statistics(0)["examples"] // READ_EXAMPLES)
     records = (record for _, record in islice(read_json_objects(mined.part(0)), 0, None, step))
     return [record for record in records if record["hard_negative_ctxs"]][:READ_EXAMPLES]

@@ -1,10 +1,10 @@
-"""From shards of text to token shards, by a recipe.
+"""Turn shards of text into token shards, by a recipe.
 
     mcontriever prepare RECIPE.yaml --output TOKENS --tokenizer NAME_OR_DIR [--workers N]
 
-Each source shard is read, filtered and tokenized by one worker (`stage_shard`); when all are there, duplicates are
-found across them (`repeats`) and left out (`finish_shard`). Interrupted at any instant and started again, it goes on
-with the shards that were not finished, and the result is the same to the byte.
+Each source shard is read, filtered and tokenized by one worker (`stage_shard`); then duplicates are found across all
+shards (`repeats`) and dropped (`finish_shard`). Interrupted at any moment and started again, it resumes with the shards
+that were not finished, and the result is the same to the byte.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
+from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
 from mcontriever.preparation.claim import REPORT, claim
 from mcontriever.preparation.duplicates import repeats
@@ -81,7 +82,7 @@ def _describe_tokenizer(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _plan_record(recipe: PrepareRecipe, jobs: Sequence[Job], tokenizer: dict[str, Any]) -> dict[str, Any]:
-    """All that the tokens depend on: two runs with equal records write equal bytes."""
+    """Everything that the tokens depend on: runs with equal records write equal bytes."""
     return {
         "format": FORMAT,
         "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
@@ -103,7 +104,7 @@ def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], st
 
 
 def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
-    """Stage what is not staged, find the duplicates, finish what is not finished."""
+    """Stage the shards, find the duplicates, finish the shards; whatever is done already is skipped."""
     missing = [job for job in jobs if not _is_staged(job, settings)]
     if len(missing) < len(jobs):
         log.info("%d of %d shards were done before", len(jobs) - len(missing), len(jobs))
@@ -112,9 +113,9 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
         expected = estimate(missing, settings.tokenizer_file, token_bytes, workers)
         if expected is not None:
             _announce(str(expected), expected.disk_bytes, settings.folder)
-    # The largest first: then no worker is left alone with a large one at the end.
+    # The largest first, so that no worker is left alone with a large one at the end.
     missing.sort(key=lambda job: -(job.shard.source_bytes or 0))
-    calls = [(job.shard, job.rules, job.titles, settings) for job in missing]
+    calls = [(job, settings) for job in missing]
     megabytes = [max(1, round((job.shard.source_bytes or 0) / 1e6)) for job in missing]
     with track(sum(megabytes), "tokenizing", "MB of source") as progress:
         for ended in run_in_processes(stage_shard, calls, workers):
@@ -127,9 +128,9 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
 
 
 def _unfinished(settings: Settings) -> str:
-    """How far the shards in the making are: their sizes on disk tell, without a word from the workers."""
+    """The progress of unfinished shards, from their sizes on disk."""
     made = 0
-    with contextlib.suppress(FileNotFoundError):  # one was finished, and so renamed, in this moment
+    with contextlib.suppress(FileNotFoundError):  # one has just been renamed
         for path in settings.staged(0).parent.glob(".partial-*/*.tokens.npy"):
             made += path.stat().st_size
     return f"{made / np.dtype(settings.token_dtype).itemsize / 1e6:,.1f} M tokens"
@@ -150,7 +151,7 @@ def _announce(expected: str, disk_bytes: int, folder: Path) -> None:
 
 
 def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
-    """Write down for each shard which of its documents duplicate an earlier one; all shards are staged now."""
+    """Record for each shard which of its documents duplicate an earlier one; all shards are staged now."""
 
     def load(shard: int, column: int) -> npt.NDArray[np.uint64]:
         keys: npt.NDArray[np.uint64] = np.load(settings.of_documents(shard, "keys"), mmap_mode="r")
@@ -173,7 +174,7 @@ def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
 def _conclude(
     output: Path, tokenizer: dict[str, Any], recipe: dict[str, Any], jobs: Sequence[Job], settings: Settings
 ) -> None:
-    """Write report and manifest from the shards' records; the manifest, written last, says that all is there."""
+    """Write report and manifest from the shards' records; the manifest, written last, marks the run as complete."""
     records = [read_json(settings.finished(job.shard.number) / RECORD) for job in jobs]
     windows: dict[str, int] = {}
     shards = []
@@ -209,5 +210,6 @@ def _manifest_entry(record: dict[str, Any], language: str, files: dict[str, Any]
 
 
 def _why_nothing(report: dict[str, Any]) -> str:
-    reasons = ", ".join(f"{number:,} {reason}" for reason, number in report["total"]["dropped"].items())
-    return f"of {report['total']['read']:,} documents were dropped: {reasons}; check the recipe, then use --restart"
+    read, damaged = report["total"]["read"], [f"{file['path']}: {file['what']}" for file in report["damaged_files"]]
+    dropped = f"all {read:,} documents were dropped: {listed(report['total']['dropped'])}" if read else ""
+    return f"{'; '.join(filter(None, [dropped, shown(damaged)]))}; check the recipe, then use --restart"

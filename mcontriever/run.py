@@ -16,22 +16,13 @@ from typing import Any
 
 import yaml
 
-from mcontriever.config import (
-    AlternateSection,
-    FinetuneConfig,
-    GenerateConfig,
-    MineConfig,
-    PlanConfig,
-    StageSection,
-    TrainConfig,
-    parse_config,
-    train_config_of,
-)
+from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig, parse_train_config
+from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, PlanConfig, StageSection, parse_config
 from mcontriever.disk import FolderLock, read_json, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
 from mcontriever.progress import log
-from mcontriever.training.checkpoints import checkpoint_name, checkpoints_of, read_state
+from mcontriever.training.checkpoints import checkpoint_name, step_of
 from mcontriever.training.run_folder import finished_facts
 
 DONE = "commands-done.json"
@@ -62,7 +53,7 @@ def check_stage(stage: StageSection, place: str) -> None:
         parse_config(GenerateConfig, stage.generate, source=f"{place}.generate")
     if stage.alternate is not None:
         config = _train_config(stage.alternate.train, f"{place}.alternate.train")
-        if getattr(config.data, "refresh_every", None) is None:
+        if not isinstance(config, FinetuneConfig) or config.data.refresh_every is None:
             raise ConfigError(
                 "train and mine alternate, but data.refresh_every is not set",
                 where=f"{place}.alternate.train",
@@ -117,11 +108,12 @@ class Follower:
         assert isinstance(config, FinetuneConfig), "checked before the first stage"
         every = config.data.refresh_every
         assert every is not None
+        folder = Path(config.run.output)
         while not _has_ended(config):
-            step = _step(config)
+            step = step_of(folder)
             if step and step % every == 0:
                 self._verb("mine", _round(section, config, step))
-            if not self._train(section.train) and (_step(config) == step or _step(config) % every):
+            if not self._train(section.train) and (step_of(folder) == step or step_of(folder) % every):
                 return False
         return True
 
@@ -160,16 +152,11 @@ class Follower:
 
 
 def _train_config(values: Mapping[str, Any], place: str) -> TrainConfig:
-    return parse_config(train_config_of(values, place), dict(values), source=place)
+    return parse_train_config(dict(values), source=place)
 
 
 def _has_ended(config: TrainConfig) -> bool:
     return finished_facts(Path(config.run.output), config.run.steps) is not None
-
-
-def _step(config: TrainConfig) -> int:
-    checkpoints = checkpoints_of(Path(config.run.output))
-    return int(read_state(checkpoints[-1])["step"]) if checkpoints else 0
 
 
 def _round(section: AlternateSection, config: TrainConfig, step: int) -> dict[str, Any]:

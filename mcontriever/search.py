@@ -1,4 +1,4 @@
-"""Search a store: one query, a prompt, or a file of queries; results alone go to stdout.
+"""Search a store: one query, a prompt, or a file of queries; only results go to stdout.
 
 mcontriever search STORE "who built the bridge?" --language ar,sw --explain
 mcontriever search STORE --queries queries.jsonl --trec -k 100 > run.trec
@@ -12,9 +12,10 @@ from pathlib import Path
 import orjson
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.records import Hit, Query, read_queries
 from mcontriever.retrieval.hit_table import show_hits
-from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import Index
+from mcontriever.texts.documents import Hit, Query, read_queries
 
 RUN_NAME = "mcontriever"
 PROMPT = "query> "
@@ -40,7 +41,7 @@ def run(
     if (as_trec or center_queries) and queries is None:
         raise ConfigError("--trec and --center-queries are for many queries", fix="add --queries FILE")
     if query is not None and not query.strip():
-        raise ConfigError("the query is empty", fix="ask for something")
+        raise ConfigError("the query is empty", fix="give a query with text")
     index = Index.open(store, model=model, memory_mb=memory_mb)
     if rerank is not None:
         from mcontriever.retrieval.rerank import Reranker
@@ -110,7 +111,7 @@ def _trec_line(query: Query, hit: Hit) -> str:
     for identifier in (query.id, hit.id):
         if not identifier or any(character.isspace() for character in identifier):
             raise DataError(
-                f"the id {identifier!r} has no place in a TREC run, whose columns are parted by spaces",
-                fix="write JSON lines instead: leave --trec away",
+                f"the id {identifier!r} cannot be in a TREC run, whose columns are separated by spaces",
+                fix="omit --trec to write JSON lines",
             )
     return f"{query.id} Q0 {hit.id} {hit.rank} {hit.score:.{SHOWN_DIGITS}f} {RUN_NAME}"

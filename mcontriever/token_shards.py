@@ -4,9 +4,9 @@
     store.window_counts                                    {"ar": 120345, "sw": 20456}
     flat_token_ids, lengths_N = store.windows(language_N, window_N, phase_N)
 
-A window never leaves its document. A document of L tokens has max(1, L // W) windows of W tokens, W being chosen when
-the store is opened; the L % W tokens that are left over are shared out as an offset, drawn anew from each phase, so
-that over the epochs every token is seen. A document shorter than W is one window.
+A window never leaves its document. A document of L tokens has max(1, L // W) windows of W tokens; W is chosen when the
+store is opened. The windows start at an offset of up to L % W tokens, drawn again for each phase, so that every token
+is seen over the epochs. A document shorter than W is one window.
 
 Shapes: N windows asked for, B documents in a block. Only every B-th document's window count is kept in memory.
 """
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mcontriever.chance import random_bits
 from mcontriever.disk import read_json, sha256_of
 from mcontriever.errors import DataError, StoreError
-from mcontriever.ragged import Ragged
+from mcontriever.ragged import Ragged, mapped
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -34,7 +34,7 @@ OPEN_SHARDS = 200  # two files each: below the usual limit of 1,024 open files
 
 
 class TokenStore:
-    """Token shards in several languages; `languages` gives the order that language numbers refer to."""
+    """Token shards in several languages; language numbers are positions in `languages`."""
 
     def __init__(
         self, folder: Path, manifest: dict[str, Any], languages: Sequence[str], *, window_tokens: int = 256
@@ -88,7 +88,7 @@ class TokenStore:
     def windows(
         self, language_N: Int64Array, window_N: Int64Array, phase_N: npt.NDArray[np.uint64]
     ) -> tuple[Int64Array, Int64Array]:
-        """The tokens of N windows back to back, and how many each has."""
+        """The tokens of N windows one after another, and how many each has."""
         shard_N, starts_N, lengths_N = self._find(language_N, window_N, phase_N)
         ends_N = np.cumsum(lengths_N)
         flat = np.empty(int(ends_N[-1]) if len(ends_N) else 0, dtype=np.int64)
@@ -98,13 +98,13 @@ class TokenStore:
         return flat, lengths_N
 
     def documents(self, language: str) -> Iterator[Ragged]:
-        """All documents of a language, some at a time."""
+        """All documents of a language, a block at a time."""
         for number, shard in enumerate(self._shards):
             if shard["language"] == language:
                 tokens, offsets = self._open(number)
                 for first in range(0, len(offsets) - 1, DOCUMENTS_AT_A_TIME):
                     bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
-                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), np.diff(bounds))
+                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), bounds - bounds[0])
 
     def verify(self) -> None:
         """Read every shard once and compare its checksum with the manifest's."""
@@ -148,7 +148,7 @@ class TokenStore:
         in_document_N = window_N - ends_NB[row_N, column_N] + counts_NB[row_N, column_N]
         length_N = lengths_NB[row_N, column_N]
         slack_N = np.where(length_N >= width, length_N % width, 0)
-        # All windows of a document share one offset in an epoch, so that no token is seen twice in it.
+        # All windows of a document share one offset in an epoch, so that no token is seen twice.
         drawn_N = random_bits(0, "offset in document", phase_N, self._numbers[shard_N], first_document_N + column_N)
         offset_N = (drawn_N % (slack_N + 1).astype(np.uint64)).astype(np.int64)
         return bounds_NB[row_N, column_N] + in_document_N * width + offset_N, np.minimum(length_N, width)
@@ -160,7 +160,7 @@ class TokenStore:
 
     def _open(self, number: int) -> tuple[npt.NDArray[Any], Int64Array]:
         shard = self._shards[number]
-        return _memory_mapped(self.folder, shard["tokens_file"], shard["offsets_file"])
+        return _open_files(self.folder, shard["tokens_file"], shard["offsets_file"])
 
 
 def count_windows(offsets: Int64Array, window_tokens: int) -> int:
@@ -169,22 +169,19 @@ def count_windows(offsets: Int64Array, window_tokens: int) -> int:
 
 
 def _windows_of(lengths: Int64Array, window_tokens: int) -> Int64Array:
-    """At least one for each document; a length of 0 stands for no document."""
+    """At least one for each document; a length of 0 means no document."""
     return np.where(lengths > 0, np.maximum(1, lengths // window_tokens), 0)
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
-def _memory_mapped(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[Any], Int64Array]:
-    """Plain arrays over the maps: slicing numpy's own memmap class is three times as slow."""
-    maps = (np.load(folder / name, mmap_mode="r") for name in (tokens, offsets))
-    first, second = (np.asarray(array).view(np.ndarray) for array in maps)
-    return first, second
+def _open_files(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[Any], Int64Array]:
+    return mapped(folder / tokens), mapped(folder / offsets)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise StoreError(
-            f"no {MANIFEST}: this is no token store, or its preparation has not finished",
+            f"no {MANIFEST}: this is not a token store, or its preparation has not finished",
             where=folder,
             fix="run `mcontriever prepare RECIPE --output FOLDER` until its report appears",
         )
@@ -200,9 +197,9 @@ def _check_tokenizer(manifest: dict[str, Any], fingerprint: str | None, folder: 
     if fingerprint is not None and fingerprint != stored["fingerprint"]:
         raise StoreError(
             f"the tokens were made by {stored['name']} ({stored['fingerprint'][:12]}), "
-            f"the encoder's tokenizer is another ({fingerprint[:12]})",
+            f"the encoder has another tokenizer ({fingerprint[:12]})",
             where=folder,
-            fix="train the encoder that belongs to these tokens, or prepare the text with --tokenizer of this encoder",
+            fix="train the encoder of these tokens, or prepare the text with --tokenizer of this encoder",
         )
 
 
@@ -223,4 +220,4 @@ def _check_files(folder: Path, shard: dict[str, Any]) -> None:
 
 
 def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(what, where=path, fix="restore the file from a copy, or run `mcontriever prepare` with --restart")
+    return StoreError(what, where=path, fix="restore it from a backup, or run `mcontriever prepare` with --restart")

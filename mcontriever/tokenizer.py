@@ -2,7 +2,7 @@
 
     mcontriever tokenizer RECIPE.yaml --output DIR --vocabulary 24000
 
-The recipe is the one that `mcontriever prepare` reads; its filters count here too. Languages are balanced by n^alpha.
+The recipe is the one that `mcontriever prepare` reads, with the same filters. Languages are balanced by n^alpha.
 """
 
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ def run(
     lowercase: bool = False,
     dictionaries: str | None = None,
 ) -> Path:
-    """Train on the recipe's text. No language is read beyond `max_characters`, which is also the bound for all.
+    """Train on at most `max_characters` of the recipe's text; no language is read beyond that.
 
-    `dictionaries` is a path with {language}: words that these make of the English text are trained on too.
+    `dictionaries` is a path with {language}: their translations of the English text's words are trained on too.
     """
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     texts = {
@@ -58,14 +58,14 @@ def run(
 def _english(texts: "dict[str, RecipeTexts]", dictionaries: str) -> "RecipeTexts":
     if ENGLISH not in texts:
         raise ConfigError(
-            f"no English text in the recipe, only {', '.join(sorted(texts))}: {dictionaries} cannot say what is likely",
-            fix="add English to the recipe, or leave --dictionaries out",
+            f"no English text in the recipe, only {', '.join(sorted(texts))}: {dictionaries} needs it",
+            fix="add English to the recipe, or omit --dictionaries",
         )
     return texts[ENGLISH]
 
 
 def _dictionaries(pattern: str, languages: list[str]) -> dict[str, str]:
-    """The dictionaries that there are, by language."""
+    """The dictionaries that exist, by language."""
     found = {code: pattern.replace("{language}", code) for code in languages if code != ENGLISH}
     found = {code: path for code, path in found.items() if Path(path).is_file()}
     if not found:
@@ -75,7 +75,7 @@ def _dictionaries(pattern: str, languages: list[str]) -> dict[str, str]:
 
 
 class RecipeTexts:
-    """The texts of one language; can be iterated again and again."""
+    """The texts of one language; may be iterated any number of times."""
 
     def __init__(self, jobs: list[Job], language: str, normalisation: str, max_characters: int) -> None:
         self._jobs = [job for job in jobs if job.shard.language in (None, language)]
@@ -84,7 +84,7 @@ class RecipeTexts:
     def __iter__(self) -> Iterator[str]:
         characters = 0
         for job in self._jobs:
-            for language, text in kept_texts(job.shard, job.rules, job.titles, self._normalisation):
+            for language, text in kept_texts(job, self._normalisation):
                 if language == self._language:
                     characters += len(text)
                     yield text
@@ -93,9 +93,9 @@ class RecipeTexts:
 
 
 def _languages(jobs: list[Job], normalisation: str) -> list[str]:
-    """What the recipe says, or, where it leaves that to the documents, what they say."""
+    """The recipe's languages; where a source lists none, those that its documents name."""
     found = {code for job in jobs for code in job.shard.languages.values()}
     for job in jobs:
         if not job.shard.languages:
-            found |= {language for language, _ in kept_texts(job.shard, job.rules, job.titles, normalisation)}
+            found |= {language for language, _ in kept_texts(job, normalisation)}
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Everything about tokens: special ids, positions, packing. No other file knows what <s>, </s> or <pad> are.
+"""Tokens: special ids, positions, packing. No other file knows <s>, </s> or <pad>.
 
 A `PackedBatch` holds N sequences back to back, without padding:
 
@@ -24,13 +24,13 @@ from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
 
 SPECIALS_PER_ROW = 2  # one token before the text, one after
-CHARACTERS_PER_TOKEN = 64  # of a text, so many for each token wanted are tokenized first
+CHARACTERS_PER_TOKEN = 64  # characters of a long text that are tokenized first, per wanted token
 _VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "vocab.json")
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The ids a packed row is made with; `mask_id` and `unknown_id` are None where a tokenizer has none."""
+    """`mask_id` and `unknown_id` are None if the tokenizer has none."""
 
     begin_id: int
     end_id: int
@@ -40,13 +40,13 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "SpecialTokens":
-        """Ask the tokenizer itself: what it puts around an empty text is begin and end."""
+        """What the tokenizer puts around an empty text is begin and end."""
         around = list(tokenizer("", add_special_tokens=True)["input_ids"])
         if len(around) != SPECIALS_PER_ROW:
             raise ModelError(
-                f"the tokenizer puts {len(around)} special tokens around a text, not one before and one after",
+                f"the tokenizer adds {len(around)} special tokens to a text; it must add one before and one after",
                 where=tokenizer.name_or_path,
-                fix="use an encoder of the BERT kind (XLM-R, BERT, RoBERTa, DistilBERT, ModernBERT...)",
+                fix="use a BERT-like encoder (XLM-R, BERT, RoBERTa, DistilBERT, ModernBERT...)",
             )
         if tokenizer.pad_token_id is None:
             raise ModelError("the tokenizer has no padding token", where=tokenizer.name_or_path)
@@ -56,7 +56,7 @@ class SpecialTokens:
 
 @dataclass(frozen=True, eq=False)
 class PackedBatch:
-    """N token sequences in one row of T tokens. `truncated` counts the sequences that lost tokens in packing."""
+    """N token sequences, back to back in T tokens. `truncated` counts the sequences cut by packing."""
 
     token_ids_T: torch.Tensor
     position_ids_T: torch.Tensor
@@ -89,7 +89,7 @@ class PackedBatch:
         )
 
     def split(self, counts: Sequence[int]) -> list["PackedBatch"]:
-        """The inverse of `join`; the rows' truncation count stays with the whole."""
+        """The inverse of `join`, except that the parts' `truncated` is 0."""
         assert sum(counts) == len(self), f"split into {sum(counts)} rows, but there are {len(self)}"
         ends = np.cumsum(counts).tolist()
         return [self.slice(end - count, end) for count, end in zip(counts, ends, strict=True)]
@@ -133,7 +133,7 @@ class PackedBatch:
         )
 
     def pad(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What a Hugging Face model takes: input_ids_NL and attention_mask_NL."""
+        """input_ids_NL and attention_mask_NL of a Hugging Face model."""
         columns_L = torch.arange(self.max_length, device=self.offsets.device)
         mask_NL = columns_L < self.lengths_N[:, None]
         input_ids_NL = self.token_ids_T.new_full(mask_NL.shape, self.pad_id)
@@ -148,7 +148,7 @@ def pack(
     first_position: int,
     max_length: int,
 ) -> PackedBatch:
-    """Put begin and end around each of N rows of text tokens, cut to `max_length` with both, and count the cuts."""
+    """Add begin and end to each of N rows, cut rows to `max_length` with both, and count the cut rows."""
     lengths_N = np.asarray(lengths_N, dtype=np.int64)
     assert max_length > SPECIALS_PER_ROW, f"max_length {max_length} leaves no room for text"
     assert lengths_N.sum() == len(flat_token_ids), "lengths do not add up to the tokens"
@@ -184,10 +184,10 @@ def cumulative(lengths: np.ndarray) -> np.ndarray:
 
 
 def tokenize_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Text tokens of all texts, back to back and without specials, and how many each text has.
+    """Tokens of all texts, back to back, without special tokens; and the number of tokens of each text.
 
-    A text too long for `max_length` keeps one token more than fits, so that `pack` still sees and counts the cut. What
-    stands far behind it is not read: a book costs what its beginning costs.
+    A text too long for `max_length` keeps one token more than fits, so `pack` can count the cut. The rest is not read:
+    a book costs no more than its beginning.
     """
     room = max_length - SPECIALS_PER_ROW + 1
     enough = CHARACTERS_PER_TOKEN * max_length
@@ -207,7 +207,7 @@ def _token_id_lists(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     _clear_truncation(backend)
     try:
         rows = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    except TypeError:  # half a surrogate pair, as broken JSON holds them, is no Unicode
+    except TypeError:  # half a surrogate pair, from broken JSON, is not Unicode
         rows = backend.encode_batch_fast([_as_unicode(text) for text in texts], add_special_tokens=False)
     return [row.ids for row in rows]
 
@@ -217,7 +217,7 @@ def _as_unicode(text: str) -> str:
 
 
 def _clear_truncation(backend: Any) -> None:
-    """Another caller's `truncation=True` stays set in the shared Rust object, and would cut our texts unseen."""
+    """The Rust object keeps another caller's `truncation=True`, which would cut our texts silently."""
     if backend.truncation is not None:
         backend.no_truncation()
     if backend.padding is not None:
@@ -229,7 +229,7 @@ def load_tokenizer(name_or_folder: str | Path) -> Any:
     from transformers import AutoTokenizer
 
     folder = model_folder(name_or_folder)
-    # Without these files transformers makes an empty tokenizer, and says nothing.
+    # Without these files transformers returns an empty tokenizer and no error.
     if not any((folder / name).exists() for name in _VOCABULARY_FILES):
         raise ModelError(
             f"the folder has no tokenizer: none of {', '.join(_VOCABULARY_FILES)}",
@@ -239,15 +239,13 @@ def load_tokenizer(name_or_folder: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ModelError(
-            f"the tokenizer cannot be read: {error}", where=folder, fix="export the model again"
-        ) from error
+        raise ModelError(f"cannot read the tokenizer: {error}", where=folder, fix="export the model again") from error
     SpecialTokens.of(tokenizer)
     return tokenizer
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """sha256 over vocabulary, scores, normalisation and specials: equal iff two tokenizers cut texts alike."""
+    """sha256 over vocabulary, scores, normalization and special tokens: equal iff two tokenizers are the same."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         rules = json.dumps(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))

@@ -1,8 +1,4 @@
-"""Check a store and mend it; delete documents from it.
-
-mcontriever verify STORE [--repair]
-mcontriever delete STORE ID... [--ids-from FILE] [--compact]
-"""
+"""Check a store, and repair it: mcontriever verify STORE [--repair]."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.disk import remove_temporaries
-from mcontriever.errors import DataError, StoreError
+from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.records import SHOWN_PLACES
-from mcontriever.retrieval.embedding.embedding_run import described, encoder_entry
-from mcontriever.retrieval.embedding.passages import Passage, embed_passages
-from mcontriever.retrieval.embedding.planning import check_encoder
-from mcontriever.retrieval.embedding.store_estimate import shown_size
-from mcontriever.retrieval.store import store_edits, store_runs
+from mcontriever.retrieval.embedding.repair import repair as make_again
+from mcontriever.retrieval.store import store_runs
+from mcontriever.retrieval.store.passages import Passage, embed_passages
 from mcontriever.retrieval.store.store_check import find_damage
-from mcontriever.retrieval.store.store_check import repair as make_again
-from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, read_manifest, read_plan
+from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store.store_manifest import find_manifest, read_manifest, read_plan
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -32,47 +25,26 @@ def run(folder: Path, *, repair: bool = False, model: str | None = None) -> None
     if damage and repair:
         with store_runs.writing(folder):
             remove_temporaries(folder)
-            _repair(folder, model)
+            make_again(folder, find_damage(folder)[0], lambda passages: _embed(folder, model, passages))
         damage, checked = find_damage(folder)
     if damage:
         listed = "\n".join(f"  {item.name}: {item.what}" for item in damage)
         raise StoreError(
             f"{len(damage)} of {checked} files are damaged:\n{listed}",
             where=folder,
-            fix=f"make just these again: mcontriever verify {folder} --repair",
+            fix=f"make only these again: mcontriever verify {folder} --repair",
         )
     log.info(f"{folder}: {checked} files are whole" + _state(folder))
 
 
-def delete(folder: Path, identifiers: Sequence[str], *, ids_from: Path | None, compact: bool) -> None:
-    wanted = [*identifiers, *(_lines_of(ids_from) if ids_from else [])]
-    if not wanted and not compact:
-        raise DataError("no id was given", fix="name documents' ids, or a file of them with --ids-from")
-    with store_runs.writing(folder):
-        if wanted:
-            deleted, missing = store_edits.delete(folder, wanted)
-            log.info(f"deleted {deleted:,} documents")
-            if missing:
-                shown = ", ".join(missing[:SHOWN_PLACES]) + (" ..." if len(missing) > SHOWN_PLACES else "")
-                log.warning(f"{len(missing):,} ids are not in the store: {shown}")
-        if compact:
-            log.info(f"freed {shown_size(store_edits.compact(folder))}")
-    log.info(f"{folder}: {described(folder)}")
+def _embed(folder: Path, model: str | None, passages: Sequence[Passage]) -> np.ndarray:
+    return embed_passages(_encoder_of(folder, model), passages)
 
 
-def _repair(folder: Path, model: str | None) -> None:
-    damage, _ = find_damage(folder)
-
-    def embed(passages: Sequence[Passage]) -> np.ndarray:
-        return embed_passages(_encoder_of(read_manifest(folder), model, folder), passages)
-
-    make_again(folder, damage, embed)
-
-
-def _encoder_of(manifest: Manifest, model: str | None, folder: Path) -> "Encoder":
+def _encoder_of(folder: Path, model: str | None) -> "Encoder":
     from mcontriever.encoder import Encoder
 
-    made_by = manifest.layout.encoder
+    made_by = read_manifest(folder).layout.encoder
     assert made_by is not None, "a store without vectors has none that could be damaged"
     name = model or made_by.model
     encoder = Encoder.load(name, precision="auto")
@@ -81,20 +53,12 @@ def _encoder_of(manifest: Manifest, model: str | None, folder: Path) -> "Encoder
 
 
 def _state(folder: Path) -> str:
-    plan = read_plan(folder)
+    plan, manifest = read_plan(folder), find_manifest(folder)
+    state = f"; {manifest.described()}" if manifest else ""
     if plan is None:
-        return f"; {described(folder)}"
+        return state
     done = len(store_runs.done_shards(folder, plan))
-    whole = f"; the store stands at {described(folder)}" if (folder / MANIFEST).exists() else ""
     return (
-        f"{whole}; {plan.run.mode} of {plan.run.corpus['path']} is under way: "
+        f"{state}; an unfinished {plan.run.mode} of {plan.run.corpus['path']}: "
         f"{done} of {len(plan.run.shard_ends)} shards are done (run the same embed command to finish it)"
     )
-
-
-def _lines_of(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the ids cannot be read: {error}", where=path, fix="give a text file") from error
-    return [line.strip() for line in lines if line.strip()]

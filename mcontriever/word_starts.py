@@ -1,7 +1,7 @@
-"""Where words begin in a row of tokens, for augmentations and word swaps that must not tear words apart.
+"""Where words begin in a row of tokens, for augmentations and word swaps that must not split words.
 
-A sentencepiece word begins with "▁" and a byte-level one with "Ġ"; a WordPiece word goes on with "##". Punctuation, a
-bare "▁", and every piece of a script that puts no spaces between words stand alone.
+A sentencepiece word begins with "▁" and a byte-level one with "Ġ"; a WordPiece word continues with "##". Punctuation, a
+bare "▁", and every piece of a script without spaces between words are words of their own.
 """
 
 import re
@@ -28,7 +28,7 @@ UNSPACED_SCRIPTS = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class WordBoundaries:
-    """For each token: does it begin a word, does it stand alone, and is its script one without spaces?"""
+    """For each token: does it begin a word, is it a word of its own, and does its script have no spaces?"""
 
     begins_V: BoolArray
     alone_V: BoolArray

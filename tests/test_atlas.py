@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import mcontriever
-from mcontriever.records import BeirFolder, Document, Query
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document, Query
 
 ATLAS = Path(mcontriever.__file__).parent / "atlas"
 LANGUAGES = ["en", "ar", "sw", "fr", "hi", "zh"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcontriever import demo
-from mcontriever.config import load_train_config
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.errors import RunError
 from tests.conftest import REPOSITORY
 

@@ -76,7 +76,7 @@ def test_mistakes_are_one_message(tmp_path: Path, run_cli: RunCli) -> None:
     done = run_cli("embed", corpus, "--model", "bm25", "--output", tmp_path / "s", "--processes", 2)
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1
-    assert f"the id 'd3' comes twice: first at {corpus}:4\n  where: {corpus}:6\n  fix: " in done.stderr
+    assert f"the id 'd3' is a duplicate: first at {corpus}:4\n  where: {corpus}:6\n  fix: " in done.stderr
     done = run_cli("embed", tmp_path / "none.jsonl", "--model", "bm25", "--output", tmp_path / "s")
     assert done.stderr.startswith("error: no such file")
 

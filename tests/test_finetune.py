@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from mcontriever import mine, train
-from mcontriever.config import FinetuneConfig, MineConfig, TrainConfig, load_train_config, parse_config
+from mcontriever.assembly.training_config import FinetuneConfig, load_train_config
+from mcontriever.config import MineConfig, parse_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
 from mcontriever.finetuning.contrastive import Contrastive
@@ -187,7 +188,7 @@ def test_training_stops_where_fresh_negatives_are_due(values: dict[str, Any], tm
     values["data"] |= {"refresh_every": 2, "hard_ratio": 1.0}
     folder = run(values)
     assert [path.name for path in checkpoints_of(folder)] == ["step-00000002"]
-    with pytest.raises(StoreError, match=r"due from step 2 on, and are not mined(.|\n)*mcontriever run"):
+    with pytest.raises(StoreError, match=r"due from step 2 on, but have not been mined(.|\n)*mcontriever run"):
         run(values)
     for step in (2, 4):
         mined_round(values, step)
@@ -216,7 +217,10 @@ def test_metrics_tell_how_well_negatives_are_told_apart(values: dict[str, Any]) 
         ({"objective": {"kind": "distillation"}, "data.hard_ratio": 0.0}, r"hard_ratio 0.0"),
         ({"objective.dimensions": [32]}, "objective.dimensions has 32, the encoder 32 in all"),
         ({"data.passage_length": 500}, "the encoder takes"),
-        ({"run.asam": {}, "deepspeed.zero_optimization": {"stage": 2}}, r"run.asam moves whole weights, ZeRO-2"),
+        (
+            {"run.asam": {}, "deepspeed.zero_optimization": {"stage": 2}},
+            r"run.asam needs whole weights on each process, ZeRO-2",
+        ),
         ({"data.topics": {}, "encoder": {"architecture": {}, "tokenizer": "x"}}, "no trained encoder"),
     ],
 )
@@ -238,7 +242,7 @@ def test_distillation_needs_a_teacher(values: dict[str, Any], tmp_path: Path) ->
     path.write_text(json.dumps({"query": "q", "positive": "p", "negative": "n"}) + "\n")
     values["data"] |= {"examples": {"format": "columns", "paths": [str(path)]}, "hard_ratio": 1.0}
     values["objective"] = {"kind": "distillation"}
-    with pytest.raises(DataError, match=r"not one negative of the examples has a teacher's score(.|\n)*cross_encoder"):
+    with pytest.raises(DataError, match=r"no negative of the examples has a teacher's score(.|\n)*cross_encoder"):
         run(values)
 
 
@@ -251,4 +255,3 @@ def test_the_stage_chooses_the_configuration(values: dict[str, Any], tmp_path: P
         load_train_config(path)
     with pytest.raises(ConfigError, match=r"unknown key data.querry_length(.|\n)*data.query_length"):
         parse_config(FinetuneConfig, {**values, "data": {**values["data"], "querry_length": 8}}, source="x")
-    assert issubclass(FinetuneConfig, TrainConfig)

@@ -130,7 +130,7 @@ def test_prompts_seeds_and_limits(config: Config, tmp_path: Path) -> None:
 def test_a_model_or_prompt_that_cannot_work_is_refused(config: Config, tiny_encoder_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"prompt(.|\n)*shows no passage: put \{text\}"):
         parse_config(GenerateConfig, {**config().model_dump(), "prompt": "ask: {passage}"}, source="generate.yaml")
-    with pytest.raises(ModelError, match=r"no sequence-to-sequence model(.|\n)*T5"):
+    with pytest.raises(ModelError, match=r"the sequence-to-sequence model cannot be loaded(.|\n)*T5"):
         generate.run(config(model=str(tiny_encoder_dir)))
     made = config(max_passages=1)
     generate.run(made)  # nothing was made before, so another model may be named

@@ -11,11 +11,12 @@ import pydantic
 import pytest
 
 from mcontriever import config, errors
+from mcontriever.assembly.training_config import STAGES
 from tests.test_guards import PACKAGE, sources
 
 MODELS: set[type[pydantic.BaseModel]] = {
     kind for name, kind in vars(config).items() if isinstance(kind, type) and name.endswith(("Config", "Recipe"))
-}
+} | set(STAGES)
 USER_ERRORS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 FILE_ENDINGS = {"json", "jsonl", "yaml", "tsv", "trec", "npy", "txt", "md", "py", "safetensors", "parquet", "finish"}
 
@@ -59,7 +60,7 @@ KEY = re.compile(rf"(?<![\w./])(?:{'|'.join(ROOTS)})(?:\.\w+)+\.?")
 
 
 def error_texts(tree: ast.AST, in_config: bool) -> Iterator[str]:
-    """Texts in calls of our errors (ValueError in config/ becomes one of them), and remedies with a name of their own."""
+    """Texts in calls of our errors (ValueError in config/ becomes one of them), and named remedies."""
     names = USER_ERRORS | ({"ValueError"} if in_config else set())
     for node in ast.walk(tree):
         is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names

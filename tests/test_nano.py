@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcontriever.assembly.training_run import open_encoder, open_tokenizer
-from mcontriever.config import load_train_config
+from mcontriever.assembly.trained_encoder import open_encoder
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.dev_sets import DevSet, score_dev_sets
@@ -71,7 +71,7 @@ def test_it_finds_across_scripts_what_words_cannot(nano: Encoder) -> None:
 def test_training_goes_on_from_it(nano: Encoder) -> None:
     assert tokenizer_fingerprint(load_tokenizer("nano")) == tokenizer_fingerprint(nano.tokenizer)
     config = load_train_config(REPOSITORY / "configs" / "pretrain" / "continue_nano_cpu.yaml")
-    start = open_encoder(config, open_tokenizer(config, None), None)
+    start = open_encoder(config, load_tokenizer("nano"), None)
     assert start.token_weights is not None
     trainable = {name for name, parameter in start.named_parameters() if parameter.requires_grad}
     assert trainable == {"backbone.embeddings.word_embeddings.weight", "token_weights.weight"}

@@ -18,8 +18,8 @@ from mcontriever import prepare
 from mcontriever.config import PrepareRecipe, parse_config
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, RunError, StoreError
-from mcontriever.records import read_documents
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import read_documents
 from mcontriever.token_shards import TokenStore
 from tests.conftest import RunCli
 
@@ -290,13 +290,13 @@ def test_a_damaged_folder_gives_counts_and_places_and_its_good_lines(
 def test_strict_stops_at_the_first_damage(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "fine"}\n{"text": \n')
-    with pytest.raises(DataError, match=r"malformed: not JSON: .*\n  where: .*a\.jsonl:2\n  fix: mend the source"):
+    with pytest.raises(DataError, match=r"malformed: not a JSON line.*\n.*a\.jsonl:2\n  fix: fix the source"):
         prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1, strict=True)
 
 
 def test_nothing_kept_is_an_error_with_the_reasons(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", [document("text", "xx")] * 3)
-    with pytest.raises(RunError, match=r"no document was kept\n.*\n.*of 3 documents were dropped: 3 wrong_language"):
+    with pytest.raises(RunError, match=r"no document was kept\n.*\n.*all 3 documents were dropped: 3 wrong_language"):
         prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
 
 
@@ -336,7 +336,7 @@ def test_a_changed_recipe_is_refused_until_restart(
     with pytest.raises(StoreError) as raised:
         prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
     assert message in str(raised.value)
-    assert "begin anew with --restart" in str(raised.value)
+    assert "start again with --restart" in str(raised.value)
     prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1, restart=True)
     prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
 
@@ -409,7 +409,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path
     assert "above max_characters 5" in message(
         {"reader": "jsonl", "paths": [here], "filters": {"min_characters": 9, "max_characters": 5}}
     )
-    assert "language 'a/b' is no code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
+    assert "'a/b' is not a language code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
     assert "pip install what fsspec needs for nosuch://" in message(
         {"reader": "text", "paths": ["nosuch://bucket/a.txt"], "languages": ["sw"]}
     )
@@ -457,7 +457,7 @@ def test_the_command_line(tmp_path: Path, tiny_tokenizer_dir: Path, run_cli: Run
     assert "languages:\n  - sw\n  buckets" in printed.stdout
     wrong = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", "--set", "sources.1.titles=true")
     assert wrong.returncode == 2
-    assert "--set sources.1.titles: 1 is no place in a list of 1" in wrong.stderr
+    assert "--set sources.1.titles: 1 is not an index of a list of 1" in wrong.stderr
     trained = run_cli("tokenizer", "atlas", "--output", tmp_path / "v", "--vocabulary", 1500)
     assert trained.returncode == 0, trained.stderr
     assert len(AutoTokenizer.from_pretrained(tmp_path / "v")) == 1500

@@ -62,12 +62,12 @@ def test_a_file_of_queries_gives_json_lines_or_a_run(tmp_path: Path, lexical_sto
         assert float(line[4]) == pytest.approx(record["score"], abs=1e-6)
 
 
-def test_ids_with_spaces_have_no_place_in_a_run(tmp_path: Path, run_cli: RunCli) -> None:
+def test_ids_with_spaces_cannot_be_in_a_run(tmp_path: Path, run_cli: RunCli) -> None:
     store = make_store(tmp_path / "s", [type(DOCUMENTS[0])("an id", "telescope")], None)
     queries = write_lines(tmp_path / "q.jsonl", [type(DOCUMENTS[0])("q", "telescope")])
     done = run_cli("search", store.folder, "--queries", queries, "--trec")
     assert done.returncode == 2
-    assert "error: the id 'an id' has no place in a TREC run" in done.stderr
+    assert "error: the id 'an id' cannot be in a TREC run" in done.stderr
 
 
 def test_the_prompt_answers_until_the_end_of_input(lexical_store: Path) -> None:

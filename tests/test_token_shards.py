@@ -116,12 +116,12 @@ def test_chosen_languages_keep_their_order(folder: Path) -> None:
 
 def test_another_tokenizer_is_refused(folder: Path) -> None:
     TokenStore.open(folder, "f" * 64)
-    with pytest.raises(StoreError, match=r"made by tiny \(ffffffffffff\), the encoder's tokenizer is another \(eeee"):
+    with pytest.raises(StoreError, match=r"made by tiny \(ffffffffffff\), the encoder has another tokenizer \(eeee"):
         TokenStore.open(folder, "e" * 64)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path, documents: Documents) -> None:
-    with pytest.raises(StoreError, match=r"no manifest\.json: this is no token store, or its preparation has not"):
+    with pytest.raises(StoreError, match=r"no manifest\.json: this is not a token store, or its preparation has not"):
         TokenStore.open(tmp_path)
     folder = make_store(tmp_path, documents)
     tokens = folder / "sw-1.tokens.npy"

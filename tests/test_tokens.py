@@ -111,7 +111,7 @@ def test_specials_come_from_the_tokenizer(tiny_tokenizer_dir: Path) -> None:
     assert SpecialTokens.of(tiny) == SpecialTokens(0, 2, 1, len(tiny) - 1, 3)
     assert SpecialTokens.of(word_tokenizer("bert")) == SpecialTokens(2, 3, 0, 4, 1)
     assert SpecialTokens.of(word_tokenizer("roberta")) == SpecialTokens(0, 2, 1, None, 3)
-    with pytest.raises(ModelError, match="puts 0 special tokens around a text"):
+    with pytest.raises(ModelError, match="adds 0 special tokens to a text"):
         SpecialTokens.of(word_tokenizer("gpt"))
 
 
@@ -177,5 +177,5 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
         load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(ModelError, match="the tokenizer cannot be read"):
+    with pytest.raises(ModelError, match="cannot read the tokenizer"):
         load_tokenizer(tmp_path)

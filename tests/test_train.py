@@ -171,7 +171,7 @@ def test_a_collapsing_run_raises_the_alarm(values: dict[str, Any]) -> None:
     with pytest.raises(RunError, match="the run has collapsed") as caught:
         run(values, "run.steps=100", "run.log_every=1", "run.save_every=100")
     assert caught.value.fix
-    assert "begin a new run" in caught.value.fix
+    assert "start a new run" in caught.value.fix
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_whole(values: dict[str, Any], tmp_path: Path, run_cli: RunCli) -> None:
@@ -215,7 +215,7 @@ def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        (["data.tokens=nowhere"], StoreError, "this is no token store"),
+        (["data.tokens=nowhere"], StoreError, "this is not a token store"),
         (["data.languages=[en, xx]"], DataError, "no windows in xx"),
         (["data.window=63"], ConfigError, "data.window (or max_tokens) is 63 tokens, the encoder takes 62"),
         (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is asked for"),
@@ -256,7 +256,7 @@ def test_tokens_of_another_tokenizer_are_refused(
     from mcontriever.preparation.vocabulary import train_tokenizer
 
     values["encoder"]["tokenizer"] = str(train_tokenizer(sentences, tmp_path / "other", vocabulary=200))
-    with pytest.raises(StoreError, match="the encoder's tokenizer is another"):
+    with pytest.raises(StoreError, match="the encoder has another tokenizer"):
         run(values)
 
 
@@ -288,7 +288,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(values: dict[str, Any]) -> None
         file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(StoreError, match="the checkpoint cannot be read") as caught:
         run(values)
-    assert "the same command then goes on from the one before" in str(caught.value.fix)
+    assert "the same command then resumes from the one before" in str(caught.value.fix)
 
 
 def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: dict[str, Any], tmp_path: Path) -> None:

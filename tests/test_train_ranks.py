@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from mcontriever import train
-from mcontriever.config import TrainConfig, load_config
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.training.checkpoints import checkpoints_of, read_state
 from mcontriever.training.metrics_log import METRICS, read_log
 from tests.conftest import REPOSITORY
@@ -81,7 +81,7 @@ def test_two_ranks_to_one_goes_on_with_the_same_samples(runs: Path, stage: int) 
     """One rank takes two micro steps for what two ranks did in one: the same samples, dropout and negatives."""
     folder = runs / f"for-one-rank-{stage}"
     changes = [f"run.output={folder}", f"deepspeed.zero_optimization.stage={stage}"]
-    train.run(load_config(TrainConfig, runs / "tiny.yaml", changes))
+    train.run(load_train_config(runs / "tiny.yaml", changes))
     assert read_state(checkpoints_of(folder)[-1])["world_size"] == 1
     for one, two in zip(logged(folder), logged(runs / f"straight-{stage}"), strict=True):
         exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
@@ -110,8 +110,8 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     _, output = finish(second)
     stopped_at = read_state(checkpoints_of(folder)[-1])["step"]
     assert killed_at < stopped_at < 60
-    assert f"going on from {folder / 'checkpoints'}/step-{killed_at:08}" in output
-    assert f"stopped at step {stopped_at}; the same command goes on from there" in output
+    assert f"resuming from {folder / 'checkpoints'}/step-{killed_at:08}" in output
+    assert f"stopped at step {stopped_at}; the same command resumes it" in output
     assert read_log(folder / METRICS)[-1]["step"] == stopped_at
 
     code, output = finish(launch(29614, TRAIN, *arguments))
@@ -124,7 +124,7 @@ def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
     arguments = ["--config", runs / "tiny.yaml", "--set", f"run.output={runs / 'x'}", "--set", "data.tokens=nowhere"]
     code, output = finish(launch(29615, TRAIN, *arguments))
     assert code == 2
-    assert output.count("this is no token store") == 1
+    assert output.count("this is not a token store") == 1
     assert "Traceback" not in output
 
 

@@ -37,8 +37,9 @@ from mcontriever.evaluation.model_specs import parse_models
 from mcontriever.evaluation.mteb_encoder import MtebEncoder
 from mcontriever.evaluation.mteb_run import run_task
 from mcontriever.evaluation.mteb_search import EncoderSearch, document_texts
-from mcontriever.records import read_documents, write_json_lines
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import read_documents
+from mcontriever.texts.json_lines import write_json_lines
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 

@@ -41,7 +41,7 @@ class WindowsInMemory:
 
     def draw(self, samples: np.ndarray) -> TokenPairs:
         lengths = np.full(len(samples), WINDOW_TOKENS)
-        windows = Ragged(self.tokens[samples % WINDOWS].ravel(), lengths)
+        windows = Ragged.of_lengths(self.tokens[samples % WINDOWS].ravel(), lengths)
         queries, keys = self.view(windows, samples, seed=0)
         return TokenPairs(queries, keys, np.zeros_like(samples), samples)
 

@@ -29,6 +29,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 import torch
+from bare_loop import bare_loop
 from train_step import SIZES, Timed, clocked, compare, cpu, make_tokenizer, make_windows
 
 from mcontriever.encoder import Encoder
@@ -38,13 +39,7 @@ from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
 from mcontriever.tokens import load_tokenizer
 from mcontriever.training.batch_prefetch import Prefetch
-from mcontriever.training.data_order import DataOrder
-from mcontriever.training.engine import WholeEncoder, start_engine
-from mcontriever.training.engine_settings import complete_settings
-from mcontriever.training.loop import TrainingLoop
 from mcontriever.training.process_group import join_process_group
-from mcontriever.training.run_state import RunState
-from mcontriever.training.stop_request import StopRequest
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES, MAX_PASSAGE, TEMPERATURE, RATE = 2000, 180, 0.05, 1e-5
@@ -127,9 +122,6 @@ def ours(options: argparse.Namespace, device: torch.device, tokenizer: Any, data
         "optimizer": {"type": "AdamW", "params": {"lr": RATE, "torch_adam": True, "fused": True}},
         "torch_autocast": {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []},
     }
-    settings = complete_settings(block, world_size=1, total_steps=10**6)
-    whole_encoder = WholeEncoder(encoder, settings)
-    engine = start_engine(objective, settings)
     loader = TripleLoader.for_encoder(
         encoder,
         examples=open_training_set(format="columns", paths=[str(data)]),
@@ -139,42 +131,14 @@ def ours(options: argparse.Namespace, device: torch.device, tokenizer: Any, data
         passage_length=MAX_PASSAGE,
         seed=0,
     )
-    state = RunState()
-    loop = TrainingLoop(
-        run=Path(),
-        engine=engine,
-        whole_encoder=whole_encoder,
-        make_batch=loader.batch,
-        order=DataOrder(0, 1, options.rows, 1),
-        state=state,
-        device=device,
-        stop=StopRequest(),
-        log=None,
-        advice=lambda history: None,
-        history=[],
-        languages=[],
-        score=None,
-        describe=lambda state: ("", {}),
-        facts={},
-        asam=None,
-        total_steps=10**6,
-        stop_at=10**6,
-        seed=0,
-        log_every=1,
-        save_every=1,
-        keep_last=1,
-        evaluate_every=1,
-        metric="",
-        patience=None,
-    )
-    engine.train()
+    loop = bare_loop(encoder, objective, block, loader.batch, options.rows, device)
 
     def timed(steps: int) -> tuple[float, float]:
-        before = state.tokens
-        batches = Prefetch(loop.order.endlessly(state.samples), loader.batch)
-        seconds = clocked(lambda: [loop._update(batches) for _ in range(steps)], options)
+        batches = Prefetch(loop.source.order.endlessly(loop.state.samples), loader.batch)
+        before = loop.state.tokens
+        seconds = clocked(lambda: [loop.update(batches) for _ in range(steps)], options)
         batches.close()
-        return seconds, state.tokens - before
+        return seconds, loop.state.tokens - before
 
     return timed
 

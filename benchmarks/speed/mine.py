@@ -32,16 +32,18 @@ from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.mining.hard_negatives import Window
 from mcontriever.finetuning.mining.miner import Miner, Searcher
-from mcontriever.finetuning.mining.mining_counts import mined_folder
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
+from mcontriever.finetuning.part_folder import mined_folder
 from mcontriever.progress import setup_logging
-from mcontriever.records import Document, read_documents, write_json_lines
-from mcontriever.retrieval.candidate_search import DenseSearch, StoreTexts
-from mcontriever.retrieval.embedding.passages import Passage
+from mcontriever.retrieval.dense_search import DenseSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
 from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.retrieval.store_texts import StoreTexts
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import Document, read_documents
+from mcontriever.texts.json_lines import write_json_lines
 
 RESULTS = Path(__file__).parent / "results"
 NEGATIVES, MEMORY_BYTES, QUERIES_PER_BLOCK = 30, 500 << 20, 4096
@@ -177,7 +179,7 @@ def mine_all(folder: Path, options: argparse.Namespace) -> None:
     store = EmbeddingStore.open(folder / "store")
     encoder: Any = KnownVectors(np.load(folder / "queries.npy", mmap_mode="r"))
     window = Window(first_rank=1, last_rank=options.depth, relative_margin=0.95)
-    search = DenseSearch(store, encoder, MEMORY_BYTES)
+    search = DenseSearch.rough(store, encoder, MEMORY_BYTES)
     searcher = Searcher(name="dense", search=search, window=window, negatives=NEGATIVES, at_random=True)
     examples = open_training_set(format="dpr", paths=[str(folder / "examples.jsonl")])
     miner = Miner(

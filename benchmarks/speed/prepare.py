@@ -106,7 +106,7 @@ def encode_files(files: list[Path], tokenizer: Path, ready: Any, spent: Any) -> 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
-    from mcontriever.streams import read_lines
+    from mcontriever.texts.streams import read_lines
 
     encoder = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
     texts = [json.loads(line)["text"] for path in files for _, line in read_lines(str(path))]
@@ -150,7 +150,7 @@ def peak_of(process: int) -> float:
 
 
 def text_bytes(path: Path) -> int:
-    from mcontriever.streams import read_lines
+    from mcontriever.texts.streams import read_lines
 
     return sum(len(json.loads(line)["text"].encode()) for _, line in read_lines(str(path)))
 

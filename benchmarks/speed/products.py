@@ -3,7 +3,7 @@
     python benchmarks/speed/products.py --rounds 21
 
 The shapes are those of XLM-R base's layers with 2,048 tokens. fp32 is `torch.nn.functional.linear`, as other libraries
-call it; the others are oneDNN's with weights laid out once, as `fast_cpu.py` and `int8_cpu.py` use them, without bias,
+call it; the others are oneDNN's with weights laid out once, as `cpu_operators.py` uses them, without bias,
 activation or residual. All cores share a product; shapes and types take turns. Writes results/products.json: medians,
 in 10^9 operations a second, and for a whole layer the time that the four products take beside fp32's.
 """

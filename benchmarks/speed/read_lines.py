@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mcontriever.preparation.readers import SourceShard, read_shard
-from mcontriever.preparation.source_text import Text
-from mcontriever.streams import read_lines
+from mcontriever.preparation.source_document import SourceDocument
+from mcontriever.texts.streams import read_lines
 
 RESULTS = Path(__file__).parent / "results"
 MEGABYTES = 60
@@ -129,7 +129,7 @@ def read_with_gzip_and_json(path: Path) -> int:
 
 def read_ours(path: Path) -> int:
     shard = SourceShard(0, "jsonl", str(path), None, {}, fields=FIELDS)
-    return sum(len(found.text) for found in read_shard(shard) if isinstance(found, Text))
+    return sum(len(found.text) for found in read_shard(shard) if isinstance(found, SourceDocument))
 
 
 if __name__ == "__main__":

@@ -35,17 +35,17 @@ from watched_memory import watched_memory
 
 from mcontriever.encoder import Encoder
 from mcontriever.progress import setup_logging
-from mcontriever.records import Document, read_documents
-from mcontriever.retrieval.embedding.embedding_run import encoder_entry
-from mcontriever.retrieval.embedding.passages import Passage
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
+from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import MANIFEST, Layout, Manifest, ShardEntry, write_entry
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 from mcontriever.retrieval.vector_search.index_choice import tune
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import Document, read_documents
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 

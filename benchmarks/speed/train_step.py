@@ -31,6 +31,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 import torch
+from bare_loop import bare_loop
 from torch.nn.functional import cross_entropy
 from transformers.utils.logging import disable_progress_bar
 
@@ -40,17 +41,11 @@ from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
 from mcontriever.pretraining.temperature import Temperature
 from mcontriever.ragged import Ragged
-from mcontriever.records import read_documents
 from mcontriever.shipped import ATLAS
+from mcontriever.texts.documents import read_documents
 from mcontriever.tokens import load_tokenizer, tokenize_texts
 from mcontriever.training.batch_prefetch import Prefetch
-from mcontriever.training.data_order import DataOrder
-from mcontriever.training.engine import WholeEncoder, start_engine
-from mcontriever.training.engine_settings import complete_settings
-from mcontriever.training.loop import TrainingLoop
 from mcontriever.training.process_group import join_process_group
-from mcontriever.training.run_state import RunState
-from mcontriever.training.stop_request import StopRequest
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = {
@@ -68,7 +63,7 @@ class WindowsInMemory:
         self.windows, self.view = windows, IndependentCrops(0.1, 0.5)
 
     def draw(self, samples: np.ndarray) -> TokenPairs:
-        rows = Ragged(self.windows[samples % WINDOWS].ravel(), np.full(len(samples), WINDOW))
+        rows = Ragged.of_lengths(self.windows[samples % WINDOWS].ravel(), np.full(len(samples), WINDOW))
         queries, keys = self.view(rows, samples, seed=0)
         return TokenPairs(queries, keys, np.zeros_like(samples), samples)
 
@@ -157,51 +152,20 @@ def ours(
     }
     if precision:
         block["torch_autocast"] = {"enabled": True, "dtype": precision, "lower_precision_safe_modules": []}
-    settings = complete_settings(block, world_size=1, total_steps=10**6)
-    whole_encoder = WholeEncoder(encoder, settings)
-    engine = start_engine(objective, settings)
     loader = PairLoader(
         WindowsInMemory(windows),
         special=encoder.special,
         first_position=encoder.first_position,
         max_length=WINDOW + 2,
     )
-    state = RunState()
-    loop = TrainingLoop(
-        run=Path(),
-        engine=engine,
-        whole_encoder=whole_encoder,
-        make_batch=loader.batch,
-        order=DataOrder(0, 1, options.rows, 1),
-        state=state,
-        device=device,
-        stop=StopRequest(),
-        log=None,
-        advice=lambda history: None,
-        history=[],
-        languages=[],
-        score=None,
-        describe=lambda state: ("", {}),
-        facts={},
-        asam=None,
-        total_steps=10**6,
-        stop_at=10**6,
-        seed=0,
-        log_every=1,
-        save_every=1,
-        keep_last=1,
-        evaluate_every=1,
-        metric="",
-        patience=None,
-    )
-    engine.train()
+    loop = bare_loop(encoder, objective, block, loader.batch, options.rows, device)
 
     def timed(steps: int) -> tuple[float, float]:
-        batches = Prefetch(loop.order.endlessly(state.samples), loader.batch)
-        before = state.tokens
-        seconds = clocked(lambda: [loop._update(batches) for _ in range(steps)], options)
+        batches = Prefetch(loop.source.order.endlessly(loop.state.samples), loader.batch)
+        before = loop.state.tokens
+        seconds = clocked(lambda: [loop.update(batches) for _ in range(steps)], options)
         batches.close()
-        return seconds, state.tokens - before
+        return seconds, loop.state.tokens - before
 
     return timed
 

@@ -4,7 +4,8 @@
 millions of passages that `mcontriever embed` made before. Shapes: Q queries, K hits, D documents, H dimensions.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,22 @@ from mcontriever.evaluation.models import encoder_search, is_centred
 from mcontriever.evaluation.mteb_combined import FusedSearch, RerankedSearch, TextSearch
 from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.progress import log
-from mcontriever.retrieval.dense_search import AUTO, open_dense_search
-from mcontriever.retrieval.embedding.planning import check_encoder
-from mcontriever.retrieval.fusion import BLENDED_DENSE_WEIGHT, blend, reciprocal_rank_fusion
+from mcontriever.retrieval.combined_search import CombinedSearch
+from mcontriever.retrieval.dense_search import DenseSearch
+from mcontriever.retrieval.fusion import BLENDED_DENSE_WEIGHT, Fusion, fuse, reciprocal_rank_fusion
 from mcontriever.retrieval.language_means import means_of_vectors
-from mcontriever.retrieval.lexical import LexicalIndex, open_lexical, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.lexical_index import LexicalIndex, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.rerank import Reranker
 from mcontriever.retrieval.searcher import MEMORY_MB
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.store_manifest import EncoderEntry
+from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.texts.documents import Query
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 
 CENTRED = " (centred)"
 WORDS_REVISION = "words-1"
 TEXTS_AT_ONCE = 4096
-
-FindRows = Callable[[Sequence[str], int], np.ndarray]
 
 
 def searches(
@@ -73,13 +74,13 @@ def _blended(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre
         for part, is_lexical in zip(spec.parts, lexical, strict=True)
     ]
 
-    def fuse(rankings: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    def blend(rankings: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
         by_kind: dict[bool, list[list[tuple[int, float]]]] = {True: [], False: []}
         for ranking, is_lexical in zip(rankings, lexical, strict=True):
             by_kind[is_lexical].append(ranking)
-        return blend(by_kind[False], by_kind[True])
+        return fuse(by_kind[False], by_kind[True], "blend")
 
-    return FusedSearch(parts, fuse, combined_meta(label, parts, f"blend {BLENDED_DENSE_WEIGHT} {lexical}"))
+    return FusedSearch(parts, blend, combined_meta(label, parts, f"blend {BLENDED_DENSE_WEIGHT} {lexical}"))
 
 
 def _bm25(spec: ModelSpec, label: str, *, as_shares: bool = False) -> TextSearch:
@@ -126,75 +127,66 @@ def open_passages(spec: ModelSpec, stores: Sequence[Path], rerank_depth: int, de
             "the questions are asked of a store of Wikipedia's passages, and no --store was given",
             fix="mcontriever embed psgs_w100.tsv.gz --model M --output STORE, then add --store STORE",
         )
-    opened = [EmbeddingStore.open(folder) for folder in stores]
-    store, find, revision = _row_search(spec, opened, rerank_depth, _device(device))
+    search, revision = _store_search(spec, [EmbeddingStore.open(folder) for folder in stores], _device(device))
+    store = search.store
     if not store.manifest.layout.keeps_text:
         raise StoreError("the store was made without texts, so no answer can be found in them", where=store.folder)
+    search = replace(search, depth=rerank_depth)
     return Passages(
-        count=len(store), revision=revision, data_revision=store.manifest.rows_fingerprint(), find=find,
-        texts=lambda: _texts(store),
+        count=len(store), revision=revision, data_revision=store.manifest.rows_fingerprint(),
+        find=lambda queries, k: _rows(search, queries, k), texts=lambda: _texts(store),
     )  # fmt: skip
 
 
-def _row_search(
-    spec: ModelSpec, stores: list[EmbeddingStore], rerank_depth: int, device: str
-) -> tuple[EmbeddingStore, FindRows, str]:
+def _store_search(
+    spec: ModelSpec, stores: list[EmbeddingStore], device: str, as_shares: bool = False
+) -> tuple[CombinedSearch, str]:
+    """The search over the store that belongs to the model, and the revision of all that it uses."""
     if spec.kind.startswith("bm25"):
         # over a store there is one kind of words, that of `mcontriever search`: its index is kept beside the store
         tokenizer = load_tokenizer(spec.value) if spec.value else None
-        lexical = open_lexical(stores[0], "subwords" if spec.value else "words", tokenizer)
+        lexical = LexicalSearch.open(stores[0], "subwords" if spec.value else "words", tokenizer, as_shares=as_shares)
         revision = WORDS_REVISION if tokenizer is None else tokenizer_fingerprint(tokenizer)
-        return stores[0], lambda queries, k: lexical.search(queries, k, stores[0].live_N)[1], revision
+        return CombinedSearch(store=stores[0], lexical={"bm25": lexical}), revision
     if spec.kind == "encoder":
         encoder = Encoder.load(spec.value, device=device, precision="auto")
         store = _store_of(encoder, spec.value, stores)
-        search = open_dense_search(store, AUTO, None, MEMORY_MB << 20)
-        return store, lambda q, k: search(encoder.embed_queries(q), k, store.live_N)[1], encoder.fingerprint()
-    if spec.kind == "blend":
-        fix = "use hybrid:A,B, or `mcontriever search STORE --queries FILE --mode hybrid --fusion blend --trec`"
-        raise ConfigError("blend:A,B does not search a --store of passages", fix=fix)
-    parts = [_row_search(part, stores, rerank_depth, device) for part in spec.parts]
-    store = parts[-1][0]
-    if any(len(part[0]) != len(store) for part in parts):
+        dense = DenseSearch.open(store, encoder, MEMORY_MB << 20)
+        return CombinedSearch(store=store, dense={"dense": dense}), encoder.fingerprint()
+    parts = [_store_search(part, stores, device, as_shares=spec.kind == "blend") for part in spec.parts]
+    revision = str(combined_meta("", [], " ".join(part[1] for part in parts) + spec.value).revision)
+    if spec.kind == "rerank":
+        return replace(parts[0][0], reranker=Reranker.load(spec.value, device)), revision
+    return _fused([part[0] for part in parts], "blend" if spec.kind == "blend" else "rrf"), revision
+
+
+def _fused(parts: list[CombinedSearch], fusion: Fusion) -> CombinedSearch:
+    store = parts[-1].store
+    if any(len(part.store) != len(store) for part in parts):
         raise StoreError("the two models' stores hold other passages", where=store.folder, fix="embed the same corpus")
-    revision = combined_meta("", [], " ".join(part[2] for part in parts) + spec.value).revision
-    if spec.kind == "hybrid":
-        return store, lambda queries, k: _fused([part[1](queries, k) for part in parts], k), str(revision)
-    reranker = Reranker.load(spec.value, device)
-    return (
-        store,
-        lambda queries, k: _reranked(store, reranker, queries, parts[0][1](queries, k), rerank_depth),
-        str(revision),
+    return CombinedSearch(
+        store=store,
+        dense={f"dense {number}": search for number, part in enumerate(parts) for search in part.dense.values()},
+        lexical={f"bm25 {number}": search for number, part in enumerate(parts) for search in part.lexical.values()},
+        fusion=fusion,
     )
 
 
+def _rows(search: CombinedSearch, queries: Sequence[str], k: int) -> np.ndarray:
+    rows_QK = np.full((len(queries), k), -1, dtype=np.int64)
+    asked = [Query(str(number), text) for number, text in enumerate(queries)]
+    for number, ranked in enumerate(search.rank(asked, k)):
+        rows_QK[number, : len(ranked)] = [one.row for one in ranked]
+    return rows_QK
+
+
 def _store_of(encoder: Encoder, name: str, stores: list[EmbeddingStore]) -> EmbeddingStore:
-    given = EncoderEntry(model=name, fingerprint=encoder.fingerprint(), spec=encoder.spec())
+    given = encoder_entry(name, encoder)
     for store in stores:
-        if store.encoder is not None and store.encoder.fingerprint == given.fingerprint:
+        if store.encoder is not None and given is not None and store.encoder.fingerprint == given.fingerprint:
             return store
     check_encoder(stores[0].encoder, given, stores[0].folder)
     raise AssertionError("check_encoder refuses a store of another encoder")
-
-
-def _fused(rankings: list[np.ndarray], k: int) -> np.ndarray:
-    fused_QK = np.full((len(rankings[0]), k), -1, dtype=np.int64)
-    for number, rows in enumerate(zip(*(ranking.tolist() for ranking in rankings), strict=True)):
-        merged = reciprocal_rank_fusion([[(row, 0.0) for row in found if row >= 0] for found in rows])[:k]
-        fused_QK[number, : len(merged)] = [row for row, _ in merged]
-    return fused_QK
-
-
-def _reranked(
-    store: EmbeddingStore, reranker: Reranker, queries: Sequence[str], rows_QK: np.ndarray, depth: int
-) -> np.ndarray:
-    reordered_QK = rows_QK.copy()
-    for number, query in enumerate(queries):
-        rows = rows_QK[number, :depth][rows_QK[number, :depth] >= 0]
-        shown = store.rows_shown(rows, ["title", "text"])
-        scores = reranker.scores([(query, f"{row['title']} {row['text']}".strip()) for row in shown])
-        reordered_QK[number, : len(rows)] = rows[np.argsort(-np.array(scores), kind="stable")]
-    return reordered_QK
 
 
 def _texts(store: EmbeddingStore) -> Iterator[tuple[int, str]]:

@@ -1,190 +1,107 @@
-"""What a configuration of stage `pretrain` asks for, as ready objects: pairs of crops, and the objective over them.
-
-train.py calls `check`, `open_data`, `make_objective` and `make_batches` in this order; another stage has its own file
-with the same four.
-"""
+"""The stage `pretrain`: pairs of crops from raw text, and the objective over them."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mcontriever.config import PretrainData, TemperatureSection, TrainConfig
+from mcontriever.assembly.distilled_texts import check_taught, text_batches
+from mcontriever.assembly.objectives import PretrainingDistil
+from mcontriever.assembly.pretraining_pairs import open_pairs
+from mcontriever.assembly.taught_texts import OpenedTexts, open_texts
+from mcontriever.assembly.training_config import PretrainConfig
+from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
-from mcontriever.pretraining.code_switch import CodeSwitched
-from mcontriever.pretraining.column_pairs import ColumnPairSource, ColumnPairStore
-from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze, View
-from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
-from mcontriever.pretraining.dictionaries.dictionary_forms import with_forms_of
-from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
-from mcontriever.pretraining.dictionaries.dictionary_pairs import DictionaryPairs
-from mcontriever.pretraining.inbatch import InBatch
-from mcontriever.pretraining.mixture import Mixture
-from mcontriever.pretraining.moco import MoCo
+from mcontriever.pretraining.inbatch import InBatchSettings
+from mcontriever.pretraining.moco import QueueSettings
 from mcontriever.pretraining.pairs import PairLoader, PairSource
-from mcontriever.pretraining.relevance import relevance_objective
-from mcontriever.pretraining.sampling import WindowSampler
-from mcontriever.pretraining.temperature import Temperature
-from mcontriever.streams import expand_paths
-from mcontriever.token_shards import TokenStore
-from mcontriever.tokens import SPECIALS_PER_ROW, tokenizer_fingerprint
-from mcontriever.training.agreement import on_main_rank
-from mcontriever.training.engine_settings import autocast_dtype
+from mcontriever.tokens import SPECIALS_PER_ROW
+from mcontriever.training.engine_settings import autocast_dtype, rows_in_a_loss
 
 
-def check(config: TrainConfig, settings: Mapping[str, Any]) -> None:
-    """A query that meets no negative has loss 0 and teaches nothing."""
-    rows = settings["train_batch_size"] // settings["gradient_accumulation_steps"]
-    if config.objective.kind == "inbatch" and rows < 2:
-        raise ConfigError(
-            f"a batch of {rows} pair over all processes has no negatives",
-            fix="raise deepspeed.train_micro_batch_size_per_gpu, or choose the objective moco",
+@dataclass(frozen=True)
+class PretrainingStage:
+    config: PretrainConfig
+    settings: Mapping[str, Any]
+
+    def check(self) -> None:
+        """A query that meets no negative has loss 0 and teaches nothing."""
+        contrast = self.config.contrast
+        check_taught(self.config, rows_in_a_loss(self.settings))
+        if isinstance(contrast, InBatchSettings):
+            self._check_in_batch()
+        if isinstance(contrast, QueueSettings) and self.config.run.asam is not None:
+            raise ConfigError(
+                f"run.asam needs two forwards a step, and the objective {contrast.kind} would queue its keys twice",
+                fix="omit run.asam, or choose another objective",
+            )
+
+    def _check_in_batch(self) -> None:
+        rows, view = rows_in_a_loss(self.settings), self.config.data.view
+        if rows < 2:
+            raise ConfigError(
+                f"a batch of {rows} pair over all processes has no negatives",
+                fix="raise deepspeed.train_micro_batch_size_per_gpu, or choose the objective moco",
+            )
+        if view.kind == "crops" and view.keys_per_query > 1:
+            raise ConfigError(
+                f"data.view.keys_per_query is {view.keys_per_query}, but the objective inbatch takes one key per query",
+                fix="set data.view.keys_per_query to 1, or choose the objective relevance",
+            )
+
+    def open(self, tokenizer: Any, folder: Path) -> "OpenedPretraining":
+        config, seed = self.config, self.config.run.seed
+        texts = None
+        if config.data.texts is not None:
+            texts = open_texts(config.data, config.encoder, tokenizer, folder, seed)
+        if config.contrast is None:
+            assert texts is not None, "checked before anything was opened"
+            return OpenedPretraining(config, self.settings, None, texts, texts.languages)
+        pairs, languages = open_pairs(config.data, texts, tokenizer, folder, seed=seed)
+        languages += [name for name in (texts.languages if texts else []) if name not in languages]
+        return OpenedPretraining(config, self.settings, pairs, texts, languages)
+
+
+@dataclass(frozen=True)
+class OpenedPretraining:
+    """Pairs for a contrastive loss, a teacher's texts, or both."""
+
+    config: PretrainConfig
+    settings: Mapping[str, Any]
+    pairs: PairSource | None
+    texts: OpenedTexts | None
+    languages: list[str]
+
+    def objective(self, encoder: Encoder) -> torch.nn.Module:
+        contrast = self._contrast(encoder)
+        if isinstance(self.config.objective, PretrainingDistil):
+            assert self.texts is not None
+            dimension, seed = self.texts.texts.dimension, self.config.run.seed
+            return self.config.objective.objective(encoder, contrast, dimension, unit=self.texts.unit, seed=seed)
+        assert contrast is not None
+        return contrast
+
+    def _contrast(self, encoder: Encoder) -> torch.nn.Module | None:
+        if self.config.contrast is None:
+            return None
+        has_layers = encoder.backbone.config.num_hidden_layers > 0  # a bag of subwords has no products to make faster
+        dtype = torch.bfloat16 if autocast_dtype(self.settings) and has_layers else None
+        return self.config.contrast.objective(encoder, key_compute_dtype=dtype)
+
+    def batches(self, encoder: Encoder) -> Callable[[np.ndarray], Any]:
+        special, first_position = encoder.special, encoder.first_position
+        pairs = None
+        if self.pairs is not None:
+            max_length = self.config.data.longest_text() + SPECIALS_PER_ROW
+            pairs = PairLoader(self.pairs, special=special, first_position=first_position, max_length=max_length).batch
+        if self.texts is None:
+            assert pairs is not None
+            return pairs
+        assert self.config.data.texts is not None
+        max_tokens = self.config.data.texts.max_tokens
+        return text_batches(
+            self.texts, max_tokens, self.languages, pairs, special=special, first_position=first_position
         )
-    keys = getattr(config.data.view, "keys_per_query", 1)
-    if config.objective.kind == "inbatch" and keys > 1:
-        raise ConfigError(
-            f"data.view.keys_per_query is {keys}, but the objective inbatch takes one key for each query",
-            fix="set data.view.keys_per_query to 1, or choose the objective relevance",
-        )
-
-
-def open_data(config: TrainConfig, tokenizer: Any, folder: Path) -> tuple[PairSource, list[str]]:
-    """Where samples come from, and the names that go with their language numbers."""
-    data, seed = config.data, config.run.seed
-    store = TokenStore.open(
-        data.tokens, tokenizer_fingerprint(tokenizer), window_tokens=data.window, languages=data.languages
-    )
-    languages = list(store.languages)
-    together = data.samples_together
-    sampler = WindowSampler(
-        store.window_counts,
-        alpha=data.alpha,
-        factors=data.language_factors,
-        samples_together=together,
-        seed=seed,
-    )
-    views: dict[str, Callable[..., View]] = {"crops": IndependentCrops, "inverse_cloze": InverseCloze}
-    view = views[data.view.kind](**data.view.model_dump(exclude={"kind"}))
-    source: PairSource = CropSource(store, sampler, view, seed=seed)
-    parts: list[tuple[float, PairSource]] = []
-    switched: Callable[[PairSource], PairSource] = _identity
-    if data.code_switch is not None:
-        paths = {code: expand_paths([path])[0][0] for code, path in data.code_switch.dictionaries.items()}
-        if data.code_switch.pairs_share:
-            words = DictionaryPairs.read(paths, tokenizer, languages=languages, seed=seed)
-            parts.append((data.code_switch.pairs_share, words))
-        dictionary = BilingualDictionary.read(paths, tokenizer, languages=languages)
-        if data.code_switch.inflected:
-            dictionary = with_forms_of(store, dictionary, tokenizer)
-        switches = data.code_switch.model_dump(include={"probability", "drop_untranslated", "side"})
-
-        def switched(pairs: PairSource) -> PairSource:
-            return CodeSwitched(pairs, dictionary, seed=seed, **switches)
-
-        source = switched(source)
-    parts += _column_pairs(data, languages, tokenizer, folder, seed, switched)
-    parts += _parallel_documents(data, languages, tokenizer, folder, seed)
-    if parts:
-        source = _mix(source, parts, seed, together)
-    augmentation = Augmentation(**data.augmentation.model_dump())
-    if augmentation != Augmentation(whole_words=augmentation.whole_words):
-        source = Augmented(source, augmentation, kinds=TokenKinds.of(tokenizer), seed=seed)
-    return source, languages
-
-
-def make_objective(config: TrainConfig, encoder: Any, settings: Mapping[str, Any]) -> torch.nn.Module:
-    values = config.objective.model_dump(exclude={"kind", "temperature"})
-    values["temperature"] = _temperature(config.objective.temperature)
-    if config.objective.kind == "inbatch":
-        return InBatch(encoder, **values)
-    has_layers = encoder.backbone.config.num_hidden_layers > 0  # a bag of subwords has no products to make faster
-    values["key_compute_dtype"] = torch.bfloat16 if autocast_dtype(settings) and has_layers else None
-    return (MoCo if config.objective.kind == "moco" else relevance_objective)(encoder, **values)
-
-
-def make_batches(config: TrainConfig, source: PairSource, encoder: Any) -> Callable[[np.ndarray], Any]:
-    max_length = config.data.longest_text() + SPECIALS_PER_ROW
-    loader = PairLoader(source, special=encoder.special, first_position=encoder.first_position, max_length=max_length)
-    return loader.batch
-
-
-def _identity(source: PairSource) -> PairSource:
-    return source
-
-
-def _column_pairs(
-    data: PretrainData,
-    languages: list[str],
-    tokenizer: Any,
-    folder: Path,
-    seed: int,
-    switched: Callable[[PairSource], PairSource],
-) -> list[tuple[float, PairSource]]:
-    """Languages that only the columns have are added to `languages`."""
-    parts: list[tuple[float, PairSource]] = []
-    for number, pairs in enumerate(one for section in data.column_pairs for one in section.of_each_language()):
-        languages += [name for name in dict.fromkeys(pairs.languages) if name not in languages]
-        paths = [path for path, _ in expand_paths(pairs.paths)]
-        home = folder / "column-pairs" / str(number)
-        on_main_rank(
-            partial(_build_column_pairs, home, paths, pairs.columns, tokenizer, pairs.max_tokens or data.window)
-        )
-        store = ColumnPairStore(home / "pairs")
-        first, second = (languages.index(name) for name in pairs.languages)
-        columns: PairSource = ColumnPairSource(
-            store, languages=(first, second), swap_probability=pairs.swap_probability, seed=seed
-        )
-        parts.append((pairs.share, switched(columns) if pairs.code_switch else columns))
-    return parts
-
-
-def _parallel_documents(
-    data: PretrainData, languages: list[str], tokenizer: Any, folder: Path, seed: int
-) -> list[tuple[float, PairSource]]:
-    section = data.parallel_documents
-    if section is None:
-        return []
-    codes = [ENGLISH, *section.languages]
-    languages += [code for code in codes if code not in languages]
-    paths = {code: [path for path, _ in expand_paths([section.paths], language=[code])] for code in codes}
-    parts: list[tuple[float, PairSource]] = []
-    for code in section.languages:
-        home = folder / "parallel-documents" / code
-        settings = {"same_part": section.same_part, "tokenizer": tokenizer, "max_tokens": data.window}
-        on_main_rank(partial(_build_parallel_documents, home, paths, code, settings))
-        store = ColumnPairStore(home / "pairs")
-        both = (languages.index(ENGLISH), languages.index(code))
-        pairs = ColumnPairSource(store, languages=both, swap_probability=section.swap_probability, seed=seed)
-        parts.append((section.share / len(section.languages), pairs))
-    return parts
-
-
-def _build_parallel_documents(
-    home: Path, paths: Mapping[str, list[str]], language: str, settings: Mapping[str, Any]
-) -> None:
-    ColumnPairStore.build_from_documents(home, paths, language=language, **settings)
-
-
-def _mix(crops: PairSource, parts: list[tuple[float, PairSource]], seed: int, samples_together: int) -> PairSource:
-    rest = 1 - sum(share for share, _ in parts)
-    if rest <= 0:
-        raise ConfigError(
-            f"column_pairs and pairs_share take {1 - rest:.3g} of all samples", fix="leave a share for the crops"
-        )
-    return Mixture([(rest, crops), *parts], seed=seed, samples_together=samples_together)
-
-
-def _build_column_pairs(
-    home: Path, paths: list[str], columns: tuple[str, str], tokenizer: Any, max_tokens: int
-) -> None:
-    ColumnPairStore.build(home, paths, columns=columns, tokenizer=tokenizer, max_tokens=max_tokens)
-
-
-def _temperature(section: TemperatureSection) -> Temperature:
-    return Temperature(
-        section.value, start=section.start, warmup_updates=section.warmup_updates, learned=section.learned
-    )

@@ -1,9 +1,11 @@
 """What a training configuration would cost, from arithmetic alone: `mcontriever train --estimate --config FILE`."""
 
-from mcontriever.config import FinetuneConfig, TrainConfig
+from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig
 from mcontriever.disk import read_json
 from mcontriever.errors import ConfigError
 from mcontriever.hub import is_at_hand, model_folder
+from mcontriever.pretraining.inbatch import InBatchSettings
+from mcontriever.pretraining.moco import QueueSettings
 from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
 from mcontriever.training import memory_estimate as costs
 from mcontriever.training.engine_settings import autocast_dtype, complete_settings, zero_stage
@@ -13,7 +15,7 @@ from mcontriever.training.memory_estimate import KNOWN, Architecture
 def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> str:
     """What the run would cost on so many GPUs, from arithmetic alone."""
     settings = complete_settings(config.deepspeed, world_size=world_size, total_steps=config.run.steps)
-    objective = config.objective
+    contrast = config.contrast
     with_gradient, without_gradient, row_length = _rows_of_a_sample(config)
     work = costs.Work(
         architecture=architecture_of(config),
@@ -23,11 +25,11 @@ def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> st
         micro_steps=settings["gradient_accumulation_steps"],
         steps=config.run.steps,
         world_size=world_size,
-        queue_size=getattr(objective, "queue_size", 0),
-        momentum=hasattr(objective, "queue_size"),
+        queue_size=contrast.queue_size if isinstance(contrast, QueueSettings) else 0,
+        momentum=isinstance(contrast, QueueSettings),
         precision=autocast_dtype(settings) or "float32",
         checkpoint_layers=config.encoder.checkpoint_layers,
-        rows_at_once=getattr(objective, "rows_per_sub_batch", None),
+        rows_at_once=None if isinstance(config.objective, QueueSettings) else config.objective.rows_per_sub_batch,
         asam=config.run.asam is not None,
     )
     show = costs.summary if short else costs.report
@@ -40,12 +42,17 @@ def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:
         passages = 1 + config.data.negatives
         tokens = config.data.query_length + passages * config.data.passage_length
         return 1 + passages, 0, tokens / (1 + passages)
-    view = config.data.view
+    texts, view = config.data.texts, config.data.view
+    if texts is not None and config.contrast is None:
+        return 1, 0, texts.max_tokens + SPECIALS_PER_ROW
     share = (view.min_ratio + view.max_ratio) / 2 if view.kind == "crops" else 0.5
     length = config.data.window * share * (1 - config.data.augmentation.delete) + SPECIALS_PER_ROW
-    if config.objective.kind == "inbatch":
-        return 2, 0, length
-    return 1, view.keys_per_query if view.kind == "crops" else 1, length
+    taught = 0
+    if texts is not None:
+        taught, length = 1, max(length, texts.max_tokens + SPECIALS_PER_ROW)  # of all rows: an estimate from above
+    if isinstance(config.contrast, InBatchSettings):
+        return 2 + taught, 0, length
+    return 1 + taught, view.keys_per_query if view.kind == "crops" else 1, length
 
 
 def architecture_of(config: TrainConfig) -> Architecture:

@@ -1,54 +1,86 @@
-"""What a training configuration of any stage asks for: dev sets, where the run stands, tokenizer, encoder, model card.
-
-train.py calls these in turn, before and between what the stage's own file makes (pretraining_parts.py, ...).
-"""
+"""The parts of a training run that its configuration asks for, whatever the stage. train.py calls them in order."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mcontriever.config import TrainConfig, dump_config
+from mcontriever import ranks
+from mcontriever.assembly.finetuning_stage import FinetuningStage
+from mcontriever.assembly.pretraining_stage import PretrainingStage
+from mcontriever.assembly.stage import OpenedStage, Stage
+from mcontriever.assembly.training_config import FinetuneConfig, PretrainConfig, TrainConfig
+from mcontriever.config import EvaluationSection, dump_config
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.bag_of_subwords import is_weighted_bag, unfold_token_weights
 from mcontriever.errors import ConfigError, ModelError
-from mcontriever.evaluation.dev_sets import METRICS, DevSet
-from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
-from mcontriever.training.checkpoints import MODEL, read_state
-from mcontriever.training.engine_settings import autocast_dtype
+from mcontriever.evaluation.dev_sets import METRICS, DevSet, score_dev_sets
+from mcontriever.pretraining.collapse import collapse_advice
+from mcontriever.tokens import load_tokenizer
+from mcontriever.training import metrics_log
+from mcontriever.training.agreement import on_main_rank
+from mcontriever.training.asam import Asam
+from mcontriever.training.checkpoints import MODEL, newest_checkpoint, read_state
+from mcontriever.training.data_order import DataOrder
+from mcontriever.training.engine import WholeEncoder
+from mcontriever.training.engine_settings import zero_stage
+from mcontriever.training.learner import Learner
+from mcontriever.training.loop import BatchSource, Evaluation
+from mcontriever.training.metrics_log import MetricsLog, read_log
 from mcontriever.training.model_card import model_card
+from mcontriever.training.run_checkpoints import RunCheckpoints
 from mcontriever.training.run_folder import flat
+from mcontriever.training.run_report import RunReport
 from mcontriever.training.run_state import RunState
+from mcontriever.training.schedule import Schedule
 
 
-def open_dev_sets(config: TrainConfig) -> list[DevSet]:
-    sets = [DevSet.load(path, config.evaluation.split) for path in config.evaluation.sets]
-    names = [dev_set.name for dev_set in sets]
-    valid = [f"{name}/{metric}" for name in ["mean", *names] for metric in METRICS]
-    if sets and config.evaluation.metric not in valid:
-        raise ConfigError(f"evaluation.metric is {config.evaluation.metric!r}", fix=f"choose one of {', '.join(valid)}")
-    if len(set(names)) < len(names) or "mean" in names:
-        raise ConfigError(f"evaluation.sets have the names {', '.join(names)}", fix="give each folder its own name")
-    return sets
+def stage_of(config: TrainConfig, settings: Mapping[str, Any]) -> Stage:
+    """The stage, after it has refused what cannot work."""
+    if config.run.asam is not None and zero_stage(settings) > 1:
+        raise ConfigError(
+            f"run.asam needs whole weights on each process, ZeRO-{zero_stage(settings)} divides them",
+            fix="set deepspeed.zero_optimization.stage to 0 or 1, or omit run.asam",
+        )
+    stage: Stage = (
+        PretrainingStage(config, settings) if isinstance(config, PretrainConfig) else FinetuningStage(config, settings)
+    )
+    stage.check()
+    return stage
 
 
-def starting_state(config: TrainConfig, checkpoint: Path | None) -> RunState:
-    if checkpoint is None:
-        return RunState()
-    values = read_state(checkpoint)
-    for section, ours in model_facts(config).items():
-        if _given(values.get(section)) != _given(ours):
-            raise ModelError(
-                f"the checkpoint is of another model: its {section} is {values.get(section)}, this run's is {ours}",
-                where=checkpoint,
-                fix="remove the folder if it was copied here, or set run.output to a new folder",
-            )
-    return RunState.from_json(values)
+@dataclass(frozen=True)
+class Start:
+    """Where this start of the run begins: at its newest checkpoint, or with nothing."""
+
+    checkpoint: Path | None
+    state: RunState
+
+    @classmethod
+    def find(cls, config: TrainConfig, folder: Path) -> "Start":
+        checkpoint = newest_checkpoint(folder)
+        if checkpoint is None:
+            return cls(None, RunState())
+        values = read_state(checkpoint)
+        for section, ours in model_facts(config).items():
+            if _given(values.get(section)) != _given(ours):
+                raise ModelError(
+                    f"the checkpoint is of another model: its {section} is {values.get(section)}, this run's is {ours}",
+                    where=checkpoint,
+                    fix="remove the folder if it was copied here, or set run.output to a new folder",
+                )
+        return cls(checkpoint, RunState.from_json(values))
+
+    def tokenizer(self, config: TrainConfig) -> Any:
+        section = config.encoder
+        home = section.name or section.tokenizer if self.checkpoint is None else self.checkpoint / MODEL
+        return load_tokenizer(str(home))
 
 
 def _given(values: Any) -> Any:
-    """Without the settings left open, of which a newer version may know more."""
+    """Without the settings that are null: a newer version may have more of them."""
     if not isinstance(values, dict):
         return values
     return {key: _given(value) for key, value in values.items() if value is not None}
@@ -58,56 +90,66 @@ def model_facts(config: TrainConfig) -> dict[str, Any]:
     return {"encoder": config.encoder.model_dump(mode="json"), "objective": config.objective.model_dump(mode="json")}
 
 
-def open_tokenizer(config: TrainConfig, checkpoint: Path | None) -> Any:
-    home = checkpoint / MODEL if checkpoint is not None else config.encoder.name or config.encoder.tokenizer
-    return load_tokenizer(str(home))
+def open_dev_sets(section: EvaluationSection) -> list[DevSet]:
+    sets = [DevSet.load(path, section.split) for path in section.sets]
+    names = [dev_set.name for dev_set in sets]
+    valid = [f"{name}/{metric}" for name in ["mean", *names] for metric in METRICS]
+    if sets and section.metric not in valid:
+        raise ConfigError(f"evaluation.metric is {section.metric!r}", fix=f"choose one of {', '.join(valid)}")
+    if len(set(names)) < len(names) or "mean" in names:
+        raise ConfigError(f"evaluation.sets have the names {', '.join(names)}", fix="give each folder its own name")
+    return sets
 
 
-def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -> Encoder:
-    """The checkpoint's encoder, or the one to begin with."""
-    section = config.encoder
-    settings = section.model_dump(
-        include={"pooling", "similarity", "max_length", "query_prefix", "document_prefix"}, exclude_none=True
-    )
-    settings |= {} if section.similarity is None else {"normalize": section.similarity == "cosine"}
-    architecture = section.architecture or {}
-    if checkpoint is not None and not architecture.get("token_weights"):
-        encoder = Encoder.load(checkpoint / MODEL, light=False)
-    elif section.name is not None:
-        encoder = Encoder.load(section.name, light=False, **settings)
-    else:  # an exported bag of subwords has its token weights folded in, so it is built anew and then filled
-        encoder = Encoder.from_random(architecture, tokenizer, seed=config.run.seed, **settings)
-        if section.embeddings_from is not None and checkpoint is None:
-            encoder.start_embeddings(Encoder.load(section.embeddings_from))
-    if section.name is not None and is_weighted_bag(encoder.backbone):
-        encoder.token_weights = unfold_token_weights(encoder.backbone, scale_free=encoder.normalize)
-    encoder.checkpoint_layers = section.checkpoint_layers
-    encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
-    if section.dropout is not None:
-        set_dropout(encoder.backbone, section.dropout)
-    room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
-    longest = config.data.longest_text()
-    if longest > room:
-        raise ConfigError(
-            f"data.window (or max_tokens) is {longest} tokens, the encoder takes {room} between its special tokens",
-            fix=f"set data.window, and max_tokens of column_pairs, to {room} or less",
+def dev_evaluation(section: EvaluationSection, dev_sets: list[DevSet]) -> Evaluation | None:
+    return Evaluation(lambda encoder: score_dev_sets(encoder, dev_sets), section.metric) if dev_sets else None
+
+
+def make_learner(config: TrainConfig, engine: Any, device: torch.device) -> Learner:
+    asam = None if config.run.asam is None else Asam(engine.module, **config.run.asam.model_dump())
+    return Learner(engine, device, seed=config.run.seed, asam=asam)
+
+
+def batch_source(opened: OpenedStage, encoder: Encoder, settings: Mapping[str, Any]) -> BatchSource:
+    rows, micro_steps = settings["train_micro_batch_size_per_gpu"], settings["gradient_accumulation_steps"]
+    order = DataOrder(ranks.rank(), ranks.world_size(), rows, micro_steps)
+    return BatchSource(order, opened.batches(encoder), opened.languages)
+
+
+def schedule_of(config: TrainConfig, step: int) -> Schedule:
+    """This start ends at the last step, at run.stop_at, or where new negatives are due."""
+    run, stop_at = config.run, config.run.stop_at or config.run.steps
+    if isinstance(config, FinetuneConfig) and config.data.refresh_every is not None:
+        stop_at = min(stop_at, (step // config.data.refresh_every + 1) * config.data.refresh_every)
+    evaluation = config.evaluation
+    return Schedule(run.steps, stop_at, run.log_every, run.save_every, evaluation.every, evaluation.patience)
+
+
+def open_report(config: TrainConfig, folder: Path, step: int, device: torch.device) -> RunReport:
+    log = None
+    if ranks.is_main():
+        log = MetricsLog(
+            folder,
+            first_step=step if step else -1,
+            total_steps=config.run.steps,
+            tensorboard=config.run.tensorboard,
+            wandb_project=config.run.wandb,
         )
-    return encoder
+    history = on_main_rank(lambda: read_log(folder / metrics_log.METRICS))
+    return RunReport(folder, log, history=history, advice=collapse_advice, device=device)
 
 
-def set_dropout(backbone: Any, rate: float) -> None:
-    for module in backbone.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = rate
-    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        if hasattr(backbone.config, name):
-            setattr(backbone.config, name, rate)
+def run_checkpoints(
+    config: TrainConfig, folder: Path, languages: list[str], engine: Any, whole_encoder: WholeEncoder
+) -> RunCheckpoints:
+    describe = partial(_describe, config, folder, languages, engine.module.encoder.spec())
+    return RunCheckpoints(folder, engine, whole_encoder, describe, model_facts(config), config.run.keep_last)
 
 
-def describe(
-    config: TrainConfig, folder: Path, languages: list[str], spec: Mapping[str, Any], state: Any
+def _describe(
+    config: TrainConfig, folder: Path, languages: list[str], spec: Mapping[str, Any], state: RunState
 ) -> tuple[str, dict[str, bytes]]:
-    """The model card at this step, and the configuration to lie beside it."""
+    """The model card at this step, and the configuration to store beside it."""
     text = dump_config(config)
     values = config.data.model_dump(mode="json", exclude={"languages"}, exclude_none=True, exclude_defaults=True)
     data = {"languages": languages, **flat(values)}

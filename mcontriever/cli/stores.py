@@ -16,28 +16,29 @@ def embed(
         str | None, typer.Option(help="A folder, a hub name, or bm25; the store's own, or nano, if not given.")
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store; ids must be new.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Add to the store, in the place of equal ids.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Give up an unfinished embedding first.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Add to the store, replacing equal ids.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished embedding first.")] = False,
     fields: Annotated[
-        list[str] | None, typer.Option(help="What the corpus calls a field: id=NAME, text=NAME, ... Repeatable.")
+        list[str] | None, typer.Option(help="The corpus's name of a field: id=NAME, text=NAME, ... Repeatable.")
     ] = None,
-    language: Annotated[str, typer.Option(help="The language of documents that name none.")] = "",
+    language: Annotated[str, typer.Option(help="The language of documents without one.")] = "",
     subset: Annotated[str | None, typer.Option(help="hub: the dataset's configuration.")] = None,
     split: Annotated[str, typer.Option(help="hub: the dataset's split.")] = "train",
     dtype: Annotated[
-        Literal["fp32", "fp16", "int8"] | None, typer.Option(help="How vectors are kept; fp16 if not given.")
+        Literal["fp32", "fp16", "int8"] | None, typer.Option(help="How vectors are stored; fp16 if not given.")
     ] = None,
-    no_text: Annotated[bool, typer.Option("--no-text", help="Keep ids and languages, no titles and texts.")] = False,
-    passage_words: Annotated[
-        int | None, typer.Option(min=1, help="Cut documents into passages of so many words.")
-    ] = None,
-    passage_overlap: Annotated[int | None, typer.Option(min=0, help="Words that neighbours share.")] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Store no titles and texts.")] = False,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="The texts are queries: to learn from a teacher, not to search.")
+    ] = False,
+    passage_words: Annotated[int | None, typer.Option(min=1, help="Cut documents into passages of N words.")] = None,
+    passage_overlap: Annotated[int | None, typer.Option(min=0, help="Words that neighbouring passages share.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
     shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")] = "auto",
 ) -> None:
-    """Embed a corpus into a store. Interrupted, it goes on where it was."""
+    """Embed a corpus into a store. The same command resumes an interrupted run."""
     from mcontriever import embed as verb
 
     request = verb.EmbeddingRequest(
@@ -57,6 +58,7 @@ def embed(
         device=device,
         precision=precision,
         restart=restart,
+        as_queries=queries,
     )
     verb.run(request, processes)
 
@@ -71,26 +73,27 @@ def search(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per hit.")] = False,
     trec: Annotated[bool, typer.Option("--trec", help="With --queries: a TREC run instead of JSON lines.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show what put each hit where it is.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the scores behind each hit's rank.")] = False,
     language: Annotated[str, typer.Option(help="Only documents in these languages: ar,sw")] = "",
     center_languages: Annotated[
-        bool, typer.Option("--center-languages", help="Take each language's mean off its documents.")
+        bool, typer.Option("--center-languages", help="Subtract each language's mean from its documents.")
     ] = False,
     center_queries: Annotated[
-        bool, typer.Option("--center-queries", help="With --queries: and each language's mean off its queries.")
+        bool,
+        typer.Option("--center-queries", help="With --queries: and from its queries."),
     ] = False,
     index: Annotated[str, typer.Option(help="auto, exact, or a kind that mcontriever index made.")] = "auto",
     terms: Annotated[Literal["words", "subwords", "both"], typer.Option(help="What BM25 counts.")] = "words",
     fusion: Annotated[
         Literal["rrf", "weighted", "blend"] | None,
-        typer.Option(help="hybrid: by ranks, stretched scores, or scores as they are (if cosine: then the default)."),
+        typer.Option(help="hybrid: by ranks, stretched scores, or unchanged scores (the default for cosine encoders)."),
     ] = None,
     dense_weight: Annotated[
-        float | None, typer.Option(help="weighted (0.5), blend (0.24): the dense part's weight, 0 to 1.")
+        float | None, typer.Option(help="weighted (0.5), blend (0.24): the weight of the vectors, 0 to 1.")
     ] = None,
     rerank: Annotated[str | None, typer.Option(help="A cross-encoder: a folder or hub name.")] = None,
-    depth: Annotated[int, typer.Option(min=1, help="How many documents fusion and re-ranking see.")] = 100,
-    model: Annotated[str | None, typer.Option(help="Where the store's encoder is now, if it moved.")] = None,
+    depth: Annotated[int, typer.Option(min=1, help="How many documents are fused and re-ranked.")] = 100,
+    model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
     memory_mb: Annotated[int, typer.Option(min=1, help="Working memory of exact search.")] = 200,
 ) -> None:
     """Search a store; results go to stdout."""
@@ -124,10 +127,10 @@ def search(
 
 def verify(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
-    repair: Annotated[bool, typer.Option("--repair", help="Make what is damaged again.")] = False,
-    model: Annotated[str | None, typer.Option(help="Where the store's encoder is now, if it moved.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Make damaged files again.")] = False,
+    model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
 ) -> None:
-    """Check a store's checksums and counts, and name what is damaged."""
+    """Check a store's checksums and counts, and list what is damaged."""
     from mcontriever import verify as verb
 
     verb.run(store, repair=repair, model=model)
@@ -137,12 +140,12 @@ def delete(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
     identifiers: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Documents' ids.")] = None,
     ids_from: Annotated[Path | None, typer.Option(help="A file with an id on each line.")] = None,
-    compact: Annotated[bool, typer.Option("--compact", help="Then free the space of all deleted documents.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Then free the space of deleted documents.")] = False,
 ) -> None:
     """Delete documents from a store by their ids."""
-    from mcontriever import verify as verb
+    from mcontriever import delete as verb
 
-    verb.delete(store, identifiers or [], ids_from=ids_from, compact=compact)
+    verb.run(store, identifiers or [], ids_from=ids_from, compact=compact)
 
 
 def index(
@@ -152,11 +155,11 @@ def index(
         typer.Option(help="auto chooses by size and memory."),
     ] = "auto",
     memory_mb: Annotated[
-        int | None, typer.Option(min=1, help="What the index may take; half of what is free if not given.")
+        int | None, typer.Option(min=1, help="Memory for the index; half of what is free if not given.")
     ] = None,
     recall: Annotated[float, typer.Option(min=0.01, max=1.0, help="The recall@10 to reach.")] = 0.95,
     center_languages: Annotated[
-        bool, typer.Option("--center-languages", help="Take each language's mean vector off.")
+        bool, typer.Option("--center-languages", help="Subtract each language's mean vector.")
     ] = False,
     terms: Annotated[Literal["words", "subwords"], typer.Option(help="bm25: what it counts.")] = "words",
     uri: Annotated[str | None, typer.Option(help="milvus: a file name.db, or http://host:19530")] = None,

@@ -19,8 +19,7 @@ def train(
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
 ) -> None:
     """Train in this process; for several, `deepspeed mcontriever/train.py` takes the same options."""
-    from mcontriever import train as verb
-    from mcontriever.config import load_train_config
+    from mcontriever.assembly.training_config import load_train_config
 
     loaded = load_train_config(config, overrides)
     if print_config:
@@ -30,6 +29,8 @@ def train(
 
         print(run_cost(loaded, world_size=gpus))
     else:
+        from mcontriever import train as verb
+
         verb.run(loaded)
 
 

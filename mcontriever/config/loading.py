@@ -1,5 +1,6 @@
 """From a file and `--set section.key=value` to a checked configuration, and back to YAML."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.shipped import shipped
 
 Model = TypeVar("Model", bound=Section)
+Config = TypeVar("Config")
 
 
 def load_config(model: type[Model], path: str | Path, overrides: list[str] | None = None) -> Model:
@@ -21,18 +23,29 @@ def load_config(model: type[Model], path: str | Path, overrides: list[str] | Non
 
 
 def parse_config(model: type[Model], values: Any, source: str, overrides: list[str] | None = None) -> Model:
+    return parse_one_of(pydantic.TypeAdapter(model), [model], values, source, overrides)
+
+
+def parse_one_of(
+    adapter: pydantic.TypeAdapter[Config],
+    models: Sequence[type[Section]],
+    values: Any,
+    source: str,
+    overrides: list[str] | None = None,
+) -> Config:
+    """For a union of models: `adapter` chooses one of `models` by its discriminator."""
     if not isinstance(values, dict):
         raise ConfigError(
             f"expected keys and values at the top, found {type(values).__name__}",
             where=source,
-            fix=f"start from the sections {', '.join(model.model_fields)}",
+            fix=f"start from the sections {', '.join(models[0].model_fields)}",
         )
     for override in overrides or []:
         _apply_override(values, override)
     try:
-        return model.model_validate(values)
+        return adapter.validate_python(values)
     except pydantic.ValidationError as error:
-        raise explain(model, error, source) from error
+        raise explain(models, error, source) from error
 
 
 def recipe_file(path_or_name: str) -> Path:
@@ -69,5 +82,5 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 def _list_index(values: list[Any], name: str, path: str) -> int:
     """`sources.0.paths` means the first source."""
     if not name.isdigit() or int(name) >= len(values):
-        raise ConfigError(f"--set {path}: {name} is no place in a list of {len(values)}", fix="count from 0")
+        raise ConfigError(f"--set {path}: {name} is not an index of a list of {len(values)}", fix="count from 0")
     return int(name)

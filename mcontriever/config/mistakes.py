@@ -3,7 +3,7 @@
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pydantic
@@ -11,18 +11,20 @@ import pydantic
 from mcontriever.config.sections import Section
 from mcontriever.errors import ConfigError
 
+DISCRIMINATORS = ("kind", "stage")
 
-def explain(model: type[Section], error: pydantic.ValidationError, source: str) -> ConfigError:
-    problems = [_explain_one(model, item) for item in error.errors(include_url=False)]
+
+def explain(models: Sequence[type[Section]], error: pydantic.ValidationError, source: str) -> ConfigError:
+    problems = [_explain_one(models, item) for item in error.errors(include_url=False)]
     what = (
         problems[0][0] if len(problems) == 1 else "\n  ".join([f"{len(problems)} problems", *(p[0] for p in problems)])
     )
     fixes = list(dict.fromkeys(fix for _, fix in problems if fix))
-    return ConfigError(what, where=source, fix="; ".join(fixes) or "mend the values named above")
+    return ConfigError(what, where=source, fix="; ".join(fixes) or "correct the values named above")
 
 
-def _explain_one(model: type[Section], item: Any) -> tuple[str, str | None]:
-    location, beside = _locate(model, item["loc"])
+def _explain_one(models: Sequence[type[Section]], item: Any) -> tuple[str, str | None]:
+    location, beside = _locate(models, item["loc"])
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         valid = sorted({name for section in beside for name in section.model_fields})
@@ -31,21 +33,34 @@ def _explain_one(model: type[Section], item: Any) -> tuple[str, str | None]:
         return f"unknown key {key}", fix
     if item["type"] == "missing":
         return f"missing key {key}", f"add {key}"
+    if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _explain_choice(location, item["ctx"])
     message = item["msg"].removeprefix("Value error, ")
     return f"{key or 'values'}: {message} (found {item['input']!r})"[:600], None
 
 
-def _locate(model: Any, location: tuple[Any, ...]) -> tuple[list[str], set[type[Section]]]:
-    """The keys of a place in the file, and the sections in which its last key stands.
+def _explain_choice(location: list[str], context: dict[str, str]) -> tuple[str, str | None]:
+    """The key that chooses among several sections is missing, or names none of them."""
+    key = ".".join([*location, context["discriminator"].strip("'")])
+    if "tag" not in context:
+        return f"missing key {key}", f"add {key}"
+    return (
+        f"{key} is {context['tag']!r}",
+        f"choose {' or '.join(context['expected_tags'].replace(chr(39), '').split(', '))}",
+    )
 
-    Between the keys pydantic puts the `kind` that chose among several sections; it is no key, so it is left out.
+
+def _locate(models: Sequence[type[Section]], location: tuple[Any, ...]) -> tuple[list[str], set[type[Section]]]:
+    """The keys of a place in the file, and the sections that its last key could belong to.
+
+    Between the keys pydantic puts the tag that chose among several sections; a tag is not a key, so it is omitted.
     """
     keys: list[str] = []
-    sections: set[type[Section]] = {model}
+    sections: set[type[Section]] = set(models)
     for number, part in enumerate(location):
-        of_kind = {section for section in sections if part in _kinds(section)}
-        if of_kind:
-            sections = of_kind
+        chosen = {section for section in sections if part in _tags(section)}
+        if chosen:
+            sections = chosen
             continue
         keys.append(str(part))
         if number + 1 < len(location):
@@ -54,8 +69,9 @@ def _locate(model: Any, location: tuple[Any, ...]) -> tuple[list[str], set[type[
     return keys, sections
 
 
-def _kinds(section: type[Section]) -> tuple[Any, ...]:
-    return typing.get_args(section.model_fields["kind"].annotation) if "kind" in section.model_fields else ()
+def _tags(section: type[Section]) -> set[Any]:
+    fields = [section.model_fields[name] for name in DISCRIMINATORS if name in section.model_fields]
+    return {tag for field in fields for tag in typing.get_args(field.annotation)}
 
 
 def _sections_of(annotation: Any) -> Iterator[type[Section]]:

@@ -6,6 +6,7 @@ import typing
 import pydantic
 
 from mcontriever.config.sections import AboveZero, Count, Section, Share
+from mcontriever.config.teacher import TaughtTextsSection
 from mcontriever.config.views import AugmentationSection, CodeSwitchSection, CropsView, InverseClozeView
 
 
@@ -64,9 +65,10 @@ class ParallelDocumentsSection(Section):
 
 
 class PretrainData(Section):
-    """`tokens` is what `mcontriever prepare` wrote."""
+    """`tokens` is what `mcontriever prepare` wrote; `texts` are a teacher's, for the objective distil."""
 
-    tokens: str
+    tokens: str | None = None
+    texts: TaughtTextsSection | None = None
     languages: list[str] | None = None  # None: all that are there
     alpha: float = pydantic.Field(default=0.0, ge=0, le=1)  # a language's share grows with its size to this power
     language_factors: dict[str, AboveZero] = {}  # ... times this
@@ -80,4 +82,12 @@ class PretrainData(Section):
 
     def longest_text(self) -> int:
         """In tokens, without special ones."""
-        return max(self.window, *(pairs.max_tokens or 0 for pairs in self.column_pairs), 0)
+        windows = [self.window] if self.tokens else []
+        taught = [self.texts.max_tokens] if self.texts else []
+        return max([*windows, *taught, *(pairs.max_tokens or 0 for pairs in self.column_pairs)])
+
+    @pydantic.model_validator(mode="after")
+    def _has_a_source(self) -> typing.Self:
+        if self.tokens is None and self.texts is None:
+            raise ValueError("give tokens (what mcontriever prepare wrote), or texts (a teacher's stores)")
+        return self

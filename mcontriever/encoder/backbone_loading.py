@@ -1,4 +1,4 @@
-"""A Hugging Face backbone from its folder, strictly: every weight of the file and of the architecture accounted for."""
+"""Strict loading of a Hugging Face backbone: file and architecture must have the same weights."""
 
 import contextlib
 import inspect
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from mcontriever.encoder.few_bits import is_packed, unpack_all
 from mcontriever.errors import ModelError
 
-# Heads that checkpoints carry and an embedding model has no use for. Any other unknown weight is an error.
+# Heads that an embedding model does not use. Any other unknown weight is an error.
 _KNOWN_HEADS = (
     "pooler.",
     "lm_head.",
@@ -32,19 +32,19 @@ _KNOWN_BUFFERS = ("embeddings.position_ids",)
 
 
 def load_backbone(folder: str | Path) -> Any:
-    """The Hugging Face model of a folder, every weight accounted for, in float32."""
+    """The Hugging Face model of a folder, in float32."""
     try:
         backbone, report = _from_pretrained(folder)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"no backbone can be made of this folder: {error}", where=folder, fix="export or download the model again"
+            f"the folder has no readable backbone: {error}", where=folder, fix="export or download the model again"
         ) from error
     prefix = f"{backbone.base_model_prefix}."
     unexpected = [name for name in sorted(report["unexpected_keys"]) if not _is_known(name.removeprefix(prefix))]
     problems = {
         "missing from the file": sorted(report["missing_keys"]),
         "unknown to the architecture": unexpected,
-        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
+        "of a different shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
     for what, names in problems.items():
         if names:
@@ -71,13 +71,13 @@ def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             dtype=torch.float32,
             trust_remote_code=False,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that they come in the report, beside the others
+            ignore_mismatched_sizes=True,  # so the report lists them with the others
             **extra,
         )
 
 
 def _packed_weights(file: Path) -> dict[str, torch.Tensor] | None:
-    """The weights of a file with packed tables, which transformers cannot read."""
+    """The weights of a file with packed tables, which transformers cannot read; None for other files."""
     if not file.is_file():
         return None
     with safe_open(file, "pt") as opened:
@@ -88,7 +88,7 @@ def _packed_weights(file: Path) -> dict[str, torch.Tensor] | None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bars, and no report of weights that `load_backbone` accounts for itself."""
+    """No progress bars, and no report of weights, because `load_backbone` makes its own."""
     from transformers.utils import logging
 
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()

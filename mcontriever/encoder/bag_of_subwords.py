@@ -1,6 +1,6 @@
-"""The short way through a weighted bag of subwords: one sum for each text, no vector for each of its tokens in memory.
+"""The fast forward of a weighted bag of subwords: one sum per text, without a vector per token in memory.
 
-A bag that `new_backbone.py` made has no layers and no positions, and its norm only subtracts a vector's mean; so the
+A bag that `new_backbone.py` made has no layers and no positions, and its norm only subtracts a vector's mean. So the
 norm of the mean is the mean of the norms, and `embedding_bag` can take the mean. On a CPU this trains several times
 faster than the general packed forward, to the same embeddings.
 
@@ -12,33 +12,25 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding_bag
 
-from mcontriever.encoder.new_backbone import IDENTITY_NORM_EPS
+from mcontriever.encoder.new_backbone import is_weighted_bag
 from mcontriever.tokens import PackedBatch
 
 
 def is_plain_bag(backbone: Any) -> bool:
     """Whether `bag_means` gives what the general forward gives: a weighted bag, whole on this rank, no dropout now."""
-    if not is_weighted_bag(backbone):
+    if not is_weighted_bag(vars(backbone.config)):
         return False
     dropout = backbone.embeddings.dropout
     sharded = hasattr(backbone.get_input_embeddings().weight, "ds_id")
     return not sharded and (dropout.p == 0 or not dropout.training)
 
 
-def is_weighted_bag(backbone: Any) -> bool:
-    """Whether it was made with `token_weights`, even if they are folded into its vectors by now."""
-    config = backbone.config
-    return (
-        getattr(config, "num_hidden_layers", None) == 0 and getattr(config, "layer_norm_eps", None) == IDENTITY_NORM_EPS
-    )
-
-
 @torch.no_grad()
 def unfold_token_weights(backbone: Any, *, scale_free: bool) -> torch.nn.Embedding:
-    """Undo what saving did, so that an exported bag learns as a new one does: vectors of one length, and weights.
+    """Undo what saving did, so that an exported bag learns like a new one.
 
-    A weight is its vector's length over their mean. Where embeddings are made unit length (`scale_free`), the vectors
-    become so too: an export in float8 has scaled them, and no learning rate would fit.
+    A weight is its vector's length over the mean length. If embeddings are normalized (`scale_free`), the vectors get
+    unit length too: an export in float8 has scaled them, and no learning rate would fit.
     """
     vectors_VH = backbone.get_input_embeddings().weight
     lengths_V1 = vectors_VH.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

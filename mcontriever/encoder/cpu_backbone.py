@@ -1,9 +1,8 @@
 """Inference on the CPU: a frozen copy of a BERT-family backbone with its weights laid out for oneDNN.
 
-Query, key and value are one product; bias, GELU and residual ride along in the products' last step; rows are packed.
-Measured on 2 cores at XLM-R-base size: torch's own fp32 products (MKL) reach 106 GFLOP/s per core, oneDNN's with
-prepared weights 245, and in bf16 490. The prepared layout is a private operator of torch, so it is tried once on a
-small product, and `torch.nn.functional.linear` takes over where it is missing or wrong.
+Query, key and value are one product; bias and activation are computed in the products' last step; rows are packed.
+On one AVX-512 machine, at XLM-R-base size, torch's own fp32 products (MKL) reached 106 GFLOP/s a core, oneDNN's with
+prepared weights 245, and 490 in bf16.
 
 Shapes: T tokens in all sequences, H hidden, A heads, D head size; blocks have R rows of L positions.
 """
@@ -14,46 +13,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch.nn.functional import layer_norm, linear
+from torch.nn.functional import layer_norm
 
+from mcontriever.cpu_operators import PreparedLinear
 from mcontriever.encoder.cpu_attention import attend_in_block
 from mcontriever.encoder.row_blocks import Block, plan_blocks
 from mcontriever.tokens import PackedBatch
-
-_FUSED_ACTIVATIONS = {
-    "gelu": ("gelu", "none"),
-    "gelu_new": ("gelu", "tanh"),
-    "gelu_pytorch_tanh": ("gelu", "tanh"),
-    "relu": ("relu", ""),
-}
-_ROWS_HINT = 2048  # the number of rows that oneDNN chooses its weight layout for
-
-
-def good_at_bf16() -> bool:
-    """Whether the processor multiplies bf16 natively. By capability: emulated bf16 is slower than fp32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
 
 Layer = Callable[..., torch.Tensor]
 Watch = Callable[[str, torch.Tensor], None]
 
 
 class FastCpuBackbone:
-    """Call it with a packed batch, rows sorted by length; it returns the last layer's hidden_TH.
+    """Call it with a packed batch whose rows are sorted by length; it returns the last layer's hidden_TH.
 
-    `watch`, if given, sees what goes into each layer's products under "attention_in", "context", "inner_in" and
-    "inner_out": calibration needs it.
+    `watch`, if given, sees the inputs of each layer's products under "attention_in", "context", "inner_in" and
+    "inner_out": calibration needs them.
     """
 
     def __init__(self, embeddings: Any, layers: Sequence[Layer]) -> None:
-        self.embeddings = embeddings
+        self.word_embeddings = embeddings.word_embeddings.weight
+        self.constants_LH = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+        self.norm = embeddings.LayerNorm
         self.layers = layers
 
     @classmethod
     def of(cls, backbone: Any, dtype: torch.dtype, *, prepack: bool | None = None) -> "FastCpuBackbone":
         """`prepack` None: if this torch can."""
-        prepack = can_prepack(dtype) if prepack is None else prepack
         activation = backbone.config.hidden_act
         layers = [_FastLayer(layer, activation, dtype, prepack) for layer in backbone.encoder.layer]
         return cls(backbone.embeddings, layers)
@@ -66,15 +52,13 @@ class FastCpuBackbone:
         return hidden_TH
 
     def _embed(self, batch: PackedBatch) -> torch.Tensor:
-        own = self.embeddings
-        word_TH = own.word_embeddings.weight.index_select(0, batch.token_ids_T)
-        constant_LH = own.position_embeddings.weight + own.token_type_embeddings.weight[0]
-        word_TH += constant_LH.index_select(0, batch.position_ids_T)
-        return apply_norm(own.LayerNorm, word_TH)
+        words_TH = self.word_embeddings.index_select(0, batch.token_ids_T)
+        words_TH += self.constants_LH.index_select(0, batch.position_ids_T)
+        return apply_norm(self.norm, words_TH)
 
 
 class _FastLayer:
-    def __init__(self, layer: Any, activation: str, dtype: torch.dtype, prepack: bool) -> None:
+    def __init__(self, layer: Any, activation: str, dtype: torch.dtype, prepack: bool | None) -> None:
         prepare = functools.partial(PreparedLinear, dtype=dtype, prepack=prepack)
         self.dtype = dtype
         self.heads = layer.attention.self.num_attention_heads
@@ -120,57 +104,3 @@ def attend(projected_T3H: torch.Tensor, blocks: list[Block], heads: int) -> torc
 
 def apply_norm(norm: torch.nn.LayerNorm, values: torch.Tensor) -> torch.Tensor:
     return layer_norm(values, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-
-
-class PreparedLinear:
-    """activation(x W^T + b), with W laid out once."""
-
-    def __init__(
-        self,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        *,
-        dtype: torch.dtype,
-        prepack: bool,
-        activation: str | None = None,
-    ) -> None:
-        self.prepack = prepack
-        self.bias = bias.detach().to(dtype)
-        plain = weight.detach().to(dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, _ROWS_HINT) if prepack else plain
-        fused = _FUSED_ACTIVATIONS.get(activation or "") if prepack else None
-        self.attribute, self.algorithm = fused or ("none", "")
-        self.activation = None if fused or activation is None else activation_function(activation)
-
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        if self.prepack:
-            result = torch.ops.mkldnn._linear_pointwise(
-                values, self.weight, self.bias, self.attribute, [], self.algorithm
-            )
-        else:
-            result = linear(values, self.weight, self.bias)
-        return result if self.activation is None else self.activation(result)
-
-
-def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    from transformers.activations import ACT2FN
-
-    return ACT2FN[name]
-
-
-@functools.cache
-def can_prepack(dtype: torch.dtype) -> bool:
-    """Try the private operators on a small product and compare: present and right, or not used at all."""
-    generator = torch.Generator().manual_seed(0)
-    values, weight = (torch.randn(16, 32, generator=generator) for _ in range(2))
-    bias = torch.randn(16, generator=generator)
-    try:
-        plain = PreparedLinear(weight, bias, dtype=dtype, prepack=True)(values.to(dtype))
-        activated = PreparedLinear(weight, bias, dtype=dtype, prepack=True, activation="gelu")(values.to(dtype))
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    product = values @ weight.T + bias
-    tolerance = 1e-4 if dtype == torch.float32 else 0.1
-    return torch.allclose(plain.float(), product, atol=tolerance, rtol=tolerance) and torch.allclose(
-        activated.float(), torch.nn.functional.gelu(product), atol=tolerance, rtol=tolerance
-    )

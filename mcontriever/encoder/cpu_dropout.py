@@ -1,7 +1,7 @@
-"""Dropout at a fifth of the usual cost on the CPU, where drawing the mask was a sixth of a training step.
+"""Dropout on the CPU at a fifth of torch's cost; drawing torch's masks took a sixth of a training step.
 
-Random bits come 16 to a value from numpy's SFC64, seeded from torch's own generator: the same torch seed gives the
-same masks, so a resumed or checkpointed run draws what the first did. The rate is exact to 1/65536.
+Each value takes 16 random bits from numpy's SFC64, seeded by torch's generator: the same torch seed gives the same
+masks, so a resumed or checkpointed run repeats them. The rate is exact to 1/65536.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ def dropout(values: torch.Tensor, rate: float, training: bool = True) -> torch.T
 
 
 def keep_bits(shape: torch.Size, dtype: torch.dtype, rate: float) -> torch.Tensor:
-    """An integer tensor as wide as `dtype`: all ones with probability 1 - rate, else zero."""
+    """Integers as wide as `dtype`: all bits set with probability 1 - rate, else zero."""
     count = shape.numel()
     seed = int(torch.randint(1 << 62, ()))
     random_bits = np.random.SFC64(seed).random_raw(count // 4 + 1).view(np.int16)[:count]
@@ -35,7 +35,7 @@ def keep_bits(shape: torch.Size, dtype: torch.dtype, rate: float) -> torch.Tenso
 
 
 def apply_bits_(values: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
-    """Zero the dropped values in place, without scaling the rest."""
+    """Set dropped values to zero in place, without scaling the others."""
     values.view(bits.dtype).bitwise_and_(bits)
     return values
 

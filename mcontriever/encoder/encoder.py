@@ -1,10 +1,10 @@
-"""A text encoder: a Hugging Face backbone, pooling, and all that makes two embeddings comparable.
+"""A text encoder: a Hugging Face backbone, pooling, and the settings that make two embeddings comparable.
 
     encoder = Encoder.load("nano")    # the bundled model; or the path of an exported folder, or a hub name
     encoder.embed_queries(["who wrote it?"]) @ encoder.embed_documents(["She wrote it."]).T
 
-`forward` takes packed rows and is what training differentiates; `embed_queries` and `embed_documents` take texts and
-are what inference calls. Shapes: N rows, L longest, T tokens in all, H hidden.
+Training differentiates `forward`, which takes packed rows. Inference calls `embed_queries` and `embed_documents`, which
+take texts. Shapes: N rows, L longest, T tokens in all, H hidden.
 """
 
 import contextlib
@@ -40,18 +40,17 @@ from mcontriever.encoder.texts_to_vectors import (
     embed_texts,
     resolve_precision,
 )
-from mcontriever.encoder.tokenizer_without_transformers import load_light_tokenizer
-from mcontriever.encoder.without_transformers import load_light_backbone
+from mcontriever.encoder.without_transformers import load_light_backbone, load_light_tokenizer
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
 from mcontriever.tokens import PackedBatch, SpecialTokens, load_tokenizer
 
 
 class Encoder(torch.nn.Module):
-    """Similarity "cosine" means embeddings of length one, so that consumers only ever take dot products.
+    """Similarity "cosine" means embeddings of length one, so consumers only ever take dot products.
 
-    `compute_dtype` is training's: None leaves precision to the surroundings (DeepSpeed's autocast, or float32), and
-    torch.bfloat16 opens an autocast of our own where no other is active. `precision` is `embed_*`'s: see inference.py.
+    `compute_dtype` is for training: with None the caller decides (DeepSpeed's autocast, or float32), and torch.bfloat16
+    opens an autocast unless one is active. `precision` is for `embed_*`: see texts_to_vectors.py.
     """
 
     def __init__(
@@ -101,11 +100,11 @@ class Encoder(torch.nn.Module):
         light: bool | None = None,
         **changes: Any,
     ) -> "Encoder":
-        """`nano`, a folder of ours, a sentence-transformers model or a plain backbone, by path or hub name.
+        """`nano`, an exported folder, a sentence-transformers model or a plain backbone, by path or hub name.
 
         `changes` (pooling, normalize, similarity, max_length, query_prefix, document_prefix, precision, ...) override
-        what the folder says; None leaves it. `light` is for inference on the CPU, and the default for a bag of
-        subwords, which loses nothing by it: see light_backbone.py.
+        the folder's settings unless they are None. `light` loads without transformers, for inference on the CPU; None
+        does so for a bag of subwords, which needs nothing more: see without_transformers.py.
         """
         folder = model_folder(name_or_folder)
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
@@ -127,7 +126,7 @@ class Encoder(torch.nn.Module):
         return cls(backbone, tokenizer, token_weights=token_weights, **settings)
 
     def start_embeddings(self, other: "Encoder") -> int:
-        """Begin with another checkpoint's subword embeddings; returns how many pieces both tokenizers know."""
+        """Start from another checkpoint's subword embeddings; returns how many pieces the tokenizers share."""
         own, others = (encoder.backbone.get_input_embeddings().weight for encoder in (self, other))
         return copy_embeddings(own, self.tokenizer, others, other.tokenizer)
 
@@ -136,7 +135,7 @@ class Encoder(torch.nn.Module):
         return next(self.backbone.parameters()).device
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """embeddings_NH in float32, with gradient, by the packed path where the architecture has one."""
+        """embeddings_NH in float32, with gradient; packed if the architecture can."""
         if not can_pack(self.backbone.config):
             return self.forward_padded(batch)
         if self.pooling == "mean" and is_plain_bag(self.backbone):
@@ -161,7 +160,7 @@ class Encoder(torch.nn.Module):
         return self.backbone.get_input_embeddings()(token_ids) * self.token_weights(token_ids)
 
     def forward_padded(self, batch: PackedBatch) -> torch.Tensor:
-        """The reference, and the way of architectures that do not pack: Hugging Face's own padded forward."""
+        """Hugging Face's own padded forward: the reference, and for architectures that cannot pack."""
         input_ids_NL, mask_NL = batch.pad()
         weighted_NLH = self._weighted_words(input_ids_NL)
         inputs = {"input_ids": input_ids_NL} if weighted_NLH is None else {"inputs_embeds": weighted_NLH}
@@ -176,7 +175,7 @@ class Encoder(torch.nn.Module):
         return torch.autocast(device, dtype=self.compute_dtype)
 
     def pool(self, hidden_TH: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        """One float32 embedding per row, of length one if `normalize`."""
+        """One float32 embedding per row, of length one with `normalize`."""
         if self.pooling == "cls":
             pooled_NH = hidden_TH[batch.offsets[:-1].long()].float()
         else:
@@ -200,16 +199,16 @@ class Encoder(torch.nn.Module):
         return embed_texts(self, [self.document_prefix + text for text in texts])
 
     def calibrate(self, texts: Sequence[str]) -> None:
-        """Learn int8's ranges from a sample of the texts to come; `save` keeps them with the model."""
+        """Learn int8's ranges from a sample of the texts to embed; `save` stores them with the model."""
         self.int8_ranges = calibrate_on(self, texts)
 
     def inference_model(self) -> Embed:
-        """The function behind `embed_*`, kept until a weight or a setting changes."""
+        """The function behind `embed_*`, cached until a weight or a setting changes."""
         key = (self.precision, self.pooling, id(self.int8_ranges))
         return self._keep("inference", key, lambda: build_inference_model(self))
 
     def fingerprint(self) -> str:
-        """sha256 over weights, tokenizer and spec: two encoders share it iff their embeddings are comparable."""
+        """sha256 over weights, tokenizer and spec: equal iff two encoders' embeddings are comparable."""
         return self._keep(
             "fingerprint",
             str(self.spec()),
@@ -223,19 +222,19 @@ class Encoder(torch.nn.Module):
         return self._kept[name][1]
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Optimizers may write to weights behind torch's version counter, so training forgets what was kept."""
+        """Clears the caches, because optimizers may change weights without torch's version counter."""
         if mode:
             self._kept.clear()
             self.int8_ranges = None
         return super().train(mode)
 
     def spec(self) -> dict[str, Any]:
-        """What two encoders must share, beside their weights, for their embeddings to be comparable."""
+        """The settings that two encoders must share for their embeddings to be comparable."""
         names = ("pooling", "normalize", "similarity", "max_length", "query_prefix", "document_prefix")
         return {name: getattr(self, name) for name in names}
 
     def folded_backbone(self) -> Any:
-        """The backbone alone, which gives the same embeddings: token weights are multiplied into its vectors."""
+        """The backbone with token weights multiplied into its vectors; it gives the same embeddings alone."""
         if self.token_weights is None:
             return self.backbone
         folded = copy.deepcopy(self.backbone)
@@ -244,13 +243,13 @@ class Encoder(torch.nn.Module):
         return folded
 
     def save(self, folder: str | Path, card: str | None = None, attachments: Mapping[str, bytes] | None = None) -> Path:
-        """Write the folder that SentenceTransformer, AutoModel and `Encoder.load` all open to the same embeddings."""
+        """Write a folder that SentenceTransformer, AutoModel and `Encoder.load` open to the same embeddings."""
         return write_model_folder(
             folder, self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
-        """A copy of the weights; the tokenizer, which nobody changes, is shared."""
+        """Copies the weights and shares the tokenizer, which never changes."""
         memo[id(self.tokenizer)] = self.tokenizer
         memo[id(self._kept)] = {}
         duplicate = type(self).__new__(type(self))
@@ -283,5 +282,5 @@ def _check(encoder: Encoder) -> None:
     if len(encoder.tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(encoder.tokenizer)} tokens, the backbone embeddings for {rows}",
-            fix="give the tokenizer that belongs to this model",
+            fix="use the tokenizer that belongs to this model",
         )

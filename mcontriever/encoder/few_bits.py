@@ -1,9 +1,9 @@
-"""A table of vectors in two or four bits a number: `mcontriever export --weights int2` packs, every loader unpacks it.
+"""A table of vectors in two or four bits per number: `mcontriever export --weights int2` packs, every loader unpacks.
 
-Each row has a scale of its own, chosen for the least squared error. A text's vector is the sum of many rows, so what
-rounding does to each of them mostly cancels out; a model with layers is less patient.
+Each row has its own scale, chosen for the least squared error. A bag's text vector is the sum of many rows, so their
+rounding errors mostly cancel; a model with layers is more sensitive.
 
-In the file, "NAME.int2" holds the codes, 8 / bits of them in a byte, and "NAME.scale" the rows' scales.
+In the file, "NAME.int2" holds the codes, 8 / bits per byte, and "NAME.scale" the scales of the rows.
 
 Shapes: V rows, H numbers in a row, B bytes in a row.
 """
@@ -16,23 +16,23 @@ from mcontriever.encoder import four_bit_blocks
 
 BITS = {"int2": 2, "int4": 4}
 KINDS = (*BITS, four_bit_blocks.KIND)
-_TINY = 1e-30  # a row of zeros has scale 0 and stays zero
-_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # the largest code's share of a row's largest number
+_TINY = 1e-30  # a row of zeros has scale 0 and remains zero
+_CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # largest code / largest number of the row
 
 
 def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Tensor]:
-    """Codes and scales, under the names that they have in the file."""
+    """Codes and scales by their names in the file."""
     bits = BITS[weights]
     per_byte, levels = 8 // bits, 2**bits
     scale_V = _best_scales(table_VH, levels).half()
     codes_VH = _codes(table_VH, scale_V.float(), levels).to(torch.uint8)
     parts_VBP = codes_VH.reshape(len(table_VH), -1, per_byte)
-    packed_VB = sum(parts_VBP[:, :, place] << (bits * place) for place in range(per_byte))
+    packed_VB = (parts_VBP << torch.arange(0, 8, bits, dtype=torch.uint8)).sum(dim=2, dtype=torch.uint8)
     return {f"{name}.{weights}": packed_VB, f"{name}.scale": scale_V}
 
 
 def unpack_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a file by their models' names, packed tables as float32; also those of `four_bit_blocks.py`."""
+    """A file's tensors by the model's names: packed tables (also `four_bit_blocks.py`'s) as float32, others unchanged."""
     found = {}
     for name, tensor in tensors.items():
         plain, _, kind = name.rpartition(".")
@@ -50,7 +50,7 @@ def is_packed(names: Iterable[str]) -> bool:
 
 
 def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.Tensor:
-    """By a table of what each byte stands for."""
+    """With a table of the numbers that each byte holds."""
     places = torch.arange(0, 8, bits)
     levels = 2**bits
     numbers_of_byte = ((torch.arange(256)[:, None] >> places) % levels).float() - (levels - 1) / 2
@@ -59,7 +59,7 @@ def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.
 
 
 def _codes(table_VH: torch.Tensor, scale_V: torch.Tensor, levels: int) -> torch.Tensor:
-    """0 to levels - 1; code c stands for (c - (levels - 1) / 2) scales."""
+    """0 to levels - 1; code c means (c - (levels - 1) / 2) * scale."""
     return (table_VH / scale_V.clamp(min=_TINY)[:, None] + levels / 2).floor().clamp(0, levels - 1)
 
 

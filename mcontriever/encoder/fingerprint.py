@@ -1,4 +1,4 @@
-"""One sha256 for all that decides an embedding: weights, architecture, tokenizer, pooling, lengths, prefixes."""
+"""One sha256 over everything that determines an embedding: weights, architecture, tokenizer and settings."""
 
 import hashlib
 import json
@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import torch
 
+from mcontriever.encoder.packed_forward import PACKED_MODEL_TYPES
 from mcontriever.tokens import tokenizer_fingerprint
 
 BYTES_PER_CHUNK = 1 << 26
-BERT_FAMILY = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 DECISIVE_KEYS = (
     "model_type",
     "vocab_size",
@@ -25,7 +26,7 @@ DECISIVE_KEYS = (
     "layer_norm_eps",
     "pad_token_id",
 )
-# Where a model was saved, by what, and how it is trained; none of it changes an embedding.
+# Keys about saving and training; none of them changes an embedding.
 _NEUTRAL_KEYS = (
     "_name_or_path",
     "architectures",
@@ -42,7 +43,7 @@ _NEUTRAL_KEYS = (
 
 
 def weights_fingerprint(backbone: Any, tokenizer: Any, spec: Mapping[str, Any]) -> str:
-    """Hashing runs at the speed of memory and several chunks at a time: under a second for 278 M weights."""
+    """Chunks are hashed in parallel: under a second for 278 M weights."""
     settings = json.dumps([_architecture(backbone.config), dict(spec)], sort_keys=True, default=str)
     total = hashlib.sha256(settings.encode())
     total.update(tokenizer_fingerprint(tokenizer).encode())
@@ -57,14 +58,14 @@ def weights_fingerprint(backbone: Any, tokenizer: Any, spec: Mapping[str, Any]) 
 
 
 def _architecture(config: Any) -> dict[str, Any]:
-    """Of the BERT family, what its forward reads; of others, all that may matter."""
-    if config.model_type in BERT_FAMILY:
+    """The keys that the packed forward reads; of other architectures, all that may matter."""
+    if config.model_type in PACKED_MODEL_TYPES:
         return {key: getattr(config, key) for key in DECISIVE_KEYS}
     return {key: value for key, value in config.to_dict().items() if key not in _NEUTRAL_KEYS}
 
 
 def _chunk_digests(value: torch.Tensor) -> bytes:
-    data = memoryview(value.detach().cpu().float().contiguous().numpy()).cast("B") if value.numel() else memoryview(b"")
+    data = value.detach().cpu().float().contiguous().numpy().reshape(-1).view(np.uint8).data
     return b"".join(
         hashlib.sha256(data[start : start + BYTES_PER_CHUNK]).digest() for start in range(0, len(data), BYTES_PER_CHUNK)
     )

@@ -1,13 +1,13 @@
-"""New backbones: random weights from a configuration, for tests and for languages that no checkpoint knows.
+"""New backbones: random weights from a configuration, for tests and for languages that no checkpoint covers.
 
-With `num_hidden_layers: 0` the model is a bag of subwords. Two keys beside Hugging Face's own shape it:
+With `num_hidden_layers: 0` the model is a bag of subwords. Two keys beside Hugging Face's own change it:
 
     position_embeddings: false     no positions: their table is zero and stays zero
-    token_weights: true            each token's vector has a learned weight, as IDF would give it (needs 0 layers)
+    token_weights: true            each token's vector has a learned weight, like an IDF (needs 0 layers)
 
 Both still load everywhere as a plain BERT-family model. A weighted bag needs a layer norm that changes nothing, and
-BERT always has one; so its epsilon is made so large that it divides by a constant, which its gain multiplies back.
-What is left of it is the subtraction of each vector's mean. The learned weights are folded into the vectors on saving.
+BERT always has one. So its epsilon is so large that it divides by a constant, and its gain multiplies by the same
+constant. Only the subtraction of each vector's mean remains. Saving folds the learned weights into the vectors.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,9 @@ from mcontriever.progress import log
 from mcontriever.tokens import SpecialTokens
 
 IDENTITY_NORM_EPS = 1e12  # float32 holds 1e12 + variance as 1e12, so the norm divides by exactly 1e6
-FROZEN_KEY = "frozen_weights"  # in config.json: the weights that training must leave as they are
+# Keys of our own in config.json.
+FROZEN_KEY = "frozen_weights"  # the weights that training must not change
+BAG_KEY = "weighted_bag"  # made with token_weights, even if they are folded into the vectors by now
 _POSITIONS = "embeddings.position_embeddings.weight"
 _SEGMENTS = "embeddings.token_type_embeddings.weight"
 _NORM_GAIN, _NORM_SHIFT = "embeddings.LayerNorm.weight", "embeddings.LayerNorm.bias"
@@ -38,17 +40,17 @@ def random_backbone(
     positions = values.pop("position_embeddings", not weighted)
     if weighted:
         _check_bag(values)
-        values["layer_norm_eps"] = IDENTITY_NORM_EPS
+        values |= {"layer_norm_eps": IDENTITY_NORM_EPS, BAG_KEY: True}
     try:
         config = AutoConfig.for_model(values.pop("model_type"), **values)
     except (ValueError, TypeError) as error:
-        raise ModelError(f"no such architecture: {error}", fix="use the keys of the model's config.json") from error
+        raise ModelError(f"unknown architecture: {error}", fix="use the keys of the model's config.json") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             backbone = AutoModel.from_config(config, dtype=torch.float32)
         except ValueError as error:
-            raise ModelError(f"no model can be made so: {error}", fix="change encoder.architecture") from error
+            raise ModelError(f"the model cannot be built: {error}", fix="change encoder.architecture") from error
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     constants = {} if positions else {_POSITIONS: 0.0}
@@ -76,18 +78,18 @@ def _check_bag(values: Mapping[str, Any]) -> None:
         raise ModelError(
             f"token_weights with num_hidden_layers {values.get('num_hidden_layers')} and position_embeddings "
             f"{values.get('position_embeddings', False)}: only a bag of subwords has token weights",
-            fix="set num_hidden_layers: 0 and leave position_embeddings out",
+            fix="set num_hidden_layers: 0 and omit position_embeddings",
         )
 
 
 def _fix(backbone: Any, constants: Mapping[str, float]) -> None:
-    """Set these weights once and for all, and note it in config.json, so that a loaded copy keeps them too."""
+    """Set and freeze these weights. config.json lists them, so a loaded copy freezes them too."""
     parameters = dict(backbone.named_parameters())
     unknown = sorted(set(constants) - set(parameters))
     if unknown:
         raise ModelError(
             f"a {backbone.config.model_type} model has no {', '.join(unknown)}",
-            fix="leave out token_weights and position_embeddings, or use model_type: xlm-roberta",
+            fix="omit token_weights and position_embeddings, or use model_type: xlm-roberta",
         )
     for name, value in constants.items():
         torch.nn.init.constant_(parameters[name], value)
@@ -101,6 +103,12 @@ def freeze_as_noted(backbone: Any) -> None:
         backbone.get_parameter(name).requires_grad_(False)
 
 
+def is_weighted_bag(config: Mapping[str, Any]) -> bool:
+    """Whether config.json describes a weighted bag; folders of version 0.1 have no key that says so."""
+    old_mark = config.get("layer_norm_eps") == IDENTITY_NORM_EPS
+    return config.get("num_hidden_layers") == 0 and bool(config.get(BAG_KEY, old_mark))
+
+
 def _unit_weights(count: int) -> torch.nn.Embedding:
     weights = torch.nn.Embedding(count, 1)
     torch.nn.init.ones_(weights.weight)
@@ -111,9 +119,9 @@ def _unit_weights(count: int) -> torch.nn.Embedding:
 def copy_embeddings(
     vectors_VH: torch.Tensor, tokenizer: Any, other_vectors_UW: torch.Tensor, other_tokenizer: Any
 ) -> int:
-    """Start from another checkpoint's vectors, piece by piece; a wider one gives its principal components.
+    """Start from another checkpoint's vectors of the same pieces, or from their principal components if it is wider.
 
-    Pieces that only the new tokenizer knows keep their random vectors. Returns how many were copied.
+    Pieces that only the new tokenizer has keep their random vectors. Returns how many were copied.
     """
     width, other_width = vectors_VH.shape[1], other_vectors_UW.shape[1]
     if other_width < width:
@@ -124,7 +132,7 @@ def copy_embeddings(
     known = other_tokenizer.get_vocab()
     pairs = [(own_id, known[piece]) for piece, own_id in tokenizer.get_vocab().items() if piece in known]
     if not pairs:
-        raise ModelError("the two tokenizers share no piece", fix="take a checkpoint with a tokenizer of the same kind")
+        raise ModelError("the two tokenizers share no piece", fix="use a checkpoint with a tokenizer of the same kind")
     own_ids, other_ids = (torch.tensor(ids) for ids in zip(*pairs, strict=True))
     chosen = other_vectors_UW.detach().float().cpu()[other_ids]
     if other_width > width:
@@ -135,7 +143,7 @@ def copy_embeddings(
 
 
 def _principal_axes(vectors_UW: torch.Tensor, count: int) -> torch.Tensor:
-    """The directions [W, count] of largest second moment: dot products survive as well as `count` numbers allow."""
+    """The directions [W, count] of largest second moment: they preserve dot products best."""
     moment_WW = (vectors_UW.T.double() @ vectors_UW.double()).numpy()
     _, axes_WW = np.linalg.eigh(moment_WW)
     return torch.from_numpy(axes_WW[:, ::-1][:, :count].copy()).float()

@@ -1,8 +1,7 @@
-"""Attention inside each sequence of a packed batch, and nowhere else.
+"""Attention within each sequence of a packed batch.
 
-On CUDA it is torch's variable-length kernel where that can run (half precision, Ampere or newer), else padded SDPA.
-On the CPU, rows of near-equal length form blocks (`attention_blocks.py`, `block_attention.py`); rows should come sorted
-by length, so that there are few.
+On CUDA torch's variable-length kernel if it can run (half precision, Ampere or newer), else padded SDPA. On the CPU
+rows of similar length form blocks (`row_blocks.py`, `cpu_attention.py`). Rows sorted by length make few blocks.
 
 Shapes: T tokens, A heads, D head size.
 """
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from mcontriever.cpu_operators import flash_attention_with_dropout, has_flash_dropout
 from mcontriever.encoder.cpu_attention import block_attention
 from mcontriever.encoder.row_blocks import Block, plan_blocks
 from mcontriever.tokens import PackedBatch
@@ -20,7 +20,7 @@ FLASH_HEAD_SIZE_LIMIT = 256
 
 
 class PackedAttention:
-    """The plan for one batch, shared by its layers: call it with query_TAD, key_TAD, value_TAD."""
+    """One batch's plan, shared by all layers."""
 
     def __init__(self, batch: PackedBatch) -> None:
         self._offsets = batch.offsets
@@ -30,7 +30,8 @@ class PackedAttention:
     def __call__(
         self, query_TAD: torch.Tensor, key_TAD: torch.Tensor, value_TAD: torch.Tensor, dropout: float = 0.0
     ) -> torch.Tensor:
-        if _has_varlen_kernel(query_TAD.device, query_TAD.dtype, query_TAD.shape[-1]):
+        has_kernel = _has_varlen_kernel(query_TAD.device, query_TAD.dtype, query_TAD.shape[-1])
+        if has_kernel and (dropout == 0.0 or has_flash_dropout()):
             return _varlen(query_TAD, key_TAD, value_TAD, self._offsets, self._max_length, dropout)
         if self._blocks is None:
             self._blocks = plan_blocks(self._offsets, query_TAD.device)
@@ -40,7 +41,7 @@ class PackedAttention:
 
 
 def wants_sorted_rows(backbone: Any) -> bool:
-    """Blocks want rows sorted by length; the variable-length kernel does not care, and sorting makes a GPU wait."""
+    """Blocks need rows sorted by length; the variable-length kernel does not, and sorting makes a GPU wait."""
     weight = next(backbone.parameters())
     device = weight.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -66,12 +67,10 @@ def _varlen(
     if dropout == 0.0:
         from torch.nn.attention.varlen import varlen_attn
 
-        context_TAD: torch.Tensor = varlen_attn(query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length)
+        context_TAD = varlen_attn(query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length)
+        assert isinstance(context_TAD, torch.Tensor)
         return context_TAD
-    # The public function has no dropout; this is the differentiable operator underneath, which has.
-    return torch.ops.aten._flash_attention_forward(
-        query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length, dropout, False, False
-    )[0]
+    return flash_attention_with_dropout(query_TAD, key_TAD, value_TAD, offsets, max_length, dropout)
 
 
 def _padded_sdpa(

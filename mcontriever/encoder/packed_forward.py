@@ -1,7 +1,7 @@
-"""The BERT-family transformer over packed rows: no padding in any linear layer, attention inside each sequence.
+"""The BERT-family transformer over packed rows: no padding in linear layers, attention within each sequence.
 
-It calls the Hugging Face modules one by one, so their hooks (ZeRO-3 fetches weights in them), their dropout and
-their gradients are what they always were; only the glue between them is ours.
+It calls the Hugging Face modules one by one, so their hooks (ZeRO-3 fetches weights in them) and their gradients are
+unchanged; only the code between them is ours.
 
 Shapes: T tokens in all sequences, H hidden, A attention heads, D = H / A.
 """
@@ -15,16 +15,17 @@ from mcontriever.encoder.cpu_dropout import dropout
 from mcontriever.encoder.packed_attention import PackedAttention
 from mcontriever.tokens import PackedBatch
 
+# The architectures of this forward, of the fast CPU backbone and of the backbone without transformers.
 PACKED_MODEL_TYPES = frozenset({"bert", "camembert", "roberta", "xlm-roberta"})
 
 
 def can_pack(config: Any) -> bool:
-    """Whether `packed_hidden_states` knows this architecture; the others go through their own padded forward."""
+    """Whether `packed_hidden_states` has this architecture; others use their own padded forward."""
     return config.model_type in PACKED_MODEL_TYPES and not getattr(config, "is_decoder", False)
 
 
 def first_position(backbone: Any) -> int:
-    """RoBERTa's family reserves the position of its padding token and starts after it; BERT starts at 0."""
+    """RoBERTa and its successors start after the position of their padding token; BERT starts at 0."""
     if not can_pack(backbone.config):
         return 0
     padding_position = backbone.embeddings.position_embeddings.padding_idx
@@ -38,7 +39,7 @@ def packed_hidden_states(
     word_vectors_TH: torch.Tensor | None = None,
     checkpoint_layers: bool = False,
 ) -> torch.Tensor:
-    """The last layer's hidden_TH. `word_vectors_TH` replaces the lookup of the word embeddings."""
+    """hidden_TH of the last layer. `word_vectors_TH` replaces the lookup of word embeddings."""
     hidden_TH = _embed(backbone.embeddings, batch, word_vectors_TH)
     if not len(backbone.encoder.layer):
         return hidden_TH
@@ -78,6 +79,6 @@ def _add_and_norm(output: Any, inner: torch.Tensor, residual_TH: torch.Tensor) -
 
 
 def _to_compute_dtype(hidden_TH: torch.Tensor) -> torch.Tensor:
-    """One cast for query, key and value; autocast alone would make three."""
+    """One cast for query, key and value, where autocast alone would make three."""
     device = hidden_TH.device.type
     return hidden_TH.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_TH

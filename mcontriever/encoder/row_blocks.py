@@ -1,6 +1,6 @@
-"""Blocks for attention on the CPU: neighbouring rows of near-equal length, worked on as one padded stack.
+"""Blocks for attention on the CPU: neighbouring rows of similar length, computed as one padded tensor.
 
-A block turns a stretch of tokens into a stack of rows and back; it knows which positions of the stack are padding.
+A block converts a range of tokens to padded rows and back, and knows which positions are padding.
 Shapes: T tokens, A heads, D head size; in a block R rows of L positions, B = R * A, P of these B at a time.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 WASTE_LIMIT = 0.06  # the share of a block's positions that may be padding
-# Scores are made a few heads at a time, so that they stay in the cache and their memory is used again at once: larger
-# pieces were up to four times slower here, all of it spent in getting fresh pages from the operating system.
+# Scores are computed a few heads at a time, so they stay in the cache and their memory is reused. Larger pieces were up
+# to four times slower, because the operating system had to supply fresh pages.
 SCORES_PER_PIECE = 1 << 19
 
 
 @dataclass(frozen=True)
 class Block:
-    """Tokens start to stop, `rows` rows of `shortest` to `length`. The tensors are None if all are equally long."""
+    """Tokens start to stop, in `rows` rows of `shortest` to `length` tokens. Without padding the tensors are None."""
 
     start: int
     stop: int
@@ -46,7 +46,7 @@ class Block:
         return values.unflatten(0, (self.rows, self.length))
 
     def scatter(self, values_BLD: torch.Tensor, into_TAD: torch.Tensor) -> None:
-        """The inverse of `gather`; what stands in padding is dropped."""
+        """The inverse of `gather`; padding is dropped."""
         values_RLAD = values_BLD.unflatten(0, (self.rows, -1)).transpose(1, 2)
         target = into_TAD[self.start : self.stop]
         if self.places is None:
@@ -55,13 +55,13 @@ class Block:
             torch.index_select(values_RLAD.flatten(0, 1), 0, self.places, out=target)
 
     def pieces(self, heads: int) -> Iterator[slice]:
-        """Ranges of B that are worked on at a time."""
+        """Ranges of B that are computed at a time."""
         step = max(1, SCORES_PER_PIECE // self.length**2)
         for start in range(0, self.rows * heads, step):
             yield slice(start, min(start + step, self.rows * heads))
 
     def hide_padding_(self, scores_PLL: torch.Tensor, piece: slice, heads: int) -> None:
-        """Nobody attends to padding. Only the last columns can hold any, so only they are touched."""
+        """Padding gets no attention. Only the last columns can hold any."""
         if self.padding_RS is not None:
             padding_PS = self.padding_RS.repeat_interleave(heads, 0)[piece]
             scores_PLL[..., self.shortest :].masked_fill_(padding_PS[:, None, :], -math.inf)
@@ -72,7 +72,7 @@ class Block:
             tail_RASD.masked_fill_(self.padding_RS[:, None, :, None], 0)
 
     def attention_mask(self) -> torch.Tensor | None:
-        """What SDPA takes: true where a position may be attended to."""
+        """SDPA's mask: true where a position gets attention."""
         if self.padding_RS is None:
             return None
         always_RP = torch.ones(self.rows, self.shortest, dtype=torch.bool, device=self.padding_RS.device)
@@ -80,7 +80,7 @@ class Block:
 
 
 def plan_blocks(offsets: torch.Tensor, device: torch.device) -> list[Block]:
-    """Neighbouring rows join a block as long as little of it would be padding; sorted rows make few blocks."""
+    """Rows join a block while at most WASTE_LIMIT of it is padding; sorted rows make few blocks."""
     bounds = offsets.cpu().numpy().astype(np.int64)
     lengths = np.diff(bounds)
     blocks, first = [], 0

@@ -1,4 +1,4 @@
-"""The folder a model lives in: sentence-transformers' layout, which `AutoModel` reads as well.
+"""A model's folder: sentence-transformers' layout, which `AutoModel` reads too.
 
 config.json model.safetensors tokenizer.json ...   the Hugging Face backbone and its tokenizer
 modules.json 1_Pooling/ 2_Normalize/               how token vectors become one embedding
@@ -39,7 +39,7 @@ def write_model_folder(
     attachments: Mapping[str, bytes] | None = None,
     int8_ranges: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Write all of it under a temporary name, then rename: a reader never meets half a model."""
+    """Write the folder under a temporary name, then rename it: a reader never sees half a model."""
     folder = Path(folder)
     with atomic_folder(folder) as temporary:
         with quiet_transformers():
@@ -57,11 +57,11 @@ def write_model_folder(
     return folder
 
 
-PLAIN_TOKENIZER = "PreTrainedTokenizerFast"  # reads tokenizer.json and does nothing else
+PLAIN_TOKENIZER = "PreTrainedTokenizerFast"  # reads tokenizer.json and adds nothing
 
 
 def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
-    """As transformers saves it, less the white space, which is half of tokenizer.json."""
+    """As transformers saves it, without white space, which is half of tokenizer.json."""
     before = tokenizer.model_max_length
     tokenizer.model_max_length = max_length
     try:
@@ -119,7 +119,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ModelError(
-            f"the model is made of {' + '.join(kinds)}; this reads Transformer + Pooling (+ Normalize)",
+            f"the model consists of {' + '.join(kinds)}; mcontriever reads Transformer + Pooling (+ Normalize)",
             where=folder / "modules.json",
             fix="choose a model without further layers",
         )

@@ -1,9 +1,9 @@
-"""Encode a batch of any size in the memory of a small one, with the exact gradient of the whole.
+"""Encode a large batch in the memory of a small one, with the exact gradient.
 
 A contrastive loss needs all embeddings of a batch at once, but not all activations. Each sub-batch is encoded under
-torch's own checkpointing: its activations are dropped, and made again, one sub-batch at a time, in the backward of
-the one loss. It is one forward and one backward to autograd, so each parameter's gradient arrives once, as DeepSpeed's
-ZeRO stages require (GradCache's several backwards break them).
+torch's checkpointing: its activations are dropped and recomputed, one sub-batch at a time, in the backward of the loss.
+Autograd sees one forward and one backward, so each parameter gets its gradient once. DeepSpeed's ZeRO stages require
+that; GradCache's several backwards break them.
 
 Shapes: N rows, H hidden.
 """
@@ -19,7 +19,7 @@ from mcontriever.tokens import PackedBatch
 def encode_in_sub_batches(
     encoder: Callable[[PackedBatch], torch.Tensor], batch: PackedBatch, rows_per_sub_batch: int | None
 ) -> torch.Tensor:
-    """embeddings_NH of all rows, at most `rows_per_sub_batch` of them in memory at a time; None is all at once."""
+    """embeddings_NH of all rows, with the activations of at most `rows_per_sub_batch` rows in memory."""
     if rows_per_sub_batch is None or len(batch) <= rows_per_sub_batch:
         return encoder(batch)
     parts = []

@@ -1,11 +1,11 @@
-"""From texts to embeddings, fast: what `Encoder.embed_queries` and `embed_documents` do.
+"""From texts to embeddings: what `Encoder.embed_queries` and `embed_documents` do.
 
-Texts are tokenized a window at a time, one window ahead of the model. Within a window they are sorted by length and
-cut into batches of a fixed number of tokens; the rows come back in the order they were given. On a CPU each core takes
-batches of its own: cores that share one batch wait for each other after every product.
+Texts are tokenized in windows, one window ahead of the model. Each window is sorted by length and cut into batches of a
+fixed number of tokens; rows return in the order of the texts. On a CPU each core works on its own batches, because
+cores that share a batch wait for each other after every product.
 
 Precision: float32 is exact; bfloat16 and float16 are the processor's fast types; int8 (CPU) is faster still and needs
-a sample of texts once, see `int8_cpu.py`; auto is the fastest of the floating types that this processor is good at.
+a sample of texts once, see `cpu_int8.py`; auto is the fastest floating-point type of this processor.
 Shapes: N rows, H hidden, T tokens in all.
 """
 
@@ -25,6 +25,7 @@ from mcontriever.core_pool import pool_of_cores
 from mcontriever.encoder.bag_of_subwords import is_plain_bag
 from mcontriever.encoder.packed_forward import can_pack, packed_hidden_states
 from mcontriever.errors import ModelError
+from mcontriever.processor import multiplies_bf16
 from mcontriever.progress import log
 from mcontriever.tokens import PackedBatch, pack, tokenize_texts
 
@@ -37,7 +38,7 @@ TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}
 CALIBRATION_TEXTS = 256
 _FLOAT16_CAPABILITY, _BFLOAT16_CAPABILITY = (7, 0), (8, 0)
 
-MIN_BATCHES_PER_CORE = 4  # fewer, and a core may stand idle at the end
+MIN_BATCHES_PER_CORE = 4  # with fewer, a core may be idle at the end
 
 Embed = Callable[[PackedBatch], torch.Tensor]
 Batches = Iterator[tuple[np.ndarray, PackedBatch]]
@@ -49,7 +50,7 @@ def embed_texts(encoder: "Encoder", texts: Sequence[str]) -> np.ndarray:
     if not texts:
         return embeddings_NH
     if encoder.precision == "int8" and encoder.int8_ranges is None:
-        log.info("int8: calibrating on the first texts; call Encoder.calibrate with a sample of yours to choose them")
+        log.info("int8: calibrating on the first texts; call Encoder.calibrate with a sample to choose them yourself")
         encoder.calibrate(texts)
     with _evaluating(encoder), torch.inference_mode():
         embed = encoder.inference_model()
@@ -89,7 +90,7 @@ def _embedded(
 
 
 def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Tensor]:
-    """int8's ranges from at most CALIBRATION_TEXTS of these, evenly spaced."""
+    """int8's ranges from at most CALIBRATION_TEXTS of the texts, evenly spaced."""
     from mcontriever.encoder.cpu_int8 import calibrate
 
     _check_int8(encoder)
@@ -100,7 +101,7 @@ def calibrate_on(encoder: "Encoder", texts: Sequence[str]) -> dict[str, torch.Te
 
 
 def _sorted_batches(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[np.ndarray, PackedBatch]]:
-    """(indices of the texts, their packed batch); a window's cut texts are counted in its first batch."""
+    """(indices of the texts, packed batch); a window's truncated texts are counted in its first batch."""
     budget = TOKENS_PER_BATCH.get(encoder.device.type, TOKENS_PER_BATCH["cuda"])
     for first, window in _tokenized_windows(encoder, texts):
         order = np.argsort(-window.lengths_N.numpy(), kind="stable")
@@ -123,7 +124,7 @@ def _evaluating(encoder: "Encoder") -> Iterator[None]:
 
 
 def _tokenized_windows(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tuple[int, PackedBatch]]:
-    """(index of the first text, packed window); the next window is tokenized while the model works on this one."""
+    """(index of the first text, packed window); the next window is tokenized while the model runs on this one."""
 
     def tokenize(first: int) -> PackedBatch:
         window = texts[first : first + TEXTS_PER_WINDOW]
@@ -143,7 +144,7 @@ def _tokenized_windows(encoder: "Encoder", texts: Sequence[str]) -> Iterator[tup
 
 
 def _batches(lengths_N: np.ndarray, token_budget: int) -> Iterator[tuple[int, int]]:
-    """Row ranges whose padded size stays within the budget (rows are sorted, so padding is next to nothing)."""
+    """Row ranges whose padded size is within the budget; rows are sorted, so there is little padding."""
     start = 0
     while start < len(lengths_N):
         stop = start + max(1, token_budget // int(lengths_N[start]))
@@ -155,7 +156,7 @@ def checked_device(device: str | torch.device) -> torch.device:
     try:
         device = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"{device!r} is no device", fix="set it to cpu, cuda or cuda:1") from error
+        raise ModelError(f"{device!r} is not a device", fix="set it to cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(
             f"no GPU for device {str(device)!r}: torch {torch.__version__} sees none", fix="use device cpu"
@@ -164,7 +165,7 @@ def checked_device(device: str | torch.device) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """`auto` chooses by what the processor can do; a type it cannot compute in is refused."""
+    """`auto` becomes the fastest type by capability; a type that the device cannot compute in is refused."""
     if device.type != "cpu" and precision == "int8":
         raise ModelError(f"int8 is for CPUs, not {device}", fix="set precision to bfloat16, float16 or auto on a GPU")
     if device.type == "cuda":
@@ -175,13 +176,11 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         )
     if precision == "float16":
         raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32, int8 or auto on a CPU")
-    from mcontriever.encoder.cpu_backbone import good_at_bf16
-
-    return ("bfloat16" if good_at_bf16() else "float32") if precision == "auto" else precision
+    return ("bfloat16" if multiplies_bf16() else "float32") if precision == "auto" else precision
 
 
 def build_inference_model(encoder: "Encoder") -> Embed:
-    """A function from packed batches to embeddings; it may hold a copy of the weights as they are now."""
+    """A function from packed batches to embeddings; it may hold a copy of the current weights."""
     precision = resolve_precision(encoder.precision, encoder.device)
     if precision == "int8":
         from mcontriever.encoder.cpu_int8 import int8_backbone
@@ -204,15 +203,11 @@ def build_inference_model(encoder: "Encoder") -> Embed:
 
 
 def _check_int8(encoder: "Encoder") -> None:
-    from mcontriever.encoder.cpu_int8 import can_int8
-
     if not can_pack(encoder.backbone.config):
         raise ModelError(
             f"int8 is for XLM-R, RoBERTa and BERT models; this is {encoder.backbone.config.model_type}",
             fix="set precision to bfloat16 or float32",
         )
-    if not can_int8():
-        raise ModelError("this build of torch has no 8-bit products", fix="set precision to bfloat16 or float32")
 
 
 def _pooling(encoder: "Encoder", hidden_states: Callable[[PackedBatch], torch.Tensor]) -> Embed:

@@ -1,10 +1,11 @@
-"""A BERT-family backbone for inference without transformers' modelling code, which takes two seconds to import.
+"""A BERT-family backbone and a tokenizer for inference without transformers, which takes two seconds to import.
 
-It has the modules and the names that Hugging Face's has, so the packed forward, the fast CPU path and the fingerprint
-take it for the same. `mcontriever search` answers its first question with it; whatever it does not know for certain is
-loaded in the ordinary way.
+Their modules and names are Hugging Face's, so the packed forward, the fast CPU path and the fingerprint take them for
+the same. `mcontriever search` answers its first question with them. Whatever this file does not know for certain is
+loaded with transformers instead.
 """
 
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +17,18 @@ from torch.nn.functional import gelu
 
 from mcontriever.disk import read_json, write_json
 from mcontriever.encoder.few_bits import unpack_all
-from mcontriever.encoder.fingerprint import BERT_FAMILY, DECISIVE_KEYS
+from mcontriever.encoder.fingerprint import DECISIVE_KEYS
+from mcontriever.encoder.packed_forward import PACKED_MODEL_TYPES
+from mcontriever.encoder.saved_model import PLAIN_TOKENIZER
 from mcontriever.errors import UserError
 
 WEIGHTS = "model.safetensors"
+_TOKENIZER_SETTINGS, _TOKENIZER_RULES = "tokenizer_config.json", "tokenizer.json"
 _OF_LAYERS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | None:
-    """The folder's backbone, or None if it is not one of those that this file knows, in every weight."""
+    """The folder's backbone, or None if its architecture or one of its weights is unknown here."""
     if not (folder / WEIGHTS).is_file():
         return None
     config = _read_config(folder)
@@ -42,13 +46,22 @@ def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | No
     return backbone.eval().requires_grad_(bags_only)
 
 
+def load_light_tokenizer(folder: Path) -> "LightTokenizer | None":
+    """None where transformers adds rules that the file does not hold."""
+    if not (folder / _TOKENIZER_RULES).is_file() or not (folder / _TOKENIZER_SETTINGS).is_file():
+        return None
+    if read_json(folder / _TOKENIZER_SETTINGS).get("tokenizer_class") != PLAIN_TOKENIZER:
+        return None
+    return LightTokenizer(folder)
+
+
 def _read_config(folder: Path) -> Any:
-    """config.json as it stands, or None if it is not one of the BERT family's with all that the forward reads."""
+    """config.json, or None if it is not the BERT family's or lacks a key that the forward reads."""
     try:
         values = read_json(folder / "config.json")
     except (UserError, OSError):
-        return None  # the ordinary way says what is wrong
-    if not isinstance(values, dict) or values.get("model_type") not in BERT_FAMILY or values.get("auto_map"):
+        return None  # transformers says what is wrong
+    if not isinstance(values, dict) or values.get("model_type") not in PACKED_MODEL_TYPES or values.get("auto_map"):
         return None
     if any(values.get(key) is None for key in (*DECISIVE_KEYS, *_OF_LAYERS)):
         return None
@@ -85,7 +98,7 @@ class _Embeddings(Module):
 
 
 def _table(rows: int, width: int) -> Embedding:
-    """Given its weight, so that torch does not fill it at random: on "meta" that imports its compiler."""
+    """With its weight given, because random initialization on "meta" imports torch's compiler."""
     return Embedding(rows, width, _weight=torch.empty(rows, width))
 
 
@@ -126,3 +139,36 @@ class _Output(Module):
         self.dense = Linear(inputs, config.hidden_size)
         self.LayerNorm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
+
+
+class LightTokenizer:
+    """tokenizer.json read by the `tokenizers` library alone. Anything else asked of it loads the full tokenizer."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.name_or_path = str(folder)
+        self.backend_tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER_RULES))
+        settings = read_json(folder / _TOKENIZER_SETTINGS)
+        for kind in ("pad", "mask", "unk"):
+            token = settings.get(f"{kind}_token")
+            setattr(self, f"{kind}_token_id", None if token is None else self.backend_tokenizer.token_to_id(token))
+
+    def __call__(self, text: Any, **settings: Any) -> Any:
+        if isinstance(text, str) and settings == {"add_special_tokens": True}:
+            return {"input_ids": self.backend_tokenizer.encode(text).ids}
+        return self._full(text, **settings)
+
+    def __len__(self) -> int:
+        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._full, name)
+
+    @cached_property
+    def _full(self) -> Any:
+        from mcontriever.tokens import load_tokenizer
+
+        return load_tokenizer(self.name_or_path)

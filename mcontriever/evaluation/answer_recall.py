@@ -1,74 +1,36 @@
-"""Answer recall: a retrieved passage counts when one of the question's answers stands in it, word for word.
+"""Answer recall: a retrieved passage counts if it contains one of the question's answers, word for word.
 
 The rules are those of DPR's evaluation, which Contriever uses too: Unicode NFD, words are runs of letters, numbers and
 marks, any other visible character is a word of its own, case is ignored, and an answer must appear as consecutive words
-of the passage's text (not of its title). One departure: an answer without any word matches nothing; DPR's script would
-find it everywhere. For answers in the passages' own language there are MKQA's rules for each language.
+of the passage's text (the title does not count). One difference: an answer without any word matches nothing; DPR's
+script would find it everywhere.
 
-Texts become keys, words between newlines, so that consecutive words are a plain substring. Q questions, K hits.
+Texts become keys: words joined by newlines, so consecutive words are a plain substring. Q questions, K hits.
 """
 
-import re
-import string
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-
-KeyOf = Callable[[str], str]
-
-_ARTICLES = {
-    "ar": "ال",
-    "da": r"\b(?:en|et)\b",
-    "de": r"\b(?:ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b",
-    "en": r"\b(?:a|an|the)\b",
-    "es": r"\b(?:un|una|unos|unas|el|la|los|las)\b",
-    "fi": r"\b(?:se|yks|yksi)\b",
-    # No word boundary behind French and Italian articles: they then also cut the beginnings of words. MKQA does so.
-    "fr": r"\b(?:le|la|l'|les|du|de|d'|des|un|une|des)",
-    "hu": r"\b(?:a|az|egy)\b",
-    "it": r"\b(?:il|lo|la|l'|i|gli|le|del|dello|della|dell'|dei|degli|degl'|delle|un'|uno|una|un)",
-    "nl": r"\b(?:de|het|een|des|der|den)\b",
-    "no": r"\b(?:en|et|ei)\b",
-    "pt": r"\b(?:o|a|os|as|um|uma|uns|umas)\b",
-    "sv": r"\b(?:en|ett)\b",
-    "vi": r"\b(?:của|là|cái|chiếc|những)\b",
-}
-_BY_CHARACTER = ("ja", "km", "th", "zh", "zh_cn", "zh_hk", "zh_tw")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def dpr_key(text: str) -> str:
     words = unicodedata.normalize("NFD", text).translate(_WORDS_APART).split()
-    return _key("\n".join(words).lower())
-
-
-def mkqa_key(language: str) -> KeyOf:
-    """MKQA's normalisation for one language: case, ASCII punctuation and articles go; some scripts go by character."""
-    articles = re.compile(_ARTICLES[language]) if language in _ARTICLES else None
-
-    def key(text: str) -> str:
-        plain = text.lower().translate(_PUNCTUATION)
-        if articles is not None:
-            plain = articles.sub(" ", plain)
-        words = list("".join(plain.split())) if language in _BY_CHARACTER else plain.split()
-        return _key("\n".join(words))
-
-    return key
+    return "\n".join(["", *words, ""]).lower() if words else ""
 
 
 def has_answer(passage_key: str, answer_keys: Iterable[str]) -> bool:
-    """Both sides made by the same key function; an empty key never matches."""
+    """All of them keys; an empty one never matches."""
     return any(key in passage_key for key in answer_keys if key)
 
 
 def first_ranks(
-    hits_QK: np.ndarray, answer_keys_Q: Sequence[Sequence[str]], passages: Iterable[tuple[int, str]], key_of: KeyOf
+    hits_QK: np.ndarray, answer_keys_Q: Sequence[Sequence[str]], passages: Iterable[tuple[int, str]]
 ) -> np.ndarray:
-    """The rank (from 0) of each question's first hit that holds an answer; K where none does.
+    """The rank (from 0) of each question's first hit that contains an answer; K if none does.
 
-    `passages` yields (position, text) in ascending order of position and need hold only those in `hits_QK`; each is
-    looked at once and forgotten, so memory is the table of hits. A negative hit is no hit.
+    `passages` yields (position, text) by ascending position and needs only those in `hits_QK`. Each is read once and
+    dropped, so memory is the table of hits. A negative hit means no hit.
     """
     count, depth = hits_QK.shape
     ranks_Q = np.full(count, depth, dtype=np.int64)
@@ -85,7 +47,7 @@ def first_ranks(
             next_hit += 1
             if rank >= ranks_Q[question]:
                 continue
-            passage_key = key_of(text) if passage_key is None else passage_key
+            passage_key = dpr_key(text) if passage_key is None else passage_key
             if has_answer(passage_key, answer_keys_Q[question]):
                 ranks_Q[question] = rank
     assert next_hit == len(order), "the passages ended before the hits did"
@@ -97,12 +59,8 @@ def recall_at(ranks_Q: np.ndarray, depth: int) -> np.ndarray:
     return (ranks_Q < depth).astype(np.float64)
 
 
-def _key(joined: str) -> str:
-    return f"\n{joined}\n" if joined else ""
-
-
 class _WordsApart(dict[int, str]):
-    """A translation table, filled as characters come up: blanks and spaces around all that is not part of a word."""
+    """A translation table, filled as characters occur: spaces around everything that is not part of a word."""
 
     def __missing__(self, code: int) -> str:
         kind = unicodedata.category(chr(code))[0]

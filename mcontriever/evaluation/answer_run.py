@@ -1,4 +1,4 @@
-"""Answer recall of one model over one store of passages: questions are searched in batches, texts are read once.
+"""Answer recall of one model over a store of passages: questions are searched in batches, then texts are read once.
 
 Memory is the table of hits (8 bytes each: 26 languages x 6,620 questions x 100 hits are 138 MB) and the questions.
 """
@@ -15,7 +15,7 @@ from mcontriever.errors import DataError
 from mcontriever.evaluation.answer_recall import dpr_key, first_ranks, recall_at
 from mcontriever.evaluation.language_names import short_code
 from mcontriever.evaluation.question_sets import Question, read_questions
-from mcontriever.evaluation.results import SubsetScores, subset_path
+from mcontriever.evaluation.results import SubsetScores, is_stored, subset_path
 from mcontriever.evaluation.suites import QUESTIONS_FOLDER, PassageFile, QuestionSet, passage_file, question_set
 from mcontriever.progress import log, track
 
@@ -28,7 +28,7 @@ PASSAGES_PER_STEP = 10_000
 
 @dataclass(frozen=True)
 class Passages:
-    """Passages to search: `find(queries, k)` gives rows (-1 for none), `texts()` all rows and texts in order."""
+    """Passages to search: `find(queries, k)` returns rows (-1: none), `texts()` yields every (row, text) in order."""
 
     count: int
     revision: str
@@ -39,7 +39,7 @@ class Passages:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One question set in one language, and where its rows stand in the table of hits."""
+    """One question set in one language."""
 
     name: str
     language: str
@@ -48,7 +48,7 @@ class _Asked:
 
 
 def measure_answers(run: "SuiteRun", label: str, passages: Passages, folder: Path) -> None:
-    """All question sets of the suite, in all their languages, in one pass over the texts."""
+    """All question sets of the suite in all their languages, with one pass over the texts."""
     suite = run.suite
     sets = [question_set(name) for name in suite.question_sets]
     expected = passage_file(suite.passages) if suite.passages else None
@@ -61,7 +61,7 @@ def measure_answers(run: "SuiteRun", label: str, passages: Passages, folder: Pat
     if waiting:
         hits_QK = _search(waiting, passages, max(suite.depths))
         keys = [[dpr_key(answer) for answer in question.answers] for one in waiting for question in one.questions]
-        ranks_Q = first_ranks(hits_QK, keys, _watched(passages), dpr_key)
+        ranks_Q = first_ranks(hits_QK, keys, _watched(passages))
         starts = np.cumsum([0, *(len(one.questions) for one in waiting)])
         for one, start, stop in zip(waiting, starts[:-1], starts[1:], strict=True):
             _save(run, label, one, passages, ranks_Q[start:stop])
@@ -75,7 +75,7 @@ def measure_answers(run: "SuiteRun", label: str, passages: Passages, folder: Pat
 def _asked(entry: QuestionSet, language: str, path: Path, passages: Passages) -> _Asked:
     questions = read_questions(path, entry.layout, language)
     if len(questions) != entry.questions:
-        log.warning(f"{path}: {len(questions):,} questions, {entry.questions:,} were expected; scores will not compare")
+        log.warning(f"{path}: {len(questions):,} questions instead of {entry.questions:,}; scores are not comparable")
     revision = f"{sha256_of(path)[:16]}-{passages.data_revision[:16]}"
     return _Asked(entry.name, language, revision, questions)
 
@@ -84,7 +84,7 @@ def _question_file(entry: QuestionSet, folder: Path) -> Path:
     for path in (folder / QUESTIONS_FOLDER / entry.file, folder / entry.file):
         if path.is_file():
             return path
-    raise DataError(f"no file {entry.file}", where=folder, fix=f"fetch {entry.source} or run with --prefetch {folder}")
+    raise DataError(f"no file {entry.file}", where=folder, fix=f"fetch {entry.source}, or run with --prefetch {folder}")
 
 
 def _search(asked: list[_Asked], passages: Passages, depth: int) -> np.ndarray:
@@ -120,13 +120,8 @@ def _save(run: "SuiteRun", label: str, one: _Asked, passages: Passages, ranks_Q:
 
 
 def _stored(run: "SuiteRun", label: str, one: _Asked, passages: Passages) -> bool:
-    path = _path(run, label, one)
-    if not path.is_file():
-        return False
-    stored = SubsetScores.load(path)
-    metrics = {f"answer_recall_at_{depth}" for depth in run.suite.depths}
-    current = (passages.revision, one.data_revision)
-    return (stored.revision, stored.data_revision) == current and metrics <= set(stored.values)
+    metrics = [f"answer_recall_at_{depth}" for depth in run.suite.depths]
+    return is_stored(_path(run, label, one), passages.revision, one.data_revision, metrics)
 
 
 def _path(run: "SuiteRun", label: str, one: _Asked) -> Path:
@@ -137,7 +132,7 @@ def _facts(
     entry: QuestionSet, asked: list[_Asked], passages: Passages, expected: PassageFile | None
 ) -> dict[str, object]:
     empty = sum(not any(dpr_key(answer) for answer in question.answers) for one in asked for question in one.questions)
-    odd = {"questions whose answers hold no word": empty}
+    odd = {"questions whose answers contain no word": empty}
     if expected is not None and passages.count != expected.passages:
         odd[f"of {expected.passages:,} passages in the store: not comparable with published figures"] = passages.count
     return {

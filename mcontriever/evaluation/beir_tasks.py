@@ -1,7 +1,7 @@
 """A folder in BEIR layout as a real MTEB task, with its languages.
 
-One MTEB subset per query language, all against the folder's one pool of documents. What the folder holds and what had
-to be left out is counted in `task.counts`, never dropped in silence.
+There is one MTEB subset for each query language, all on the folder's one pool of documents. `task.counts` holds what
+the folder contains and what was omitted.
 """
 
 import hashlib
@@ -15,10 +15,12 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 
 from mcontriever.disk import sha256_of
+from mcontriever.drops import shown
 from mcontriever.errors import DataError
 from mcontriever.evaluation.language_names import UNKNOWN, direction, is_known, mteb_code, short_code
 from mcontriever.progress import log
-from mcontriever.records import SHOWN_PLACES, BeirFolder, Document, Query
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document, Query
 
 
 class BeirFolderTask(AbsTaskRetrieval):
@@ -36,9 +38,9 @@ class BeirFolderTask(AbsTaskRetrieval):
 def beir_task(
     folder: str | Path, split: str = "test", name: str | None = None, languages: Sequence[str] | None = None
 ) -> BeirFolderTask:
-    """Read a folder whole and check it; every query left out and every unknown id is counted.
+    """Read and check a folder; every omitted query and every unknown id is counted.
 
-    With `languages` the pool is the documents in these, and the task's name says so.
+    With `languages` the pool is the documents in these languages, and the task's name says so.
     """
     beir = BeirFolder.load(folder)
     relevance = beir.relevance(split)
@@ -75,17 +77,17 @@ def _unique(records: Iterable[Any], path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for record in records:
         if record.id in found:
-            raise DataError(f"the id {record.id!r} stands twice", where=path, fix="give each line an id of its own")
+            raise DataError(f"duplicate id {record.id!r}", where=path, fix="give each line its own id")
         found[record.id] = record
     if not found:
-        raise DataError("no line in the file", where=path, fix="a benchmark needs documents and queries")
+        raise DataError("the file is empty", where=path, fix="a benchmark needs documents and queries")
     return found
 
 
 def _in_languages(
     documents: dict[str, Document], relevance: dict[str, dict[str, int]], languages: Sequence[str]
 ) -> tuple[dict[str, Document], dict[str, dict[str, int]]]:
-    """The documents in these languages, and all judgements but those of the other documents."""
+    """The documents in these languages, and the judgements without those of other documents."""
     kept = {key: document for key, document in documents.items() if short_code(document.language) in languages}
     others = documents.keys() - kept.keys()
     judged = {
@@ -101,7 +103,7 @@ def _reconcile(
     documents: dict[str, Document],
     queries: dict[str, Query],
 ) -> tuple[dict[str, dict[str, int]], list[Query], dict[str, int]]:
-    """Judgements whose ids exist, the queries that keep a relevant document, and the counts of all else."""
+    """The judgements whose ids exist, the queries with a relevant document, and counts of everything else."""
     unknown_documents = Counter(
         document for judged in relevance.values() for document in judged if document not in documents
     )
@@ -120,10 +122,10 @@ def _reconcile(
         "judgements of unknown documents": unknown_documents.total(),
     }
     if not kept:
-        shown = ", ".join(list(unknown_documents)[:SHOWN_PLACES])
+        unknown = f": {shown(unknown_documents)}" if unknown_documents else ""
         raise DataError(
             f"no query has a relevant document ({len(queries)} queries, {len(relevance)} judged, "
-            f"{unknown_documents.total()} judgements of unknown documents{': ' + shown if shown else ''})",
+            f"{unknown_documents.total()} judgements of unknown documents{unknown})",
             where=beir.folder,
             fix="check that qrels, queries and corpus belong together",
         )
@@ -171,7 +173,7 @@ def _metadata(
 
 
 def _revision(beir: BeirFolder, split: str) -> str:
-    """Changed files make a new revision, so MTEB never takes an old result for a new set."""
+    """Changed files have a new revision, so MTEB never uses an old result for them."""
     digest = hashlib.sha256()
     for name in ("corpus.jsonl", "queries.jsonl", f"qrels/{split}.tsv"):
         digest.update(sha256_of(beir.path_of(name)).encode())
@@ -185,7 +187,7 @@ def _report(task: BeirFolderTask, counts: dict[str, int], pool: set[str], asked:
         odd[f"document languages without queries ({', '.join(silent)})"] = len(silent)
     unknown = sorted(code for code in (pool | asked) - {UNKNOWN} if not is_known(code))
     if unknown:
-        odd[f"language codes that nobody knows ({', '.join(unknown)})"] = len(unknown)
+        odd[f"unknown language codes ({', '.join(unknown)})"] = len(unknown)
     counts |= odd
     noted = "".join(f"; {count:,} {what}" for what, count in odd.items())
     log.info(f"{task.metadata.name}: {counts['queries']:,} queries, {counts['documents']:,} documents{noted}")

@@ -1,6 +1,6 @@
-"""A model card's scores, taken from a benchmark's folder; `mcontriever benchmark ... --card` puts them into README.md.
+"""A model card's scores from a benchmark's folder: `mcontriever benchmark ... --card` writes them into README.md.
 
-The block stands between two marks; a later benchmark replaces it and leaves the rest of the card alone.
+The block is between two marks. A later benchmark replaces it and does not change the rest of the card.
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ BEGIN, END = "<!-- mcontriever benchmark -->", "<!-- end of mcontriever benchmar
 
 
 def score_block(folder: str | Path, model: str, beside: tuple[str, ...] = ("bm25",)) -> str:
-    """The main table of a benchmark with this model and those `beside` it that were measured too, as Markdown."""
+    """The main table of a benchmark with this model, and those of `beside` that were measured, as Markdown."""
     benchmark = Benchmark.load(folder)
     if model not in benchmark.scores:
-        known = ", ".join(benchmark.scores)
-        raise ModelError(f"the benchmark has no model {model!r}", where=folder, fix=f"it holds {known}")
+        fix = f"choose one of {', '.join(benchmark.scores)}"
+        raise ModelError(f"the benchmark has no model {model!r}", where=folder, fix=fix)
     facts = benchmark.facts
     columns = [model, *(name for name in beside if name in benchmark.scores and name != model)]
     metric = facts["metrics"][0]
@@ -39,7 +39,7 @@ def score_block(folder: str | Path, model: str, beside: tuple[str, ...] = ("bm25
 
 
 def write_scores_into_card(card: Path, block: str) -> None:
-    """Replace the block that an earlier benchmark left, or add one at the end."""
+    """Replace the block of an earlier benchmark, or add one at the end."""
     text = card.read_text(encoding="utf-8") if card.is_file() else f"# {card.parent.name}\n"
     before, begin, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END) if begin else ("", "", "\n")

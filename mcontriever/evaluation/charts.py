@@ -1,7 +1,7 @@
 """Two pictures: the scores as a dot plot, and the languages of the hits as a heat map.
 
-Colour-blind safe: Okabe and Ito's colours with a marker shape of its own for each model, cividis for the heat map, and
-every cell carries its number. Languages stand under their English names, so nothing depends on fonts or direction.
+Colour-blind safe: Okabe and Ito's colours, a marker shape for each model, cividis for the heat map, and a number in
+every cell. Languages have their English names, so no font or text direction matters.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ ROW_INCHES, MARK_INCHES = 0.34, 0.12
 
 
 def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence[str] = ()) -> None:
-    """One line per row of the table, one mark per model; published systems stand behind them in grey.
+    """One line per row of the table, one mark per model; published systems are grey, behind them.
 
-    Those in `highlighted` have hollow marks and a name of their own, the others are ticks.
+    Those in `highlighted` have hollow marks and a name; the others are ticks.
     """
     measured = [column for column in table.columns if column.measured]
     named = [column for column in table.columns if not column.measured and column.name in highlighted]
     others = [column for column in table.columns if not column.measured and column.name not in highlighted]
     height = max(ROW_INCHES, MARK_INCHES * len(measured)) * len(table.rows)
     figure = _figure(width=9.0, height=height + 2.0)
-    # Sizes in inches, so that one row is drawn as large as fifty; saving cuts the margins to what they hold.
+    # Sizes in inches, so a row is equally high in every chart; saving crops the margins.
     axes = figure.add_axes((0.3, 1.2 / (height + 2.0), 0.68, height / (height + 2.0)))
     heights = {row: -float(number) for number, row in enumerate(table.rows)}
     for number, column in enumerate(others):
@@ -41,7 +41,7 @@ def plot_scores(table: ScoreTable, path: Path, title: str, highlighted: Sequence
         hollow = {"marker": marker, "facecolors": "none", "edgecolors": "#404040", "linewidths": 1.4}
         _marks(axes, column, heights, s=60, label=f"{column.name} (published)", zorder=2, **hollow)
     for number, column in enumerate(measured):
-        turn = number // len(COLOURS)  # from the ninth model on, colours come again with another shape
+        turn = number // len(COLOURS)  # from the ninth model on, colours repeat with another shape
         style = {"marker": MARKERS[(number + 3 * turn) % len(MARKERS)], "color": COLOURS[number % len(COLOURS)]}
         shift = min(0.25, 0.55 / max(len(measured) - 1, 1)) * (number - (len(measured) - 1) / 2)
         shifted = {row: height - shift for row, height in heights.items()}
@@ -77,19 +77,12 @@ def _heat_map(
     axes.imshow(table, cmap="cividis", vmin=0.0, vmax=highest, aspect="auto")
     for row, shares_of_row in enumerate(table):
         for column, share in enumerate(shares_of_row):
-            # cividis runs from dark blue to bright yellow
+            # cividis goes from dark blue to bright yellow
             colour = "white" if share < 0.6 * highest else "black"
             own = asked[row] == pool[column]
-            axes.text(
-                column,
-                row,
-                f"{100 * share:.0f}",
-                ha="center",
-                va="center",
-                color=colour,
-                fontsize=9,
-                fontweight="bold" if own else "normal",
-            )
+            weight = "bold" if own else "normal"
+            centred = {"ha": "center", "va": "center", "fontsize": 9}
+            axes.text(column, row, f"{100 * share:.0f}", color=colour, fontweight=weight, **centred)
     axes.set_xticks(range(len(pool)), [language_name(code) for code in pool], rotation=40, ha="right", fontsize=9)
     axes.set_yticks(range(len(asked)), [language_name(code) for code in asked], fontsize=9)
     axes.set_xlabel("language of the document")
@@ -116,7 +109,7 @@ def _label_rows(axes: Any, rows: Sequence[Row], heights: dict[Row, float]) -> No
 
 
 def _figure(width: float, height: float, layout: str = "none") -> Any:
-    """Without pyplot: no state, no display, and no need for either."""
+    """Without pyplot, which keeps state and wants a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""`--compare A B`: what got better or worse from A to B, by language, and whether it is more than noise."""
+"""`--compare A B`: what is better or worse in B than in A, by language, and whether it is more than noise."""
 
 from dataclasses import dataclass
 
@@ -7,50 +7,47 @@ import numpy as np
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.evaluation.language_names import language_name
 from mcontriever.evaluation.results import Benchmark, SubsetScores
-from mcontriever.evaluation.score_report import subset_test
+from mcontriever.evaluation.score_report import paired_scores
 from mcontriever.evaluation.score_table import metric_name
-from mcontriever.evaluation.significance import PairedTest, Summary, holm, summarise
+from mcontriever.evaluation.significance import PairedTest, Summary, holm, paired_test, summarise
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`tests` by (task, language), `left_out` says why a pair of results could not be compared."""
+    """`tests` by (task, language). `not_compared` gives a reason for every other pair of results."""
 
     name_a: str
     name_b: str
     metric: str
     tests: dict[tuple[str, str], PairedTest]
     summary: Summary
-    left_out: dict[str, str]
+    not_compared: dict[str, str]
 
 
 def compare(a: str, b: str, metric: str | None = None) -> Comparison:
-    """Each side is a benchmark's folder or scores.json, with `:MODEL` behind it where it holds several models."""
+    """Each side is a benchmark's folder or scores.json, followed by `:MODEL` if it holds several models."""
     (benchmark_a, model_a), (benchmark_b, model_b) = _side(a, b), _side(b, a)
     subsets_a = {(s.task, s.subset): s for s in benchmark_a.subsets(model_a)}
     subsets_b = {(s.task, s.subset): s for s in benchmark_b.subsets(model_b)}
     metric = metric or benchmark_a.facts["metrics"][0]
     tests: dict[tuple[str, str], PairedTest] = {}
-    differences: dict[str, np.ndarray] = {}
-    left_out: dict[str, str] = {}
+    differences: dict[tuple[str, str], np.ndarray] = {}
+    not_compared: dict[str, str] = {}
     for key in sorted(subsets_a.keys() | subsets_b.keys()):
         reason = _unlike(subsets_a.get(key), subsets_b.get(key), metric)
         if reason:
-            left_out["/".join(key)] = reason
+            not_compared["/".join(key)] = reason
             continue
         one, other = subsets_a[key], subsets_b[key]
-        test = subset_test(one, other, metric)
-        assert test is not None
-        tests[one.task, one.language] = test
-        scores = other.by_query(metric)
-        values = np.array([scores[query] for query in one.queries])
-        differences[str((one.task, one.language))] = values - np.array(one.values[metric])
+        scores_a, scores_b = paired_scores(one, other, metric)
+        tests[one.task, one.language] = paired_test(scores_a, scores_b)
+        differences[one.task, one.language] = scores_b - scores_a
     if not tests:
-        reasons = "; ".join(f"{key}: {reason}" for key, reason in left_out.items()) or "neither holds a query's score"
-        raise DataError(f"the two results have no task in common: {reasons}", where=f"{a} and {b}", fix="check the two")
-    summary = summarise({str(key): test for key, test in tests.items()}, differences)
+        reasons = "; ".join(f"{key}: {reason}" for key, reason in not_compared.items()) or "neither has scores by query"
+        fix = "compare two results on the same tasks and data"
+        raise DataError(f"the two results have no task in common: {reasons}", where=f"{a} and {b}", fix=fix)
     names = (model_a, model_b) if model_a != model_b else (f"{model_a} (A)", f"{model_b} (B)")
-    return Comparison(*names, metric, tests, summary, left_out)
+    return Comparison(*names, metric, tests, summarise(tests, differences), not_compared)
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -64,18 +61,15 @@ def to_markdown(comparison: Comparison) -> str:
     ]
     for (task, language), t in c.tests.items():
         verdict = ("better" if t.difference > 0 else "worse") if certain[task, language] else "within noise"
-        lines.append(
-            f"| {task} | {language_name(language)} | {t.queries} | {100 * t.mean_a:.1f} | {100 * t.mean_b:.1f} | "
-            f"{100 * t.difference:+.1f} | {100 * t.low:+.1f} to {100 * t.high:+.1f} | {t.p:.4f} | {verdict} |"
-        )
+        lines.append(f"| {task} | {language_name(language)} | {t.cells()} | {verdict} |")
     lines += [
         "",
         f"Over {s.groups} rows of equal weight: {100 * s.difference:+.1f} ({100 * s.low:+.1f} to {100 * s.high:+.1f}). "
-        f"Better on {s.better}, of which {s.significantly_better} more than noise; worse on {s.worse}, of which "
-        f"{s.significantly_worse} more than noise (randomisation test, 5 % over all rows together by Holm's method).",
+        f"Better on {s.better} ({s.significantly_better} of them more than noise), worse on {s.worse} "
+        f"({s.significantly_worse} more than noise): randomisation test at 5 % for all rows together (Holm's method).",
     ]
-    if c.left_out:
-        lines += ["", "Not compared:", *(f"- {name}: {reason}" for name, reason in c.left_out.items())]
+    if c.not_compared:
+        lines += ["", "Not compared:", *(f"- {name}: {reason}" for name, reason in c.not_compared.items())]
     return "\n".join(lines)
 
 
@@ -90,9 +84,8 @@ def _side(text: str, other: str) -> tuple[Benchmark, str]:
     shared = [name for name in models if name in Benchmark.load(other.partition(":")[0]).scores]
     if len(shared) == 1:
         return benchmark, shared[0]
-    raise ConfigError(
-        f"{path} holds {len(models)} models", fix=f"say which: {path}:{models[0]}, ... ({', '.join(models)})"
-    )
+    fix = f"say which: {path}:{models[0]}, ... ({', '.join(models)})"
+    raise ConfigError(f"{path} holds {len(models)} models", fix=fix)
 
 
 def _unlike(a: SubsetScores | None, b: SubsetScores | None, metric: str) -> str | None:
@@ -105,5 +98,5 @@ def _unlike(a: SubsetScores | None, b: SubsetScores | None, metric: str) -> str 
         if metric not in side.values:
             return f"no {metric} in {name}"
     if set(a.queries) != set(b.queries):
-        return f"other queries: {len(a.queries)} in A, {len(b.queries)} in B"
+        return f"the queries differ: {len(a.queries)} in A, {len(b.queries)} in B"
     return None

@@ -1,7 +1,7 @@
-"""XQuAD asked in one language of documents in another, from the data of MTEB's XQuADRetrieval.
+"""XQuAD with questions in one language and documents in another, from the data of MTEB's XQuADRetrieval.
 
 MTEB asks each language of its own documents only. Its questions keep XQuAD's ids, which are the same in all languages,
-so the judgements of one language serve the questions of another.
+so the judgements of one language fit the questions of another.
 """
 
 from typing import Any
@@ -53,7 +53,7 @@ class CrossLingualXQuAD(AbsTaskRetrieval):
         self.data_loaded = True
 
     def unload_data(self) -> None:
-        """MTEB's own would also drop the metadata, which here belong to the instance."""
+        """MTEB's method also drops the metadata, which belong to the instance here."""
         self.dataset, self.data_loaded = {}, False
 
     def _pair(self, data: Any, pair: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class CrossLingualXQuAD(AbsTaskRetrieval):
             raise DataError(
                 f"only {len(shared)} of {len(ids)} questions of {pair} have judgements in the other language",
                 where=self.metadata.dataset["path"],
-                fix="this copy of XQuADRetrieval does not share its ids between languages; leave the pair out",
+                fix="this copy of XQuADRetrieval does not share its ids between languages; omit the pair",
             )
         return {
             "corpus": found["corpus"],
@@ -78,5 +78,6 @@ class CrossLingualXQuAD(AbsTaskRetrieval):
 def _languages(pair: str, known: list[str]) -> tuple[str, str]:
     asked, _, found = pair.partition("-")
     if asked not in known or found not in known:
-        raise ConfigError(f"cross_xquad: {pair!r} is not QUERY-DOCUMENT of {', '.join(known)}", fix="for example ar-en")
+        what = f"cross_xquad: {pair!r} must be QUERY-DOCUMENT, two of {', '.join(known)}"
+        raise ConfigError(what, fix="for example ar-en")
     return asked, found

@@ -1,7 +1,7 @@
 """Small retrieval sets scored while a model trains: nDCG@10, MRR@100 and recall@100 by pytrec_eval, as in MTEB.
 
-A set is a folder in BEIR's layout. The ranks share the encoding; the main rank searches exhaustively and scores. Where
-queries are in several languages, each language is scored by itself too, so that one that is forgotten shows.
+A set is a folder in BEIR's layout. All ranks encode; the main rank searches exhaustively and scores. If the queries
+are in several languages, each language is scored too, so a language that the model forgets is seen.
 Shapes: Q queries, D documents, H hidden.
 """
 
@@ -15,7 +15,8 @@ import torch
 
 from mcontriever import ranks
 from mcontriever.errors import DataError
-from mcontriever.records import BeirFolder, Document, Query
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document, Query
 
 DEPTH = 100
 METRICS = ("ndcg@10", "mrr@100", "recall@100")
@@ -31,7 +32,7 @@ class DevSet:
 
     @classmethod
     def load(cls, folder: str | Path, split: str = "test") -> "DevSet":
-        """Only queries that are judged, and only judgements of documents that are there, count."""
+        """Only judged queries count, and only judgements of documents in the corpus."""
         beir = BeirFolder.load(folder)
         documents = list(beir.documents())
         known = {document.id for document in documents}
@@ -53,7 +54,7 @@ class DevSet:
 
 
 def score_dev_sets(encoder: Any, sets: Sequence[DevSet]) -> dict[str, dict[str, float]]:
-    """{set: {metric: value}}, "SET (LANGUAGE)" too, and "mean" over sets. Collective; every rank gets the scores."""
+    """{set: {metric: value}}, also "SET (LANGUAGE)" and the "mean" of sets. All ranks call it and get the scores."""
     scores: dict[str, dict[str, float]] = {}
     for dev_set in sets:
         queries_QH = _embed_shared(encoder.embed_queries, [query.text for query in dev_set.queries])
@@ -67,7 +68,7 @@ def score_dev_sets(encoder: Any, sets: Sequence[DevSet]) -> dict[str, dict[str, 
 
 
 def score_by_language(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, dict[str, float]]:
-    """The whole set, and each language of its queries if there are several."""
+    """The set, and each language of its queries if there are several."""
     results = _results(dev_set, queries_QH, documents_DH)
     language_of = {query.id: query.language for query in dev_set.queries}
     languages = sorted(set(language_of.values()))
@@ -85,7 +86,7 @@ def score(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> 
 def _results(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> dict[str, dict[str, float]]:
     import pytrec_eval
 
-    # the run is cut at DEPTH, so its reciprocal rank is MRR@100
+    # the run ends at DEPTH, so its reciprocal rank is MRR@100
     evaluator = pytrec_eval.RelevanceEvaluator(dev_set.relevance, {"ndcg_cut.10", "recip_rank", f"recall.{DEPTH}"})
     return evaluator.evaluate(_run(dev_set, queries_QH, documents_DH))
 
@@ -109,7 +110,7 @@ def _run(dev_set: DevSet, queries_QH: np.ndarray, documents_DH: np.ndarray) -> d
 
 
 def _embed_shared(embed: Any, *columns: list[str]) -> np.ndarray:
-    """Each rank embeds every world_size-th text; all get the rows of all, in order."""
+    """Each rank embeds every world_size-th text. Every rank gets all rows, in order."""
     rank, world_size = ranks.rank(), ranks.world_size()
     own = embed(*(column[rank::world_size] for column in columns))
     if world_size == 1:

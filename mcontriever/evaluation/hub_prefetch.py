@@ -1,4 +1,4 @@
-"""`--prefetch FOLDER`: fetch what `--offline FOLDER` needs where there is no network, in the hub cache's own layout."""
+"""`--prefetch FOLDER`: fetch what `--offline FOLDER` needs without a network, in the layout of the hub's cache."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from mcontriever.disk import atomic_path
 from mcontriever.errors import HubError
 from mcontriever.evaluation.official_tasks import repositories_of
 from mcontriever.evaluation.suites import QUESTIONS_FOLDER, EvaluationData, Suite, passage_file, question_set
+from mcontriever.hosts import require_host
 from mcontriever.progress import log
-from mcontriever.streams import require_host
 
 
 def prefetch(folder: Path, suite: Suite, tasks: Sequence[Any], models: Iterable[tuple[str, str | None]]) -> None:
-    """The tasks' data, models as (name, revision), the suite's questions and passages. What is there already stays."""
+    """The tasks' data, models as (name, revision), the suite's questions and passages. Existing files stay."""
     for repository, pinned in repositories_of(tasks):
         _snapshot(folder, repository, pinned, "dataset")
     for name, revision in models:
@@ -47,9 +47,9 @@ def _snapshot(folder: Path, repository: str, revision: str | None, kind: str) ->
 
 def _download(path: Path, url: str) -> None:
     if path.is_file():
-        log.info(f"{path.name} is there already")
+        log.info(f"{path.name} exists already")
         return
-    require_host(url, f"fetch {url} elsewhere and put it at {path}")
+    require_host(url, f"fetch {url} on another machine and copy it to {path}")
     import fsspec
 
     with atomic_path(path) as temporary, fsspec.open(url, "rb").open() as source, open(temporary, "wb") as target:

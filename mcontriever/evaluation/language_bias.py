@@ -1,7 +1,7 @@
-"""Language bias in a pool of several languages: do documents in the query's own language crowd out better ones?
+"""Language bias in a pool of several languages: do documents in the query's own language displace better ones?
 
-A retriever without bias fills its top k with the query's language as often as the relevant documents have it. More is
-bias towards the own language, less is bias against it. Languages are only counted here, never used to search.
+Without bias, the query's language is as frequent in the top k as among the relevant documents. More is bias towards
+the query's language, less is bias against it. Languages are only counted here, never used to search.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass(frozen=True)
 class LanguageCounts:
-    """query language -> document language -> how many, in the top k and among the relevant; the pool by language."""
+    """query language -> document language -> count, in the top k and among the relevant; the pool by language."""
 
     k: int
     top: Counts
@@ -42,16 +42,19 @@ def count_languages(
     relevant: dict[str, Counter[str]] = {}
     for query, found in hits.items():
         language = query_languages[query]
-        # Equal scores stand in the order in which pytrec_eval, and so MTEB, takes them.
-        best = sorted(found.items(), key=lambda item: (item[1], item[0]), reverse=True)[:k]
-        top.setdefault(language, Counter()).update(document_languages[document] for document, _ in best)
+        top.setdefault(language, Counter()).update(document_languages[document] for document in best_hits(found, k))
         good = (document for document, grade in relevance[query].items() if grade > 0)
         relevant.setdefault(language, Counter()).update(document_languages[document] for document in good)
     return LanguageCounts(k, _plain(top), _plain(relevant), dict(Counter(document_languages.values())))
 
 
+def best_hits(hits: Mapping[str, float], k: int) -> list[str]:
+    """The best k documents; equal scores in the order of pytrec_eval, and so of MTEB."""
+    return sorted(hits, key=lambda document: (hits[document], document), reverse=True)[:k]
+
+
 def merged(counts: list[LanguageCounts]) -> LanguageCounts:
-    """One table from the subsets of a task, which hold different query languages over one pool."""
+    """One table from the subsets of a task: different query languages over one pool."""
     return LanguageCounts(
         counts[0].k,
         {language: row for part in counts for language, row in part.top.items()},
@@ -61,7 +64,7 @@ def merged(counts: list[LanguageCounts]) -> LanguageCounts:
 
 
 def shares(counts: Counts, query_languages: list[str], document_languages: list[str]) -> list[list[float]]:
-    """Rows that sum to one: which languages a query of each language gets."""
+    """A row for each query language: the share of each document language. Rows sum to one."""
     table = []
     for language in query_languages:
         row = counts.get(language, {})

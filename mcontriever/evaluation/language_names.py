@@ -1,13 +1,13 @@
-"""Language codes: ours ("ar", "zh-Hant"), MTEB's ("ara-Arab"), and the English names that tables and charts show.
+"""Language codes: ours ("ar", "zh-Hant"), MTEB's ("ara-Arab"), and the English names in tables and charts.
 
-Names are English on purpose: charts then need no right-to-left shaping and no fonts for every script.
+Names are English so that charts need no right-to-left text and no fonts for other scripts.
 """
 
 UNKNOWN = "und"
 MIXED = "mixed"
 ALL = "all"
 
-# code, ISO 639-3, script in which the language is usually written, English name
+# code, ISO 639-3, the usual script, English name
 _TABLE = """
 af afr Latn Afrikaans | am amh Ethi Amharic | ar ara Arab Arabic | as asm Beng Assamese | az aze Latn Azerbaijani
 be bel Cyrl Belarusian | bg bul Cyrl Bulgarian | bn ben Beng Bengali | bo bod Tibt Tibetan | br bre Latn Breton
@@ -36,7 +36,7 @@ und und Zyyy unknown
 _ENTRIES = [entry.split(maxsplit=3) for line in _TABLE.strip().splitlines() for entry in line.split(" | ")]
 _BY_CODE = {code: (iso3, script, name) for code, iso3, script, name in _ENTRIES}
 _BY_ISO3 = {iso3: code for code, iso3, _, _ in _ENTRIES}
-# Members of a macrolanguage that data sets name instead of it.
+# Members of a macrolanguage that some data sets name instead.
 _BY_ISO3 |= {
     "arb": "ar", "azj": "az", "cmn": "zh", "ekk": "et", "fil": "tl", "gaz": "om", "khk": "mn", "lvs": "lv", "nno": "no",
     "nob": "no", "npi": "ne", "ory": "or", "pbt": "ps", "pes": "fa", "plt": "mg", "swh": "sw", "uzn": "uz", "zsm": "ms",
@@ -46,7 +46,7 @@ _REGIONS = {"Hans": "Simplified", "Hant": "Traditional", "HK": "Hong Kong", "Lat
 
 
 def short_code(code: str) -> str:
-    """ "arb-Arab" -> "ar", "zho-Hant" -> "zh-Hant", "zh_cn" -> "zh"; what we do not know stays as it is."""
+    """ "arb-Arab" -> "ar", "zho-Hant" -> "zh-Hant", "zh_cn" -> "zh"; an unknown code does not change."""
     code = code.replace("_", "-")
     code = _OTHER_SPELLINGS.get(code.lower(), code)
     language, _, rest = code.partition("-")
@@ -86,7 +86,7 @@ def language_name(code: str) -> str:
 
 
 def direction(query_language: str, document_languages: set[str]) -> str:
-    """How a row of scores is called: "ar" in Arabic documents, "ar->en" in English ones, "ar->mixed" in several."""
+    """The name of a row of scores: "ar" for Arabic documents, "ar->en" for English ones, "ar->mixed" for several."""
     if document_languages == {query_language}:
         return query_language
     target = next(iter(document_languages)) if len(document_languages) == 1 else MIXED

@@ -1,4 +1,4 @@
-"""Our encoder as MTEB sees one: packed, fast, with the similarity, prefixes and lengths it was saved with."""
+"""Our encoder behind MTEB's interface: packed and fast, with the similarity, prefixes and lengths it was saved with."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ class MtebEncoder:
         )
 
     def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **_: Any) -> np.ndarray:
-        """`inputs` is a DataLoader; its column of texts is taken whole, since we sort and pack by length ourselves."""
+        """`inputs` is a DataLoader. We take its whole column of texts, and sort and pack by length."""
         texts = inputs.dataset["text"][:]
         if prompt_type == PromptType.query:
             return self.encoder.embed_queries(texts)
         return self.encoder.embed_documents(texts)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """Dot products: a cosine model's embeddings have length one already."""
+        """Dot products; the embeddings of a cosine model have length one."""
         return torch.as_tensor(embeddings1) @ torch.as_tensor(embeddings2).T
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
@@ -44,7 +44,7 @@ class MtebEncoder:
 
 
 def model_meta(name: str, revision: str, **facts: Any) -> ModelMeta:
-    """MTEB wants organisation/name; results lie under it, so two models of one name differ in their revision."""
+    """MTEB needs organisation/name, and stores results under it; two models of one name differ in their revision."""
     organised = name if name.count("/") == 1 and not Path(name).is_absolute() else f"mcontriever/{Path(name).name}"
     return ModelMeta.create_empty({"name": organised, "revision": revision[:40], "framework": ["PyTorch"], **facts})
 

@@ -1,7 +1,7 @@
-"""One model over one MTEB task: MTEB's metrics and cache, plus what MTEB does not keep, the scores of single queries.
+"""One model on one MTEB task: MTEB's metrics and cache, plus the scores of single queries, which MTEB does not keep.
 
-MTEB calls `task.task_specific_scores` with every query's scores and hits once a subset is done; our recorder stands in
-its place and writes them down before MTEB throws them away.
+MTEB calls `task.task_specific_scores` with every query's scores and hits when a subset is done. Our recorder replaces
+it and writes them to a file before MTEB drops them.
 """
 
 import warnings
@@ -14,10 +14,10 @@ from datasets.exceptions import DatasetsError
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
 from mcontriever.errors import DataError, RunError
-from mcontriever.evaluation.language_bias import LanguageCounts, count_languages, merged
+from mcontriever.evaluation.language_bias import LanguageCounts, best_hits, count_languages, merged
 from mcontriever.evaluation.language_names import ALL, MIXED
 from mcontriever.evaluation.mteb_search import languages_of
-from mcontriever.evaluation.results import Row, SubsetScores, subset_path
+from mcontriever.evaluation.results import Row, SubsetScores, is_stored, subset_path
 
 SAME_LANGUAGE = "same_language_at_10"
 SAME_LANGUAGE_RELEVANT = "same_language_relevant"
@@ -25,16 +25,16 @@ _TREC_NAMES = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precis
 
 
 def run_task(search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> list[SubsetScores]:
-    """Evaluate, or take what an earlier run of the same model, data and versions left in the folder.
+    """Evaluate, or read what an earlier run of the same model, data and versions left in the folder.
 
-    `task.directions` says for each subset how its rows are called.
+    `task.directions` holds the name of each subset's rows.
     """
     cache = mteb.ResultCache(folder / "mteb")
     leaves = leaves_of(task)
     for leaf in leaves:
         leaf.task_specific_scores = _recorder(search, label, leaf, metrics, folder)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # libraries' remarks on their own future; errors still come through
+        warnings.simplefilter("ignore")  # deprecations inside the libraries; errors still come through
         whole = all(_recorded(cache, search, label, leaf, metrics, folder) for leaf in leaves)
         try:
             mteb.evaluate(
@@ -47,7 +47,7 @@ def run_task(search: Any, label: str, task: Any, metrics: list[str], folder: Pat
                 encode_kwargs={"batch_size": 32, "show_progress_bar": False},
             )
         except (OSError, DatasetsError) as error:
-            fix = "check the network or the --offline folder, then run the same command again: what is done is kept"
+            fix = "check the network or the --offline folder, then run the same command again: finished tasks are kept"
             what = f"{task.metadata.name} cannot be loaded: {str(error).splitlines()[0]}"
             raise DataError(what, where=task.metadata.dataset["path"], fix=fix) from error
     return [
@@ -58,12 +58,12 @@ def run_task(search: Any, label: str, task: Any, metrics: list[str], folder: Pat
 
 
 def leaves_of(task: Any) -> list[Any]:
-    """The tasks that hold data: CQADupstack, for one, is twelve."""
+    """The tasks that hold data; CQADupstack, for example, is twelve."""
     return list(task.metadata.tasks) if isinstance(task, AbsTaskAggregate) else [task]
 
 
 def rows_of(task: Any, subsets: list[SubsetScores], metrics: list[str]) -> dict[Row, float]:
-    """The numbers of one task. An aggregate of tasks (CQADupstack) is one row, the mean over its parts."""
+    """The numbers of one task. An aggregate of tasks (CQADupstack) is one row, the mean of its parts."""
     name = task.metadata.name
     if isinstance(task, AbsTaskAggregate):
         return {Row(name, subsets[0].language, m): sum(s.mean(m) for s in subsets) / len(subsets) for m in metrics}
@@ -90,7 +90,7 @@ def subset_rows(name: str, subsets: list[SubsetScores], metrics: list[str]) -> d
 
 
 def language_counts(subsets: list[SubsetScores]) -> LanguageCounts | None:
-    """The task's whole language table, where its pool holds several languages."""
+    """The task's language table, if its pool holds several languages."""
     counts = [found for found in map(_counts, subsets) if found is not None]
     return merged(counts) if counts else None
 
@@ -130,7 +130,7 @@ def query_values(
     qrels: Mapping[str, Mapping[str, int]],
     results: Mapping[str, Mapping[str, float]],
 ) -> list[float]:
-    """One metric for each query, under MTEB's name ("ndcg_at_10"), from pytrec_eval's numbers."""
+    """One metric for each query, by MTEB's name ("ndcg_at_10"), from pytrec_eval's numbers."""
     kind, _, k = metric.rpartition("_at_")
     if kind == "mrr":
         return [_reciprocal_rank(results[query], qrels[query], int(k)) for query in scores]
@@ -138,8 +138,7 @@ def query_values(
 
 
 def _reciprocal_rank(hits: Mapping[str, float], relevance: Mapping[str, int], k: int) -> float:
-    best = sorted(hits.items(), key=lambda item: (item[1], item[0]), reverse=True)[:k]
-    ranks = (rank for rank, (document, _) in enumerate(best, start=1) if relevance.get(document, 0) > 0)
+    ranks = (rank for rank, document in enumerate(best_hits(hits, k), start=1) if relevance.get(document, 0) > 0)
     return 1.0 / next(ranks, float("inf"))
 
 
@@ -163,14 +162,10 @@ def _counts(subset: SubsetScores) -> LanguageCounts | None:
 
 
 def _recorded(cache: Any, search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> bool:
-    """Whether each subset that MTEB's cache holds has its single queries beside it, of this model and these data."""
-    result = cache.load_task_result(task.metadata.name, search.mteb_model_meta)
-    current = (search.mteb_model_meta.revision, task.metadata.revision)
-    for subset in result.hf_subsets if result is not None else []:
-        path = subset_path(folder, label, task.metadata.name, subset)
-        if not path.is_file():
-            return False
-        stored = SubsetScores.load(path)
-        if (stored.revision, stored.data_revision) != current or not set(metrics) <= set(stored.values):
-            return False
-    return True
+    """Whether every subset in MTEB's cache has the scores of its queries beside it, for this model and these data."""
+    name, model = task.metadata.name, search.mteb_model_meta
+    result = cache.load_task_result(name, model)
+    return all(
+        is_stored(subset_path(folder, label, name, subset), model.revision, task.metadata.revision, metrics)
+        for subset in (result.hf_subsets if result is not None else [])
+    )

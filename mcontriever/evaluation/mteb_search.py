@@ -1,6 +1,6 @@
 """Exact search with any encoder behind MTEB's SearchProtocol.
 
-`index` remembers a corpus, `search` answers {query id: {document id: score}}. A corpus that several subsets share is
+`index` takes a corpus, `search` returns {query id: {document id: score}}. A corpus that several subsets share is
 embedded once. Shapes: Q queries, D documents of a block, K best, H dimensions.
 """
 
@@ -26,7 +26,7 @@ KEPT_BYTES = 2 << 30
 
 
 def document_texts(corpus: Dataset) -> list[str]:
-    """Title and text joined, as MTEB joins them. (A column's [:] is a list at once; iterating takes row by row.)"""
+    """Title and text joined as in MTEB. (A column's [:] is one list; iterating it reads row by row.)"""
     texts = [text.strip() for text in corpus["text"][:]]
     if "title" not in corpus.column_names:
         return texts
@@ -34,10 +34,10 @@ def document_texts(corpus: Dataset) -> list[str]:
 
 
 class EncoderSearch:
-    """Exact search with any MTEB encoder, block by block, keeping the running best K of each query.
+    """Exact search with any MTEB encoder, block by block, with a running best K for each query.
 
-    `centre(documents_DH, their languages)` may move the documents before they are searched; where the similarity is the
-    cosine they get their length of one back.
+    `centre(documents_DH, their languages)` may shift the documents before the search; for cosine similarity they are
+    normalised again.
     """
 
     def __init__(self, encoder: Any, meta: ModelMeta, centre: Centre | None = None) -> None:
@@ -69,7 +69,9 @@ class EncoderSearch:
             for part_DH in _parts(block_DH, max(1, SCORES_AT_ONCE // count)):
                 scores_QD = torch.as_tensor(self.encoder.similarity(queries_QH, part_DH)).float().cpu()
                 if not bool(torch.isfinite(scores_QD).all()):
-                    raise ModelError("the model's scores hold NaN or infinity", fix="check its weights and precision")
+                    raise ModelError(
+                        "the model's scores contain NaN or infinity", fix="check its weights and precision"
+                    )
                 best = scores_QD.topk(min(k, scores_QD.shape[1]), dim=1)
                 scores = torch.cat([scores_QK, best.values], dim=1)
                 positions = torch.cat([positions_QK, best.indices + start], dim=1)
@@ -79,7 +81,7 @@ class EncoderSearch:
         return scores_QK, positions_QK
 
     def _blocks(self, context: dict[str, Any]) -> Iterator[Any]:
-        """Embedded documents. They are kept for the next subset while that is cheap in memory."""
+        """Embedded documents, kept for the next subset if they fit in KEPT_BYTES."""
         assert self._corpus is not None
         if self._kept:
             yield from self._kept
@@ -115,7 +117,7 @@ class EncoderSearch:
 
 
 def hits_of(query_ids: list[str], ids: list[str], positions_QK: np.ndarray, scores_QK: np.ndarray) -> Hits:
-    """Arrays to MTEB's dictionaries; a negative position stands for no hit."""
+    """Arrays to MTEB's dictionaries; a negative position is no hit."""
     names = np.array(ids, dtype=object)
     hits: Hits = {}
     for query, positions, scores in zip(query_ids, positions_QK, scores_QK, strict=True):
@@ -130,7 +132,7 @@ def languages_of(dataset: Dataset) -> list[str]:
 
 
 def _parts(block_DH: Any, rows: int) -> Iterator[Any]:
-    """Slices of at most so many documents; a sparse block cannot be sliced and stays whole."""
+    """Slices of at most `rows` documents; a sparse block cannot be sliced and stays whole."""
     if isinstance(block_DH, torch.Tensor) and block_DH.is_sparse:
         yield block_DH
         return

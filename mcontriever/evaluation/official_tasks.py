@@ -1,7 +1,7 @@
-"""MTEB's own tasks, from the hub or offline from a folder that `--prefetch` filled.
+"""MTEB's own tasks, from the hub, or offline from a folder that `--prefetch` filled.
 
-The folder has the layout of the Hugging Face cache (`hub/datasets--ORG--NAME/snapshots/REVISION/...`); a plain copy of
-a repository as `ORG/NAME/...` is taken too. Either way the files are read in place, with no network at all.
+The folder has the layout of the Hugging Face cache (`hub/datasets--ORG--NAME/snapshots/REVISION/...`). A plain copy of
+a repository as `ORG/NAME/...` works too. The files are read in place, without a network.
 """
 
 import difflib
@@ -23,7 +23,7 @@ PREFERRED_SPLIT = "test"
 
 
 def official_task(entry: SuiteTask) -> Any:
-    """The task object, with one split and the subsets that are asked for; nothing is loaded yet."""
+    """The task object with one split and the requested subsets; nothing is loaded yet."""
     if entry.cross_xquad is not None:
         return CrossLingualXQuAD(entry.cross_xquad)
     assert entry.task is not None
@@ -32,7 +32,7 @@ def official_task(entry: SuiteTask) -> Any:
         if not isinstance(leaf, AbsTaskRetrieval) or leaf.metadata.type != "Retrieval":
             raise ConfigError(
                 f"{entry.task} is a task of type {leaf.metadata.type}; this benchmark runs retrieval tasks",
-                fix="run it with mteb itself: mteb.evaluate(MtebEncoder(Encoder.load(...), name), tasks)",
+                fix="run it with mteb: mteb.evaluate(mcontriever.Encoder.load(...), tasks)",
             )
         _keep_one_split(leaf, entry)
         leaf.directions = _directions(leaf, entry.documents_first)
@@ -40,7 +40,7 @@ def official_task(entry: SuiteTask) -> Any:
 
 
 def use_offline(task: Any, folder: Path) -> None:
-    """Point a task's data at the files in `folder`."""
+    """Read a task's data from the files in `folder`."""
     for leaf in leaves_of(task):
         dataset = leaf.metadata.dataset
         snapshot = find_snapshot(folder, dataset["path"], dataset["revision"])
@@ -58,17 +58,11 @@ def find_snapshot(folder: Path, repository: str, revision: str) -> Path:
     for plain in (folder / repository, folder / repository.replace("/", "__")):
         if plain.is_dir():
             return plain
+    fix = f"where there is a network: mcontriever benchmark --prefetch {folder} with the same suite"
     if found:
-        raise DataError(
-            f"{repository} is here in revision {', '.join(found)}; the task wants {revision}",
-            where=folder,
-            fix=f"mcontriever benchmark --prefetch {folder} with the same suite, where there is a network",
-        )
-    raise HubError(
-        f"no copy of the data set {repository}",
-        where=folder,
-        fix=f"mcontriever benchmark --prefetch {folder} with the same suite, where there is a network",
-    )
+        what = f"{repository} is here in revision {', '.join(found)}; the task needs {revision}"
+        raise DataError(what, where=folder, fix=fix)
+    raise HubError(f"no copy of the data set {repository}", where=folder, fix=fix)
 
 
 def repositories_of(tasks: Sequence[Any]) -> list[tuple[str, str]]:
@@ -81,7 +75,7 @@ def _task_named(name: str, subsets: list[str] | None = None) -> Any:
     try:
         return mteb.get_task(name, hf_subsets=subsets)
     except KeyError as error:
-        nearest = ", ".join(_nearest_names(name)) or "none that is near"
+        nearest = ", ".join(_nearest_names(name)) or "none"
         raise ConfigError(
             f"MTEB has no task {name!r}",
             fix=f"the nearest names are: {nearest}; a folder in BEIR layout is given by its path, such as ./{name}",
@@ -89,7 +83,7 @@ def _task_named(name: str, subsets: list[str] | None = None) -> Any:
 
 
 def _nearest_names(wanted: str) -> list[str]:
-    """Compared without case and without the word that nearly all the names end in."""
+    """Compared without case, and without the word in which nearly all names end."""
     plain = {task.metadata.name.lower().removesuffix("retrieval"): task.metadata.name for task in _retrieval_tasks()}
     asked = wanted.lower().removesuffix("retrieval")
     holding = [key for key in plain if asked in key][:3]
@@ -122,7 +116,7 @@ def _keep_one_split(task: Any, entry: SuiteTask) -> None:
         raise ConfigError(f"{task.metadata.name} has no split {entry.split!r}", fix=f"it has {', '.join(splits)}")
     chosen = entry.split or (PREFERRED_SPLIT if PREFERRED_SPLIT in splits else splits[0])
     if len(splits) > 1 and entry.split is None:
-        log.info(f"{task.metadata.name}: of the splits {', '.join(splits)} only {chosen} is run")
+        log.info(f"{task.metadata.name}: only the split {chosen} is run (of {', '.join(splits)})")
     task.filter_eval_splits([chosen])
 
 

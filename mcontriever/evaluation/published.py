@@ -1,4 +1,4 @@
-"""The figures that other systems' authors printed (benchmarks/quality/published.json), as columns of a score table."""
+"""Published figures of other systems (benchmarks/quality/published.json) as columns of a score table."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class PublishedSystem:
 
 
 def published_systems(table_ids: Iterable[str]) -> list[PublishedSystem]:
-    """The systems of these tables. One name with the same figures in two tables is one system; else both say whence."""
+    """The systems of these tables. A name with other figures in a second table gets that table's source behind it."""
     systems: list[PublishedSystem] = []
     for table in published_tables(table_ids):
         for name, figures in table["systems"].items():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.errors import DataError
-from mcontriever.records import read_json_objects
-from mcontriever.streams import read_lines
+from mcontriever.texts.json_lines import read_json_objects
+from mcontriever.texts.streams import read_lines
 
-# Contriever's cross-lingual setting leaves out the questions that have no short answer.
+# Contriever's cross-lingual setting omits the questions without a short answer.
 _NO_SHORT_ANSWER = ("unanswerable", "binary", "long_answer")
 
 

@@ -1,13 +1,14 @@
-"""What a benchmark leaves in its folder, and how it is read again.
+"""What a benchmark writes into its folder, and how it is read again.
 
 scores.json    [{model, task, language, metric, value}], values from 0 to 1 under MTEB's names of metrics
 table.json     the tables of scores.md with the published systems beside ours, in percent
-facts.json     format number, command, versions, fingerprints and counts: what it takes to repeat the run
-queries/       MODEL/TASK/SUBSET.json: the scores of single queries, for tests of significance and language bias
-mteb/          MTEB's own result files, for MTEB's own tools
+facts.json     format number, command, versions, fingerprints and counts: all that is needed to repeat the run
+queries/       MODEL/TASK/SUBSET.json: the score of each query, for significance tests and language bias
+mteb/          MTEB's own result files, for MTEB's tools
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """What one number of a table is about. `language` may be a direction, query before document: "ar->en"."""
+    """What a number in a table is about. `language` may be a direction, query before document: "ar->en"."""
 
     task: str
     language: str
@@ -31,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class SubsetScores:
-    """One subset of a task under one model: a value per query and metric, and what the languages did."""
+    """One subset of a task with one model: a value per query and metric, and the languages of the hits."""
 
     model: str
     revision: str
@@ -64,8 +65,17 @@ def subset_path(folder: Path, model: str, task: str, subset: str) -> Path:
 
 
 def file_name(text: str) -> str:
-    """A label as a file name; different labels that we can meet stay different."""
+    """A label as a file name. Labels that differ keep different names."""
     return re.sub(r"[^\w.+@=-]+", "_", text.replace("/", "__"))
+
+
+def is_stored(path: Path, revision: str, data_revision: str, metrics: Sequence[str]) -> bool:
+    """Whether these metrics of this model on these data are in the file already."""
+    if not path.is_file():
+        return False
+    stored = SubsetScores.load(path)
+    same = (stored.revision, stored.data_revision) == (revision, data_revision)
+    return same and set(metrics) <= set(stored.values)
 
 
 def write_scores(folder: Path, scores: dict[str, dict[Row, float]], facts: dict[str, Any]) -> None:
@@ -109,7 +119,7 @@ class Benchmark:
         return cls(folder, scores, facts)
 
     def subsets(self, model: str) -> list[SubsetScores]:
-        """The single queries' scores of this run's tasks; an earlier run may have left others in the folder."""
+        """The scores of single queries for this run's tasks; an earlier run may have left others in the folder."""
         found = sorted((self.folder / "queries" / file_name(model)).glob("*/*.json"))
         return [subset for subset in map(SubsetScores.load, found) if subset.task in self.facts["tasks"]]
 

@@ -1,4 +1,4 @@
-"""scores.md and its pictures: tables beside the published figures, the languages, the noise, and how to repeat it."""
+"""scores.md and its pictures: tables beside published figures, languages, noise, and how to repeat the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from mcontriever.evaluation.language_names import language_name
 from mcontriever.evaluation.published import PublishedSystem
 from mcontriever.evaluation.results import Benchmark, SubsetScores, file_name
 from mcontriever.evaluation.score_table import ScoreTable, metric_name, score_table, to_json, to_markdown
-from mcontriever.evaluation.significance import PairedTest, paired_test
+from mcontriever.evaluation.significance import paired_test
 
 Biases = dict[str, dict[str, LanguageCounts]]
 
@@ -28,7 +28,7 @@ def write_report(
     highlighted: Sequence[str] = (),
     biases: Biases | None = None,
 ) -> str:
-    """Write scores.md, table.json, scores.png and a heat map per mixed pool; returns the main table."""
+    """Write scores.md, table.json, scores.png and a heat map for each mixed pool; returns the main table."""
     folder = benchmark.folder
     tables = [score_table(benchmark.scores, published, metric, left_out) for metric in metrics]
     plot_scores(tables[0], folder / "scores.png", f"{title}, {metric_name(metrics[0])}", highlighted)
@@ -54,7 +54,7 @@ def write_report(
 def _notes(table: ScoreTable, left_out: Sequence[str]) -> str:
     notes = []
     if set(left_out) & {row.task for row in table.rows}:
-        notes.append(f"{', '.join(left_out)} is in-domain for many of these systems and counts for no average.")
+        notes.append(f"{', '.join(left_out)} is in-domain for many of these systems and not part of any average.")
     if any(not column.measured for column in table.columns):
         notes.append("Names in *italics* are published figures, not measured here.")
     return " ".join(notes)
@@ -65,8 +65,8 @@ def _language_section(folder: Path, biases: Biases) -> list[str]:
         return []
     parts = [
         "## Languages of the hits",
-        "How often the query's own language fills the top hits, against how often the relevant documents have it: more "
-        "is bias towards the own language, less is bias against it.",
+        "The share of the query's language in the top hits, against its share among the relevant documents: more is "
+        "bias towards the query's language, less is bias against it.",
     ]
     for task, by_model in biases.items():
         parts.append(_bias_table(task, by_model))
@@ -89,39 +89,37 @@ def _bias_table(task: str, by_model: dict[str, LanguageCounts]) -> str:
 
 
 def _noise_section(benchmark: Benchmark, metric: str) -> list[str]:
-    """Every model against the first, row by row."""
-    models = list(benchmark.scores)
-    if len(models) < 2:
+    """Every model against the first, row by row, where both answered the same queries."""
+    first, *others = benchmark.scores
+    theirs = {(subset.task, subset.subset): subset for subset in benchmark.subsets(first)} if others else {}
+    found = []
+    for number, model in enumerate(others):
+        for subset in benchmark.subsets(model):
+            base = theirs.get((subset.task, subset.subset))
+            if base is not None and all(metric in s.values for s in (base, subset)) and _same_queries(base, subset):
+                test = paired_test(*paired_scores(base, subset, metric))
+                row = f"| {subset.task} | {language_name(subset.language)} | {model} | {test.cells()} |"
+                found.append((subset.task, subset.language, number, row))
+    if not found:
         return []
-    stored = {model: {(s.task, s.subset): s for s in benchmark.subsets(model)} for model in models}
-    lines = []
-    for other in models[1:]:
-        for key in stored[models[0]].keys() & stored[other].keys():
-            test = subset_test(stored[models[0]][key], stored[other][key], metric)
-            if test is not None:
-                lines.append((key[0], stored[other][key].language, other, test))
-    if not lines:
-        return []
-    head = f"| task | language | model | queries | {models[0]} | model | difference | 95 % of resamples | p |"
-    rows = [
-        f"| {task} | {language_name(language)} | {model} | {t.queries} | {100 * t.mean_a:.1f} | {100 * t.mean_b:.1f} | "
-        f"{100 * t.difference:+.1f} | {100 * t.low:+.1f} to {100 * t.high:+.1f} | {t.p:.4f} |"
-        for task, language, model, t in sorted(lines, key=lambda line: (line[0], line[1], models.index(line[2])))
-    ]
+    head = f"| task | language | model | queries | {first} | model | difference | 95 % of resamples | p |"
+    rows = [row for *_, row in sorted(found)]
     return [
-        f"## Is the difference to {models[0]} more than noise?",
+        f"## Is the difference to {first} more than noise?",
         f"{metric_name(metric)}, paired over queries: a two-sided randomisation test with 10,000 sign flips, and the "
-        "interval that holds 95 % of 10,000 bootstrap samples of the queries.",
+        "interval of 95 % of 10,000 bootstrap samples of the queries.",
         "\n".join([head, "| --- | --- | --- |" + " ---: |" * 6, *rows]),
     ]
 
 
-def subset_test(a: SubsetScores, b: SubsetScores, metric: str) -> PairedTest | None:
-    """None where the two were not measured on the same queries with this metric."""
-    if metric not in a.values or metric not in b.values or set(a.queries) != set(b.queries):
-        return None
+def paired_scores(a: SubsetScores, b: SubsetScores, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both models' scores of the same queries, in the order of a."""
     scores_b = b.by_query(metric)
-    return paired_test(np.array(a.values[metric]), np.array([scores_b[query] for query in a.queries]))
+    return np.array(a.values[metric]), np.array([scores_b[query] for query in a.queries])
+
+
+def _same_queries(a: SubsetScores, b: SubsetScores) -> bool:
+    return set(a.queries) == set(b.queries)
 
 
 def _facts_section(facts: dict[str, Any]) -> list[str]:
@@ -130,7 +128,7 @@ def _facts_section(facts: dict[str, Any]) -> list[str]:
         details = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items() if name != "revision")
         models.append(f"| {label} | `{about['revision'][:16]}` | {details} |")
     tasks = [
-        "| task | data revision | split | subsets | queries | left out or odd |",
+        "| task | data revision | split | subsets | queries | omitted or odd |",
         "| --- | --- | --- | ---: | ---: | --- |",
     ]
     for name, about in facts["tasks"].items():
@@ -144,5 +142,5 @@ def _facts_section(facts: dict[str, Any]) -> list[str]:
         f"{facts['started']}, {facts['seconds']:,.0f} s. {versions}. {facts['machine']}.",
         "\n".join(models),
         "\n".join(tasks),
-        "MTEB's own result files lie in `mteb/`, the scores of single queries in `queries/`.",
+        "MTEB's own result files are in `mteb/`, the scores of single queries in `queries/`.",
     ]

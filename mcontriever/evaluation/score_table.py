@@ -1,8 +1,8 @@
-"""The score table: a row per task and language, a column per system, measured ones first, published ones beside them.
+"""The score table: a row per task and language, a column per system, measured ones first, then published ones.
 
-Percent throughout. The average covers only what every column has, and says how many tasks and subsets that is; where
-a column has more, its own average stands below with its own count. "Best on" counts the rows where a system
-has the highest value among those shown, as the papers do: over every row, in-domain ones too, and ties for each.
+All values are percent. The average covers only what every column has, and says how many tasks and subsets that is. If
+a column has more, its own average is below with its own count. "Best on" counts the rows where a system has the
+highest value shown, as the papers do: over every row, in-domain ones too, and a tie counts for each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Average:
-    """Each task weighs the same, whether it has one subset or eleven."""
+    """Every task has the same weight, with one subset or eleven."""
 
     value: float
     tasks: int
@@ -41,7 +41,7 @@ class Average:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """`rows` in order; `single_rows` are those that are not a mean of others, `left_out` the tasks without averages."""
+    """`rows` in order; `single_rows` are not means of others; the tasks `left_out` are not part of averages."""
 
     metric: str
     rows: list[Row]
@@ -65,14 +65,14 @@ class ScoreTable:
         return _average(column, self.common_rows)
 
     def own_average(self, column: Column) -> Average | None:
-        """Over all the rows that this column has."""
+        """Over all rows of this column."""
         return _average(column, [row for row in self.in_averages if row in column.values])
 
     def best_on(self, column: Column) -> int:
         return sum(column.name in self.best(row) for row in self.single_rows)
 
     def best(self, row: Row) -> set[str]:
-        """Who is best on a row; no one where there is no competition."""
+        """The best systems of a row; none if there is only one."""
         present = {column.name: column.values[row] for column in self.columns if row in column.values}
         if len(present) < 2:
             return set()
@@ -86,7 +86,7 @@ def score_table(
     metric: str,
     left_out: Sequence[str] = (),
 ) -> ScoreTable:
-    """`measured` holds values from 0 to 1. A published system stands in the table if it has one of the rows."""
+    """`measured` holds values from 0 to 1. A published system gets a column if it has one of the rows."""
     rows = list(dict.fromkeys(row for values in measured.values() for row in values if row.metric == metric))
     columns = [
         Column(model, True, {row: 100 * value for row, value in values.items() if row.metric == metric})
@@ -111,7 +111,7 @@ def to_markdown(table: ScoreTable) -> str:
 
 
 def to_json(table: ScoreTable) -> dict[str, object]:
-    """The same table for programs; values in percent, null where a column has no such row."""
+    """The same table for programs: values in percent, null if a column lacks the row."""
     return {
         "metric": table.metric,
         "columns": [
@@ -163,7 +163,7 @@ def _counted(average: Average) -> str:
 
 
 def _is_mean_of_others(row: Row, rows: Sequence[Row]) -> bool:
-    """The row "all languages" of a task whose languages have rows of their own must not count twice."""
+    """The row "all languages" must not count twice if the task's languages have rows of their own."""
     own_rows = [other for other in rows if other.task == row.task and other.language.split("->")[0] != ALL]
     return row.language.split("->")[0] == ALL and bool(own_rows)
 

@@ -1,11 +1,12 @@
 """Is a difference more than noise? Paired over queries: a randomisation test and a bootstrap interval.
 
-The queries are the sample: what is tested is whether two models' per-query scores could come from one distribution,
-and how far the mean difference moves when other queries of the same kind had been drawn.
+The queries are the sample. The test asks whether both models' scores could come from one distribution; the interval
+shows how much the mean difference changes with another sample of queries.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ _ROWS_AT_ONCE = 200
 
 @dataclass(frozen=True)
 class PairedTest:
-    """`difference` is b minus a; `low` and `high` hold it in 95 % of bootstrap samples; `p` is two-sided."""
+    """`difference` is b minus a; 95 % of bootstrap samples lie between `low` and `high`; `p` is two-sided."""
 
     queries: int
     mean_a: float
@@ -26,10 +27,16 @@ class PairedTest:
     high: float
     p: float
 
+    def cells(self) -> str:
+        """Of a table in percent: queries, the two means, difference, interval, p."""
+        means = f"{self.queries} | {100 * self.mean_a:.1f} | {100 * self.mean_b:.1f}"
+        interval = f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
+        return f"{means} | {100 * self.difference:+.1f} | {interval} | {self.p:.4f}"
+
 
 @dataclass(frozen=True)
 class Summary:
-    """Several languages or tasks at once, each with equal weight; p values are corrected by Holm's method."""
+    """Several languages or tasks, each with equal weight; p values are corrected by Holm's method."""
 
     groups: int
     better: int
@@ -59,8 +66,8 @@ def paired_test(scores_a: np.ndarray, scores_b: np.ndarray, seed: int = 0, resam
     )
 
 
-def summarise(tests: Mapping[str, PairedTest], differences: Mapping[str, np.ndarray], seed: int = 0) -> Summary:
-    """`differences` holds the per-query differences of each group; the interval resamples within each group."""
+def summarise(tests: Mapping[Any, PairedTest], differences: Mapping[Any, np.ndarray], seed: int = 0) -> Summary:
+    """`differences` holds each group's differences by query; the interval resamples within each group."""
     names = list(tests)
     significant = dict(zip(names, holm([tests[name].p for name in names]), strict=True))
     means = np.mean([_bootstrap_means(differences[name], seed + i, 2_000) for i, name in enumerate(names)], axis=0)
@@ -78,7 +85,7 @@ def summarise(tests: Mapping[str, PairedTest], differences: Mapping[str, np.ndar
 
 
 def holm(p_values: list[float], level: float = LEVEL) -> list[bool]:
-    """Which of several tests stay significant when the chance of a single false alarm is held at `level`."""
+    """Which of several tests are significant if the chance of any false alarm must stay at `level`."""
     order = np.argsort(p_values, kind="stable")
     rejected = [False] * len(p_values)
     for rank, index in enumerate(order):
@@ -89,7 +96,7 @@ def holm(p_values: list[float], level: float = LEVEL) -> list[bool]:
 
 
 def _randomisation_p(differences: np.ndarray, observed: float, seed: int, resamples: int) -> float:
-    """How often random signs give a mean at least as far from zero. Never 0: the observed signs count as one draw."""
+    """How often random signs give a mean at least as far from 0. Never 0: the observed signs count as one draw."""
     random = np.random.default_rng([seed, 1])
     moved = differences[differences != 0]
     if len(moved) == 0:

@@ -1,6 +1,6 @@
-"""A suite under several models, from the first task to the last file: MTEB's tasks, and scores from elsewhere.
+"""A suite with several models, from the first task to the last file: MTEB's tasks, and scores from elsewhere.
 
-What is written holds all it takes to repeat the run: command, versions, revisions of models and data, and counts.
+The files hold all that is needed to repeat the run: command, versions, revisions of models and data, and counts.
 """
 
 import os
@@ -27,7 +27,7 @@ VERSIONS = ("mcontriever", "mteb", "torch", "transformers", "sentence-transforme
 
 @dataclass
 class SuiteRun:
-    """Scores and facts as they come in; `finish` writes them."""
+    """Collects scores and facts; `finish` writes them."""
 
     suite: Suite
     title: str
@@ -39,7 +39,7 @@ class SuiteRun:
     started: float = field(default_factory=time.time)
 
     def evaluate(self, label: str, search: Any, tasks: Iterable[Any]) -> None:
-        """One model over the MTEB tasks. What an earlier run of this folder finished is not run again."""
+        """One model on the MTEB tasks. What an earlier run finished in this folder is not run again."""
         started = time.time()
         rows = self.scores.setdefault(label, {})
         for task in tasks:
@@ -55,7 +55,7 @@ class SuiteRun:
         self.models[label] = {**_model_facts(search.mteb_model_meta), "seconds": round(time.time() - started, 1)}
 
     def add(self, label: str, task: str, subsets: list[SubsetScores], facts: dict[str, Any]) -> None:
-        """Scores that were not measured by MTEB: a row per language, and their mean where there are several."""
+        """Scores that MTEB did not measure: a row per language, and their mean if there are several."""
         self.scores.setdefault(label, {}).update(subset_rows(task, subsets, list(subsets[0].values)))
         self.tasks[task] = facts
 

@@ -1,7 +1,7 @@
-"""Suites: which tasks a benchmark runs, on which metrics, beside which published systems (`benchmarks/quality/suites`).
+"""Suites: the tasks and metrics of a benchmark, and the published systems beside it (`benchmarks/quality/suites`).
 
-A suite is a YAML file. A task is one of MTEB's by name, a folder in BEIR layout, MTEB's XQuAD asked across languages,
-or the recipe of a set of questions with answers.
+A suite is a YAML file. A task is one of MTEB's by name, a folder in BEIR layout, MTEB's XQuAD across languages, or the
+recipe of a set of questions with answers.
 """
 
 import difflib
@@ -23,9 +23,9 @@ _METRIC_DEPTHS = (1, 3, 5, 10, 20, 100, 1000)
 
 
 class SuiteTask(Section):
-    """`subsets` are named in MTEB's order, which for some tasks is documents before queries.
+    """`subsets` are named in MTEB's order, which for some tasks is documents first.
 
-    `documents` leaves of a folder's documents those in these languages.
+    `documents` keeps only the folder's documents in these languages.
     """
 
     task: str | None = None
@@ -40,12 +40,12 @@ class SuiteTask(Section):
     def _is_one_thing(self) -> "SuiteTask":
         given = [name for name in ("task", "folder", "cross_xquad") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"a task is exactly one of task, folder, cross_xquad; this one is {given or 'none'}")
+            raise ValueError(f"give exactly one of task, folder, cross_xquad; found {given or 'none'}")
         return self
 
 
 class EvaluationData(Section):
-    """A file that no hub holds: where it comes from and what it must be. Recipes: `data_recipes/evaluation`."""
+    """A file that is on no hub: its source and its expected contents. Recipes: `data_recipes/evaluation`."""
 
     name: str
     description: str
@@ -56,7 +56,7 @@ class EvaluationData(Section):
 
 
 class QuestionSet(EvaluationData):
-    """Questions whose answers must stand in a retrieved passage."""
+    """Questions whose answers must be in a retrieved passage."""
 
     layout: Literal["dpr", "mkqa"]
     questions: int
@@ -86,7 +86,7 @@ class Suite(Section):
             kind, _, depth = metric.rpartition("_at_")
             if kind not in _METRIC_KINDS or not depth.isdigit() or int(depth) not in _METRIC_DEPTHS:
                 kinds, depths = ", ".join(_METRIC_KINDS), ", ".join(map(str, _METRIC_DEPTHS))
-                raise ValueError(f"{metric} is not KIND_at_DEPTH with a kind of {kinds} and a depth of {depths}")
+                raise ValueError(f"{metric} must be KIND_at_DEPTH: a kind of {kinds} and a depth of {depths}")
         return metrics
 
     @property
@@ -125,11 +125,11 @@ def suite_names() -> list[str]:
 
 
 def suite_of_tasks(tasks: list[str]) -> Suite:
-    """What `--tasks` names: each a folder in BEIR layout, or one of MTEB's tasks."""
+    """What `--tasks` names: folders in BEIR layout, or MTEB's tasks."""
     entries: list[Any] = [{"folder": task} if is_folder(task) else {"task": task} for task in tasks]
     return Suite(name="tasks", description="", tasks=[SuiteTask(**entry) for entry in entries])
 
 
 def is_folder(task: str) -> bool:
-    """A path, even one that does not exist: its error is then about a folder, not about a task's name."""
+    """A path, even a missing one: its error is then about a folder, not about a task's name."""
     return Path(task).is_dir() or "/" in task or task.startswith(".")

@@ -1,23 +1,20 @@
-"""All that a query is compared with: the passages of every rank, which of them is its own, which are false negatives.
+"""What a query is compared with: the passages of all ranks, which of them is its own, and which are negatives.
 
 Shapes: B queries of this rank, P passages of this rank, G passages of all ranks, H hidden, K known positives.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import RunError
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import average, gather, gather_with_grad, rank
-from mcontriever.tokens import PackedBatch
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """`own_BG` marks each query's positive, `negative_BG` what may be contrasted with it."""
+    """`own_BG` marks each query's positive, `negative_BG` its negatives."""
 
     queries_BH: torch.Tensor
     passages_PH: torch.Tensor
@@ -27,14 +24,9 @@ class Candidates:
     negative_BG: torch.Tensor
 
 
-def encode_candidates(
-    encoder: Callable[[PackedBatch], torch.Tensor], batch: TripleBatch, rows_per_sub_batch: int | None
-) -> Candidates:
-    """Queries and passages in one forward (two would break ZeRO-2 and 3), passages gathered with their gradient."""
-    rows = PackedBatch.join([batch.queries, batch.passages])
-    queries_BH, passages_PH = encode_in_sub_batches(encoder, rows, rows_per_sub_batch).split(
-        [len(batch.queries), len(batch.passages)]
-    )
+def candidates_of(embeddings: torch.Tensor, batch: TripleBatch) -> Candidates:
+    """From the embeddings of the batch's queries and, after them, passages; passages are gathered with gradient."""
+    queries_BH, passages_PH = embeddings.split([len(batch.queries), len(batch.passages)])
     passages_GH = gather_with_grad(passages_PH)
     keys_G = gather(batch.passage_keys_P)
     own_BG = _own(batch, len(keys_G))
@@ -45,7 +37,7 @@ def encode_candidates(
 
 
 def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
-    """Agreed by all ranks, so that none waits for another that has stopped."""
+    """All ranks agree, so none waits for another that has stopped."""
     if float(average(negative_BG.any().float())) == 0:
         raise RunError(
             f"a batch with nothing to contrast: {negative_BG.shape[0]} queries, and every one of the "
@@ -55,7 +47,7 @@ def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:
 
 
 def _own(batch: TripleBatch, passages: int) -> torch.Tensor:
-    """Rank r's query b owns passage r * P + b * (1 + n): each rank's passages stand together, each query's too."""
+    """Rank r's query b owns passage r * P + b * (1 + n): a rank's passages are consecutive, and so are a query's."""
     device = batch.passage_keys_P.device
     rows_B = torch.arange(len(batch.queries), device=device)
     own_B = rank() * len(batch.passages) + rows_B * batch.passages_per_query
@@ -63,7 +55,7 @@ def _own(batch: TripleBatch, passages: int) -> torch.Tensor:
 
 
 def _is_known_positive(known_BK: torch.Tensor, keys_G: torch.Tensor) -> torch.Tensor:
-    """Column by column: all at once would take B * G * K bytes."""
+    """Column by column, because all at once would need B * G * K bytes."""
     known_BG = torch.zeros(known_BK.shape[0], keys_G.shape[0], dtype=torch.bool, device=keys_G.device)
     for key_B in known_BK.unbind(dim=1):
         known_BG |= key_B[:, None] == keys_G

@@ -3,38 +3,44 @@
     margin_mse   mean over negatives of ((s(q, p+) - s(q, p-)) / t - (teacher(q, p+) - teacher(q, p-)) / t_teacher)^2
     kl           KL( softmax(teacher / t_teacher) || softmax(s / t) ) over the positive and the negatives
 
-A cosine moves between -1 and 1, a teacher's logits between -10 and 10: a temperature t of 0.05 to 0.1 lets the one
-reach the other. Dot products find their own size, with t at 1. Passages that the teacher did not score (random
-negatives) take part only in the contrastive loss, if that has weight.
+A cosine is between -1 and 1, a teacher's logits between -10 and 10: use a temperature t of 0.05 to 0.1. Dot products
+learn their own scale, with t = 1. Passages without a teacher's score (random negatives) count only in the contrastive
+loss, if it has a weight.
 
 Shapes: B queries, m = 1 + n passages of each, the positive first, G passages of all ranks.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import AboveZero
 from mcontriever.errors import RunError
 from mcontriever.finetuning.candidates import Candidates
-from mcontriever.finetuning.contrastive import Metrics, blind_loss, info_nce, scores_of
+from mcontriever.finetuning.contrastive import blind_loss, info_nce, scores_of
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import average
 
 
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    kind: Literal["margin_mse", "kl"]
-    temperature: float
-    teacher_temperature: float = 1.0
-    contrastive_weight: float = 0.0
+class Distillation(Loss):
+    """From a teacher's scores in the examples (`mine` with a cross_encoder writes them)."""
+
+    needs_scores: ClassVar[bool] = True
+
+    kind: Literal["distillation"] = "distillation"
+    loss: Literal["margin_mse", "kl"] = "margin_mse"
+    temperature: AboveZero = 1.0
+    teacher_temperature: AboveZero = 1.0
+    contrastive_weight: float = pydantic.Field(default=0.0, ge=0)
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
         queries_BH = candidates.queries_BH.float()
         passages_BmH = candidates.passages_PH.float().unflatten(0, (len(queries_BH), -1))
         scores_Bm = torch.einsum("bh,bmh->bm", queries_BH, passages_BmH)
         teacher_Bm = batch.scores_P.unflatten(0, (len(queries_BH), -1))
-        loss_of = self._margin_mse if self.kind == "margin_mse" else self._kl
+        loss_of = self._margin_mse if self.loss == "margin_mse" else self._kl
         loss, blind = loss_of(scores_Bm, teacher_Bm), loss_of(torch.zeros_like(scores_Bm), teacher_Bm)
         metrics: Metrics = {"distillation_loss": loss.detach()}
         if self.contrastive_weight:
@@ -63,11 +69,11 @@ class Distillation:
 
 
 def _mean_count(counted: torch.Tensor) -> torch.Tensor:
-    """The mean over ranks of how many count: dividing by it makes the average of the ranks' losses the joined one."""
+    """The count's mean over ranks: divided by it, the mean of the ranks' losses is the loss of the whole batch."""
     count = average(counted.sum().float())
     if float(count) == 0:
         raise RunError(
-            "a batch without a single pair that a teacher scored",
+            "no pair in the batch has a teacher's score",
             fix="score the examples (mine with a cross_encoder), set data.hard_ratio to 1 and data.negatives above 0",
         )
     return count

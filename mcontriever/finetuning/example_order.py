@@ -1,4 +1,4 @@
-"""Which example stands at each place of an endless run: a pure function of (seed, sample index), nothing stored.
+"""The example at each place of an endless run: a pure function of (seed, sample index), without stored state.
 
 Shapes: R samples asked for.
 """
@@ -12,7 +12,7 @@ from mcontriever.chance import permuted
 
 @dataclass(frozen=True)
 class ShuffledOrder:
-    """Every example once an epoch, in another order each epoch."""
+    """Every example once an epoch, in a new order each epoch."""
 
     examples: int
     seed: int

@@ -1,8 +1,8 @@
-"""A folder that is written part by part: each whole or absent, so that a run that was killed goes on where it was.
+"""A folder that is written part by part, each complete or absent, so a killed run resumes at the next part.
 
-plan.json            what is being made; another plan is refused once anything is made
-NAME-00000.jsonl     records;  part-00000.json: their checksum and statistics, there when the part is whole
-manifest.json        when all parts are there: the plan, checksums, totals
+plan.json            what is being made; another plan is refused as soon as there is any output
+NAME-00000.jsonl     records;  part-00000.json: their checksum and statistics, written when the part is complete
+manifest.json        written when all parts are complete: the plan, checksums, totals
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 
 from mcontriever.disk import read_json, sha256_of, write_json
 from mcontriever.errors import StoreError
-from mcontriever.records import write_json_lines
+from mcontriever.texts.json_lines import write_json_lines
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
 
@@ -23,7 +23,7 @@ class PartFolder:
     name: str
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Before the first file is made (a model's name was wrong, say) the plan may still change."""
+        """The plan may change before the first output file (after a wrong model name, for example)."""
         made = any(path.name != PLAN and not path.name.startswith(".") for path in self.folder.iterdir())
         if made and (self.folder / PLAN).exists():
             before = read_json(self.folder / PLAN)
@@ -34,9 +34,9 @@ class PartFolder:
             ]
             if changed:
                 raise StoreError(
-                    "the folder holds the work of another configuration:\n  " + "\n  ".join(changed),
+                    "the folder was made with another configuration:\n  " + "\n  ".join(changed),
                     where=self.folder,
-                    fix="give another output folder, remove this one, or put the values back",
+                    fix="give another output folder, remove this one, or restore the values",
                 )
         write_json(self.folder / PLAN, dict(facts))
 
@@ -63,3 +63,8 @@ class PartFolder:
 
     def _statistics_file(self, number: int) -> Path:
         return self.folder / f"part-{number:05}.json"
+
+
+def mined_folder(folder: str | Path) -> PartFolder:
+    """A folder that `mcontriever mine` writes."""
+    return PartFolder(Path(folder), "mined")

@@ -1,8 +1,8 @@
-"""Which passages a query meets in a sample: one of its positives, and negatives that are hard or random.
+"""The passages of a query in a sample: one of its positives, and hard or random negatives.
 
-Each of n negatives is a hard one with probability `hard_ratio` (while the query has any left that it did not draw
-yet), else any passage of the data, as in Contriever. `margin_bins` draws hard negatives as TAS-B does: a teacher's
-margins between positive and negative are cut into equal ranges, and each range that holds any is as likely.
+Each of n negatives is a hard one with probability `hard_ratio` (while the query has hard ones that are not drawn yet),
+else any passage of the data, as in Contriever. `margin_bins` draws hard negatives as TAS-B does: a teacher's margins
+between positive and negative are divided into equal ranges, and all ranges that contain a negative are equally likely.
 
 Shapes: B samples, n negatives each, M hard negatives of an example at most.
 """
@@ -35,10 +35,10 @@ def draw_passages(
     seed: int,
 ) -> PassageDraw:
     positive_at_B = examples.positives.offsets[rows_B] + integers(
-        seed, "positive", samples_B, high=examples.positives.counts(rows_B)
+        seed, "positive", samples_B, high=examples.positives.lengths_of(rows_B)
     )
-    positive_B1 = examples.positives.values[positive_at_B][:, None]
-    positive_score_B1 = examples.positive_scores.values[positive_at_B][:, None]
+    positive_B1 = examples.positives.values_T[positive_at_B][:, None]
+    positive_score_B1 = examples.positive_scores.values_T[positive_at_B][:, None]
 
     slots_n = np.arange(negatives)
     random_Bn = integers(seed, "random negative", samples_B[:, None], slots_n, high=len(examples.passages))
@@ -62,9 +62,9 @@ def draw_passages(
 
 
 def _weighted_order(seed: int, samples_B: np.ndarray, weights_BM: np.ndarray) -> np.ndarray:
-    """Columns in an order drawn without replacement, each next one with chances as its weight among those left.
+    """Columns drawn without replacement, each in proportion to its weight among those left.
 
-    The smallest of exponential waiting times falls on column m with a chance of weight m over all weights.
+    The smallest of exponential waiting times is that of column m with probability weight m / sum of weights.
     """
     chance_BM = uniform(seed, "hard negative", samples_B[:, None], np.arange(weights_BM.shape[1]))
     with np.errstate(divide="ignore"):
@@ -74,7 +74,7 @@ def _weighted_order(seed: int, samples_B: np.ndarray, weights_BM: np.ndarray) ->
 
 
 def _evenly_over_margins(margins_BM: np.ndarray, bins: int) -> np.ndarray:
-    """The weight of each negative: one over how many share its range of margins; 0 without a score."""
+    """The weight of each negative: 1 / the number in its range of margins; 0 without a score."""
     known_BM = np.isfinite(margins_BM)
     low_B1 = np.where(known_BM, margins_BM, np.inf).min(axis=1, keepdims=True)
     high_B1 = np.where(known_BM, margins_BM, -np.inf).max(axis=1, keepdims=True)

@@ -2,31 +2,35 @@
 
     loss = (1 - alpha) * L_Q + alpha * L_P
 
-L_Q is the contrastive loss. In L_P the positive looks for its query among all queries and all other passages. PAIR
+L_Q is the contrastive loss. In L_P the positive must find its query among all queries and all other passages. PAIR
 uses it in its pre-training stage, with alpha 0.1, and plain L_Q afterwards.
 
 Shapes: B queries of this rank, Q queries of all ranks, G passages of all ranks.
 """
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from mcontriever.config.sections import AboveZero, Share
 from mcontriever.finetuning.candidates import Candidates
-from mcontriever.finetuning.contrastive import Metrics, blind_loss, info_nce, leave_out_high_scores, scores_of
+from mcontriever.finetuning.contrastive import blind_loss, info_nce, scores_of, without_high_scores
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
 from mcontriever.ranks import gather, gather_with_grad, rank
 
 
-@dataclass(frozen=True, kw_only=True)
-class PassageRelation:
-    temperature: float
-    alpha: float
+class PassageRelation(Loss):
+    """(1 - alpha) times the query's loss, alpha times the passage's."""
+
+    kind: Literal["passage_relation"] = "passage_relation"
+    temperature: AboveZero
+    alpha: Share = 0.1
     false_negative_margin: float | None = None
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
         scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
-        negative_BG = leave_out_high_scores(candidates, scores_BG, self.false_negative_margin)
+        negative_BG = without_high_scores(candidates, scores_BG, self.false_negative_margin)
         query_loss = info_nce(scores_BG / self.temperature, candidates.own_BG, negative_BG).mean()
         stranger_BQ, passage_loss = self._passage_loss(candidates, batch, negative_BG)
         blind = (1 - self.alpha) * blind_loss(negative_BG)
@@ -41,7 +45,7 @@ class PassageRelation:
     def _passage_loss(
         self, candidates: Candidates, batch: TripleBatch, negative_BG: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Columns: the queries of all ranks, of which `stranger_BQ` are negatives, then the passages of all ranks."""
+        """Columns: the queries of all ranks (`stranger_BQ` marks the negatives), then the passages of all ranks."""
         queries_QH = gather_with_grad(candidates.queries_BH)
         scores_BQ = scores_of(candidates.positives_BH, queries_QH)
         scores_BG = scores_of(candidates.positives_BH, candidates.passages_GH)

@@ -1,7 +1,7 @@
-"""A sequence-to-sequence model that writes the queries a passage answers.
+"""A sequence-to-sequence model that writes queries for passages.
 
-What is drawn for a passage depends on the seed, the shard and the place in it, so a shard that is done again after a
-kill comes out the same.
+The random draw for a passage depends on the seed, the shard and the place in it, so a shard that is repeated after a
+kill is the same.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ import torch
 from mcontriever.chance import random_bits
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 
 class QueryWriter:
@@ -56,14 +56,14 @@ class QueryWriter:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ModelError(
-                f"no sequence-to-sequence model can be loaded: {error}",
+                f"the sequence-to-sequence model cannot be loaded: {error}",
                 where=name,
-                fix="name one such as a T5 or mT5 that was trained to write queries",
+                fix="give a model such as a T5 or mT5 that was trained to write queries",
             ) from error
         return cls(model.to(device).eval(), tokenizer, **settings)
 
     def write(self, documents: Sequence[Document], shard: int) -> tuple[list[list[str]], Counter[str]]:
-        """Different queries for each passage, and how many texts were dropped because they were empty or repeated."""
+        """Distinct queries for each passage, and how many texts were dropped as empty or repeated."""
         queries: list[list[str]] = []
         dropped: Counter[str] = Counter()
         for start in range(0, len(documents), self.batch_passages):

@@ -1,6 +1,6 @@
-"""Which negatives are in force at a step: the examples' own, or those mined with the checkpoint of the last refresh.
+"""The negatives in use at a step: the examples' own, or those mined with the checkpoint of the last refresh.
 
-RUN/negatives/step-00001000/    what `mine` wrote with the model of step 1,000; in force from that step on
+RUN/negatives/step-00001000/    what `mine` wrote with the model of step 1,000; used from that step on
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from mcontriever.errors import StoreError
 from mcontriever.finetuning.examples.example_source import ExampleSource
 from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
-from mcontriever.finetuning.mining.mining_counts import mined_folder
+from mcontriever.finetuning.part_folder import mined_folder
 
 
 def round_folder(run: Path, step: int) -> Path:
@@ -18,14 +18,14 @@ def round_folder(run: Path, step: int) -> Path:
 
 
 def examples_in_force(source: Mapping[str, Any], run: Path, step: int, refresh_every: int | None) -> TrainingSet:
-    """`source` are the arguments of `open_training_set` for the examples that training began with."""
+    """`source` are the arguments of `open_training_set` for the first examples."""
     due = 0 if refresh_every is None else step // refresh_every * refresh_every
     if due == 0:
         return open_training_set(**source)
     folder = round_folder(run, due)
     if not mined_folder(folder).is_complete:
         raise StoreError(
-            f"fresh negatives are due from step {due:,} on, and are not mined",
+            f"fresh negatives are due from step {due:,} on, but have not been mined",
             where=folder,
             fix="start the plan instead, which trains and mines in turns: mcontriever run PLAN.yaml",
         )

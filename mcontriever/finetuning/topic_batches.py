@@ -3,9 +3,8 @@
     topics = cluster_queries(encoder.embed_queries(texts), clusters=2000, seed=0)
     order = TopicOrder(topics, batch_size=32, seed=0)
 
-Negatives from the batch are then near the query's own topic. An epoch holds every example once, apart from a
-cluster's last batch, which is filled up from the cluster's beginning. Which batch comes when is a pure function of
-(seed, batch number).
+The negatives of a batch are then near the query's topic. An epoch has every example once, except that a cluster's last
+batch is filled from the cluster's beginning. The order of batches is a pure function of (seed, batch number).
 
 Shapes: E examples, C clusters, R samples asked for.
 """
@@ -23,20 +22,14 @@ def cluster_queries(queries_EH: np.ndarray, *, clusters: int, seed: int) -> np.n
 
     unit_EH = queries_EH / np.maximum(np.linalg.norm(queries_EH, axis=1, keepdims=True), 1e-12)
     unit_EH = np.ascontiguousarray(unit_EH, dtype=np.float32)
-    kmeans = faiss.Kmeans(
-        unit_EH.shape[1],
-        clusters,
-        niter=ITERATIONS,
-        seed=seed,
-        spherical=True,
-        min_points_per_centroid=1,
-    )
+    settings = {"niter": ITERATIONS, "seed": seed, "spherical": True, "min_points_per_centroid": 1}
+    kmeans = faiss.Kmeans(unit_EH.shape[1], clusters, **settings)
     kmeans.train(unit_EH)
     return kmeans.index.search(unit_EH, 1)[1][:, 0].astype(np.int32)
 
 
 class TopicOrder:
-    """`batch_size` is the rows of all ranks in one micro step: what meets in one loss."""
+    """`batch_size` is the rows of all ranks in one micro step: those in one loss."""
 
     def __init__(self, topics_E: np.ndarray, *, batch_size: int, seed: int) -> None:
         self.batch_size, self.seed = batch_size, seed

@@ -1,35 +1,43 @@
-"""The objective of fine-tuning: one forward for queries and passages, then one of the losses on all that they meet.
+"""The objective of fine-tuning: one forward for queries and passages, then one of the losses.
 
     TripleObjective(encoder=encoder, loss=Contrastive(temperature=0.05), rows_per_sub_batch=64)
 
-A loss is called with (candidates, batch) and gives (loss, metrics): see contrastive.py, passage_relation.py,
-distillation.py.
+A loss (loss.py) is called with (candidates, batch) and returns (loss, metrics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from mcontriever.embedding_spread import spread
-from mcontriever.finetuning.candidates import Candidates, encode_candidates
-from mcontriever.finetuning.contrastive import Metrics, scores_of
+from mcontriever.encoder.sub_batches import encode_in_sub_batches
+from mcontriever.finetuning.candidates import Candidates, candidates_of
+from mcontriever.finetuning.contrastive import scores_of
+from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
-
-Loss = Callable[[Candidates, TripleBatch], tuple[torch.Tensor, Metrics]]
+from mcontriever.tokens import PackedBatch
 
 
 class TripleObjective(torch.nn.Module):
-    """Keeps nothing between steps, so there is nothing to update after one, nor to store in a checkpoint."""
+    """Keeps nothing between steps, so nothing is updated after one, or stored in a checkpoint."""
 
     def __init__(self, *, encoder: Any, loss: Loss, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.loss = loss
+        self.loss = loss.for_encoder(encoder)
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
-        candidates = encode_candidates(self.encoder, batch, self.rows_per_sub_batch)
+        return self.score(encode_in_sub_batches(self.encoder, self.rows(batch), self.rows_per_sub_batch), batch)
+
+    def rows(self, batch: TripleBatch) -> PackedBatch:
+        """Queries and passages in one forward: two would break ZeRO-2 and 3."""
+        return PackedBatch.join([batch.queries, batch.passages])
+
+    def score(self, embeddings: torch.Tensor, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        """`embeddings` are those of `rows(batch)`."""
+        candidates = candidates_of(embeddings, batch)
         loss, metrics = self.loss(candidates, batch)
         return loss, contrast_metrics(candidates) | metrics
 
@@ -45,7 +53,7 @@ class TripleObjective(torch.nn.Module):
 
 @torch.no_grad()
 def contrast_metrics(candidates: Candidates) -> Metrics:
-    """How well the batch is told apart, whatever the loss; `chance` is the accuracy of a blind guess."""
+    """How well positives are separated from negatives, for any loss; `chance` is the accuracy of a random guess."""
     queries_BH = candidates.queries_BH.float()
     scores_BG = scores_of(queries_BH, candidates.passages_GH)
     positive_B = (scores_BG * candidates.own_BG).sum(dim=1)

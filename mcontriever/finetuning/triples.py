@@ -1,10 +1,10 @@
-"""From sample indices to a batch of queries, positives and negatives: a pure function, so any run resumes anywhere.
+"""From sample indices to a batch of queries, positives and negatives: a pure function, so a run can resume anywhere.
 
     loader = TripleLoader.for_encoder(encoder, examples=open_training_set(...), negatives=1, hard_ratio=0.1, seed=0)
     batch = loader.batch(np.arange(64))
 
-A query's passages stand together, its positive first (P N N, P N N, ...): the positive of query b is passage
-b * (1 + n), also after the passages of all ranks are put behind each other.
+A query's passages are consecutive, its positive first (P N N, P N N, ...): the positive of query b is passage
+b * (1 + n), also after the passages of all ranks are concatenated.
 
 Shapes: B queries, n negatives each, P = B * (1 + n) passages, K known positives of a query at most.
 """
@@ -17,15 +17,15 @@ import torch
 
 from mcontriever.finetuning.example_order import ShuffledOrder
 from mcontriever.finetuning.examples.training_set import TrainingSet
-from mcontriever.finetuning.passage_draw import draw_passages
+from mcontriever.finetuning.passage_draw import PassageDraw, draw_passages
 from mcontriever.tokens import PackedBatch, SpecialTokens, pack, tokenize_texts
 
-NO_KEY = 0  # text keys are 64-bit hashes; this one marks an empty place
+NO_KEY = 0  # text keys are 64-bit hashes; this one means no text
 
 
 @dataclass(frozen=True, eq=False)
 class TripleBatch:
-    """Keys are hashes of texts: a passage whose key is among a query's known positives is no negative of it."""
+    """Keys are hashes of texts. A passage is no negative of a query that has its key among the known positives."""
 
     queries: PackedBatch
     passages: PackedBatch
@@ -49,7 +49,7 @@ class TripleBatch:
         )
 
     def stats(self) -> dict[str, float]:
-        """Tokens, rows, rows cut in packing, the share of negatives that are hard, and what padding would waste."""
+        """Tokens, rows, truncated rows, the share of hard negatives, and the share that padding would add."""
         sides = (self.queries, self.passages)
         tokens = sum(side.token_ids_T.shape[0] for side in sides)
         return {
@@ -95,7 +95,7 @@ class TripleLoader:
         order: Order | None = None,
         margin_bins: int | None = None,
     ) -> "TripleLoader":
-        """With the encoder's own tokenizer, positions and prefixes."""
+        """With the encoder's tokenizer, positions and prefixes."""
         return cls(
             examples=examples,
             order=order or ShuffledOrder(len(examples), seed),
@@ -114,16 +114,7 @@ class TripleLoader:
 
     def batch(self, samples: np.ndarray) -> TripleBatch:
         examples = self.examples
-        rows_B = self.order.examples_of(samples)
-        draw = draw_passages(
-            examples,
-            rows_B,
-            samples,
-            negatives=self.negatives,
-            hard_ratio=self.hard_ratio,
-            margin_bins=self.margin_bins,
-            seed=self.seed,
-        )
+        rows_B, draw = self._draw(samples)
         passages_P = draw.passages_Bn.reshape(-1)
         queries = examples.queries.documents(examples.query_rows_E[rows_B])
         passages = examples.passages.documents(passages_P)
@@ -138,17 +129,35 @@ class TripleLoader:
             hard_share=float(draw.hard_Bn.mean()) if self.negatives else 0.0,
         )
 
+    def rows_of(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the batch's queries and passages in their collections."""
+        rows_B, draw = self._draw(samples)
+        return self.examples.query_rows_E[rows_B], draw.passages_Bn.reshape(-1)
+
+    def _draw(self, samples: np.ndarray) -> tuple[np.ndarray, PassageDraw]:
+        rows_B = self.order.examples_of(samples)
+        draw = draw_passages(
+            self.examples,
+            rows_B,
+            samples,
+            negatives=self.negatives,
+            hard_ratio=self.hard_ratio,
+            margin_bins=self.margin_bins,
+            seed=self.seed,
+        )
+        return rows_B, draw
+
     def _pack(self, texts: list[str], max_length: int) -> PackedBatch:
         flat_ids, lengths = tokenize_texts(self.tokenizer, texts, max_length)
         return pack(flat_ids, lengths, self.special, self.first_position, max_length)
 
     def _known_positives(self, rows_B: np.ndarray) -> torch.Tensor:
-        """As wide as any example needs, so that all ranks' batches have one shape."""
+        """As wide as the longest example, so all ranks' batches have the same shape."""
         positives_BK = self.examples.positives.padded(rows_B, width=self.examples.most_positives)
         keys_BK = self.examples.passages.text_keys_N[np.maximum(positives_BK, 0)]
         return _keys(np.where(positives_BK >= 0, keys_BK, NO_KEY))
 
 
 def _keys(keys: np.ndarray) -> torch.Tensor:
-    """torch compares signed integers everywhere; unsigned ones only here and there."""
+    """torch supports comparison of unsigned integers only in part."""
     return torch.from_numpy(np.ascontiguousarray(keys).view(np.int64))

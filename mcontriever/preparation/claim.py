@@ -1,4 +1,4 @@
-"""Whose is an output folder? A plan in it says what its tokens are made of; another plan is refused, or starts anew."""
+"""The plan in an output folder says what its tokens are made from; another plan needs --restart."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ PLAN, REPORT = "plan.json", "report.json"
 
 
 def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
-    """Make the folder ours: empty, or begun by the same plan, or cleared by --restart."""
+    """The folder must be empty, begun with the same plan, or cleared by --restart."""
     if restart and (output / PLAN).is_file():
         _clear(output)
     if (output / PLAN).is_file():
@@ -22,7 +22,7 @@ def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
             raise StoreError(
                 "the folder was begun with another plan:\n  " + "\n  ".join(changes),
                 where=output,
-                fix="give another --output, go back to the former values, or begin anew with --restart",
+                fix="give another --output, restore the former values, or start again with --restart",
             )
     else:
         strangers = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
@@ -36,7 +36,7 @@ def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
 
 
 def _clear(output: Path) -> None:
-    """The plan goes last: it says that the rest is ours to remove."""
+    """The plan is removed last, because it marks the folder as ours."""
     for name in (MANIFEST, REPORT, *FOLDERS, PLAN):
         path = output / name
         if path.is_dir():
@@ -46,7 +46,7 @@ def _clear(output: Path) -> None:
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """What changed, as "recipe.duplicates.exact: true before, false now", the first few of it."""
+    """The first few changes, as "recipe.duplicates.exact: true before, false now"."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(name for name in new if name not in old)]
         pairs = [(old.get(name), new.get(name), f"{key}.{name}".strip(".")) for name in keys]

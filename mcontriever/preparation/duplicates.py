@@ -1,13 +1,12 @@
-"""Duplicates across all shards, found in bounded memory and independent of which worker was faster.
+"""Duplicates across all shards, found in bounded memory and independent of the order in which workers finish.
 
-While shards are tokenized, each document leaves one row of 64-bit keys on disk: the hash of its text, and, for near
-duplicates, one key per MinHash band. When all shards are there, `repeats` marks each document whose key stood earlier
-in (shard, line) order. Of equal texts the first in the recipe's order stays, whatever the timing.
+While shards are tokenized, each document leaves one row of 64-bit keys on disk: the hash of its text and, for near
+duplicates, one key per MinHash band. When all shards are staged, `repeats` marks each document with a key that occurs
+earlier in (shard, line) order. Of equal texts the first in the recipe's order is kept.
 
-Cost per document: while the run lasts 32 bytes on disk (language, line, size and one key; 72 more for near duplicates
-at similarity 0.8), and 1 byte of memory for the mark; beside that a working set of about 400 MB for sorting, whatever
-the corpus. 100 M documents took 3.2 GB of disk, 0.52 GB of memory and 19 s.
-Two different texts share a 64-bit key with probability 3e-4 in 100 M documents.
+Cost per document: 32 bytes on disk while the run lasts (language, line, size and one key; 72 more for near duplicates
+at similarity 0.8) and 1 byte of memory, plus about 400 MB for sorting a corpus of any size. 100 M documents took 3.2 GB
+of disk, 0.52 GB of memory and 19 s. Among 100 M documents two different texts share a key with probability 3e-4.
 """
 
 import hashlib
@@ -39,10 +38,10 @@ def repeats(
     columns: Sequence[int],
     sorted_at_once: int = SORTED_AT_ONCE,
 ) -> npt.NDArray[np.bool_]:
-    """For every document of all shards in order: does any of its keys stand in an earlier document?
+    """For every document of all shards in order: does an earlier document have any of its keys?
 
-    `load_keys(shard, column)` gives one column of keys; it may be a memory map. Keys are handled by ranges of their
-    value, so that one range fits into memory.
+    `load_keys(shard, column)` gives one column of keys, which may be memory-mapped. Keys are handled by ranges of their
+    values, so that one range fits into memory.
     """
     starts = np.concatenate([[0], np.cumsum(shard_lengths, dtype=np.int64)])
     marks = np.zeros(int(starts[-1]), dtype=np.bool_)
@@ -50,7 +49,7 @@ def repeats(
     for column in columns:
         for number in range(ranges):
             keys, places = _keys_in_range(load_keys, starts, column, number, ranges)
-            order = np.argsort(keys, kind="stable")  # stable: equal keys stay in (shard, line) order
+            order = np.argsort(keys, kind="stable")  # stable: equal keys keep their (shard, line) order
             same = keys[order[1:]] == keys[order[:-1]]
             marks[places[order[1:][same]]] = True
     return marks
@@ -79,7 +78,7 @@ def near_duplicate_keys(similarity: float) -> "NearDuplicateKeys":
 
 
 class NearDuplicateKeys:
-    """MinHash signatures cut into bands, one key a band: texts alike beyond `similarity` very likely share one."""
+    """MinHash signatures in bands, one key for each: texts more similar than `similarity` very likely share one."""
 
     def __init__(self, similarity: float) -> None:
         try:
@@ -106,7 +105,7 @@ class NearDuplicateKeys:
 
 
 def _shingles(text: str) -> UInt64Array:
-    """32-bit hashes of every run of 8 characters, of the text in lower case with its white space evened out."""
+    """32-bit hashes of every 8 consecutive characters of the text, in lower case with single spaces."""
     points = np.frombuffer(" ".join(text.lower().split()).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     points = points.astype(np.uint64)
     if len(points) < SHINGLE_CHARACTERS:

@@ -1,20 +1,20 @@
-"""Which documents are dropped, and under which reason. Counts and the first places of each reason are kept."""
+"""Which documents are dropped, and under which reason."""
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from mcontriever.preparation.source_text import Text
+from mcontriever.drops import Drops
+from mcontriever.preparation.source_document import SourceDocument
 
-PLACES_SHOWN = 5
 LANGUAGE_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")  # it becomes part of a file's name
-OTHER = "other"  # documents whose language is unknown, or not in the recipe
+OTHER = "other"  # the language of documents whose own is unknown or not in the recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The recipe's filters for one source; what needs tokens or other documents is decided later."""
+    """The recipe's filters for one source; what needs tokens or other documents comes later."""
 
     min_language_score: float | None = None
     buckets: tuple[str, ...] = ()
@@ -24,9 +24,9 @@ class Rules:
     max_characters: int | None = None
     min_tokens: int = 1
 
-    def reason_against(self, document: Text) -> str | None:
-        """Why the document is dropped for what its source says about it; None if it is not."""
-        if self.buckets and document.bucket not in self.buckets:
+    def reason_against(self, document: SourceDocument, bucket_of_path: str | None = None) -> str | None:
+        """Why the document is dropped by what its source says about it; None if it is kept."""
+        if self.buckets and (document.bucket or bucket_of_path) not in self.buckets:
             return "bucket"
         if self.min_language_score is not None and not _within(document.language_score, self.min_language_score, None):
             return "language_score"
@@ -47,13 +47,13 @@ class Rules:
         return None
 
 
-def language_of(document: Text, path_language: str | None, languages: Mapping[str, str]) -> tuple[str, bool]:
+def language_of(document: SourceDocument, path_language: str | None, languages: Mapping[str, str]) -> tuple[str, bool]:
     """Our code of the document's language, and whether the recipe wants it.
 
-    `languages` maps what the source says to our code. The document's own word counts, and must agree with its path's;
-    without one it is in the language of its path, or in the only language of its source.
+    `languages` maps the source's names to our codes. A language that the document names must agree with its path's; a
+    document that names none is in the language of its path, or in the only language of its source.
     """
-    if document.language is None:
+    if not document.language:
         if path_language is not None:
             return path_language, True
         only = set(languages.values())
@@ -71,14 +71,24 @@ class Tally:
     read: int = 0
     kept: int = 0
     text_bytes: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    places: dict[str, list[str]] = field(default_factory=dict)
+    dropped: Drops = field(default_factory=Drops)
 
-    def drop(self, reason: str, place: str) -> None:
-        self.dropped[reason] += 1
-        places = self.places.setdefault(reason, [])
-        if len(places) < PLACES_SHOWN:
-            places.append(place)
+    @classmethod
+    def of_record(cls, counted: Mapping[str, Any]) -> "Tally":
+        tally = cls(counted["read"], counted["kept"], counted["text_bytes"])
+        for reason, number in counted["dropped"].items():
+            tally.dropped.add(reason, number, counted["places"][reason])
+        return tally
+
+    def to_record(self) -> dict[str, Any]:
+        assert self.read == self.kept + self.dropped.total()
+        return {
+            "read": self.read,
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.counts.items())),
+            "text_bytes": self.text_bytes,
+            "places": dict(sorted(self.dropped.places.items())),
+        }
 
 
 def _within(value: float | None, smallest: float | None, largest: float | None) -> bool:

@@ -1,7 +1,7 @@
-"""Text as it is tokenized: `none` leaves it alone (XLM-R's sentencepiece does NFKC itself), `basic` evens out type.
+"""Text as it is tokenized: `none` does not change it (XLM-R's sentencepiece does NFKC itself), `basic` simplifies it.
 
-`basic` is in the spirit of Contriever's: typographic quotes, dashes and spaces become their ASCII forms, control
-characters, soft hyphens and invisible marks go. Joiners (U+200C, U+200D) stay: Persian and Hindi are spelled with them.
+`basic` resembles Contriever's normalisation: typographic quotes, dashes and spaces become ASCII; control characters,
+soft hyphens and invisible marks are removed. Joiners (U+200C, U+200D) stay, because Persian and Hindi need them.
 """
 
 import re

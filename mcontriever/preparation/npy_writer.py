@@ -1,4 +1,4 @@
-"""Write an .npy file row by row, without knowing beforehand how many rows there will be."""
+"""Write .npy files row by row, without knowing beforehand how many rows there will be."""
 
 from pathlib import Path
 from types import TracebackType
@@ -40,3 +40,24 @@ class NpyWriter:
         header = {"descr": description, "fortran_order": False, "shape": (self.rows, *self._row_shape)}
         np.lib.format.write_array_header_1_0(self._file, header)
         return self._file.tell()
+
+
+class TokenWriter:
+    """The tokens of one language's documents, one after another, and the offsets where documents end."""
+
+    def __init__(self, folder: Path, language: str, dtype: npt.DTypeLike, number: int) -> None:
+        self.number = number
+        self.tokens = NpyWriter(folder / f"{language}.tokens.npy", dtype)
+        self.offsets = NpyWriter(folder / f"{language}.offsets.npy", "<i8")
+        self.offsets.append(np.zeros(1, dtype=np.int64))
+
+    def append(self, ids: npt.NDArray[Any]) -> None:
+        self.tokens.append(ids)
+        self.offsets.append(np.array([self.tokens.rows]))
+
+    def __enter__(self) -> "TokenWriter":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.tokens.__exit__(*error)
+        self.offsets.__exit__(*error)

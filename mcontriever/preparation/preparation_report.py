@@ -1,10 +1,10 @@
-"""What a run of `mcontriever prepare` did, per language: as JSON to keep, and as a table to read."""
+"""What a run of `mcontriever prepare` did in each language, as JSON and as a table."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mcontriever.preparation.filters import PLACES_SHOWN
+from mcontriever.drops import Drops, listed
 
 TINY = 0.01  # of the largest language
 
@@ -12,7 +12,7 @@ TINY = 0.01  # of the largest language
 def build_report(records: Iterable[Mapping[str, Any]], window_counts: Mapping[str, int]) -> dict[str, Any]:
     """Add up the shards' records, in their order. For every language, read == kept + the sum of dropped."""
     languages: dict[str, dict[str, Any]] = {}
-    places: dict[str, dict[str, list[str]]] = {}
+    drops: dict[str, Drops] = {}
     damaged: list[dict[str, Any]] = []
     for record in records:
         damaged.extend(record["damaged"])
@@ -20,30 +20,28 @@ def build_report(records: Iterable[Mapping[str, Any]], window_counts: Mapping[st
             row = languages.setdefault(language, _empty_row())
             for name in ("read", "kept", "text_bytes"):
                 row[name] += counted[name]
-            row["dropped"].update(counted["dropped"])
             row["tokens"] += counted["files"]["tokens"]["rows"] if counted["files"] else 0
             row["bytes"] += sum(file["bytes"] for file in counted["files"].values())
-            for reason, found in counted["places"].items():
-                known = places.setdefault(language, {}).setdefault(reason, [])
-                known.extend(found[: PLACES_SHOWN - len(known)])
+            for reason, number in counted["dropped"].items():
+                drops.setdefault(language, Drops()).add(reason, number, counted["places"][reason])
     for language, row in languages.items():
-        row["dropped"] = dict(sorted(row["dropped"].items()))
+        row["dropped"] = dict(sorted(drops[language].counts.items())) if language in drops else {}
         row["windows"] = window_counts.get(language, 0)
         assert row["read"] == row["kept"] + sum(row["dropped"].values())
     rows = dict(sorted(languages.items()))
-    return {"languages": rows, "total": _total(rows), "places": dict(sorted(places.items())), "damaged_files": damaged}
+    places = {language: drops[language].places for language in sorted(drops)}
+    return {"languages": rows, "total": _total(rows), "places": places, "damaged_files": damaged}
 
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:
-    """What a person should know before training on it."""
+    """What to know before training on it."""
     found = []
     windows = {language: row["windows"] for language, row in report["languages"].items()}
     largest = max(windows.values(), default=0)
     for language, count in windows.items():
         row = report["languages"][language]
         if not row["kept"]:
-            why = ", ".join(f"{number:,} {reason}" for reason, number in row["dropped"].items())
-            found.append(f"{language}: nothing was kept of {row['read']:,} documents ({why})")
+            found.append(f"{language}: none of {row['read']:,} documents was kept ({listed(row['dropped'])})")
         elif count < TINY * largest:
             found.append(
                 f"{language}: only {count:,} windows, {count / sum(windows.values()):.2%} of all; sampled uniformly, "
@@ -60,7 +58,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
 
 
 def print_table(report: Mapping[str, Any], title: str) -> None:
-    """The table on stderr, which leaves stdout to results."""
+    """The table goes to stderr: stdout is for results."""
     from rich.console import Console
     from rich.table import Table
 
@@ -76,8 +74,7 @@ def print_table(report: Mapping[str, Any], title: str) -> None:
     for language, row in [*report["languages"].items(), ("all", report["total"])]:
         counts = [f"{row[name]:,}" for name in ("read", "kept", "tokens", "windows")]
         sizes = [f"{row[name] / 1e6:,.1f}" for name in ("text_bytes", "bytes")]
-        dropped = ", ".join(f"{number:,} {reason}" for reason, number in row["dropped"].items())
-        table.add_row(language, *counts, *sizes, f"{row['windows'] / all_windows:.1%}", dropped)
+        table.add_row(language, *counts, *sizes, f"{row['windows'] / all_windows:.1%}", listed(row["dropped"]))
     console.print(table)
 
 

@@ -1,9 +1,9 @@
-"""Where a run of `mcontriever prepare` keeps what, and the record that every shard's folder ends with.
+"""The files of a run of `mcontriever prepare`, and the record that completes every shard's folder.
 
 staging/00012/             tokens of source shard 12, duplicates still among them
 keys/00012.documents.npy   one row per document of it: language, line, text bytes
 keys/00012.keys.npy        one row per document: its duplicate keys
-keys/00012.REASON.npy      which of its documents are duplicates; not there where none is
+keys/00012.REASON.npy      which of its documents are duplicates; missing if none is
 shards/00012/              the tokens without duplicates: sw.tokens.npy, sw.offsets.npy, ..., record.json
 """
 
@@ -25,7 +25,7 @@ DUPLICATE_REASONS = ("duplicate", "near_duplicate")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is the same for all shards of a run. `near_similarity` is None where near-duplicates stay."""
+    """What all shards of a run share. `near_similarity` is None where near-duplicates are kept."""
 
     folder: Path
     tokenizer_file: Path
@@ -42,7 +42,7 @@ class Settings:
         return self.folder / "shards" / f"{shard:05}"
 
     def of_documents(self, shard: int, what: str) -> Path:
-        """`what` is documents, keys, or the reason for which some are dropped."""
+        """`what` is documents, keys, or the reason why some are dropped."""
         return self.folder / "keys" / f"{shard:05}.{what}.npy"
 
 
@@ -54,19 +54,15 @@ def write_record(
     numbers: Mapping[str, int],
     damaged: list[dict[str, Any]],
 ) -> None:
-    """Counts, places, files and their checksums of a finished folder."""
-    languages = {}
-    for language, tally in sorted(tallies.items()):
-        assert tally.read == tally.kept + tally.dropped.total()
-        languages[language] = {
+    """The counts, places, files and checksums of a finished folder."""
+    languages = {
+        language: {
             "number": numbers.get(language),
-            "read": tally.read,
-            "kept": tally.kept,
-            "dropped": dict(sorted(tally.dropped.items())),
-            "text_bytes": tally.text_bytes,
-            "places": dict(sorted(tally.places.items())),
+            **tally.to_record(),
             "files": _describe_files(folder, language) if tally.kept else {},
         }
+        for language, tally in sorted(tallies.items())
+    }
     write_json(folder / RECORD, {"shard": shard, "source": source, "languages": languages, "damaged": damaged})
 
 

@@ -15,7 +15,7 @@ LONGEST_PIECE = 1 << 18  # characters
 
 
 def tokenize(texts: Sequence[str], tokenizer_file: Path) -> list[npt.NDArray[np.uint32]]:
-    """The token ids of each text. "<s>" in a text is three characters, never the beginning of a sentence."""
+    """The token ids of each text. "<s>" in a text is three characters, never a special token."""
     tokenizer, special = _load_tokenizer(tokenizer_file)
     if any(len(text) > LONGEST_PIECE for text in texts):
         return [np.concatenate([tokenize([piece], tokenizer_file)[0] for piece in _pieces(text)]) for text in texts]
@@ -29,7 +29,7 @@ def tokenize(texts: Sequence[str], tokenizer_file: Path) -> list[npt.NDArray[np.
 
 
 def _written_apart(text: str, names: Iterable[str]) -> str:
-    """ "<s>" as "< s>": the tokenizer library takes the name of a special token for the token itself."""
+    """ "<s>" as "< s>", because the tokenizer library would read a special token's name as the token itself."""
     text = unicodedata.normalize("NFKC", text)
     for name in names:
         text = text.replace(name, f"{name[0]} {name[1:]}")
@@ -37,7 +37,7 @@ def _written_apart(text: str, names: Iterable[str]) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """A text of many million characters in parts, for the tokenizer needs some hundred bytes for each of them.
+    """A very long text in parts, because the tokenizer needs some hundred bytes for each character.
 
     Parts end before white space, where tokens end too.
     """
@@ -55,8 +55,8 @@ def _pieces(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _load_tokenizer(tokenizer_file: Path) -> tuple[Any, dict[int, str]]:
-    """The tokenizer, and the special tokens that no text may contain, by id: all but the one for the unknown."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
+    """The tokenizer, and by id the special tokens that no text may become: all but the unknown token."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the worker processes share the cores already
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))

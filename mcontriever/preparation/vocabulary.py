@@ -1,9 +1,9 @@
 """Train a sentencepiece vocabulary in XLM-R's layout from texts in many languages (`mcontriever tokenizer`).
 
-Ids 0-3 are <s> <pad> </s> <unk>, then the pieces, <mask> last. A language with n characters gives a share of the
-training text in proportion to n^alpha, so a small language keeps pieces of its own. In scripts that put no spaces
-between words no piece carries the mark of a space: a word is the same piece at the beginning of a line and within it.
-The result loads with `AutoTokenizer.from_pretrained(DIR)`; the same input gives the same bytes.
+Ids 0-3 are <s> <pad> </s> <unk>, then the pieces, <mask> last. A language with n characters provides a share of the
+training text in proportion to n^alpha, so a small language gets pieces of its own. In scripts without spaces between
+words no piece has a space mark: a word is the same piece at the beginning of a line and inside it. The result loads
+with `AutoTokenizer.from_pretrained(DIR)`; the same input gives the same bytes.
 """
 
 import io
@@ -25,9 +25,9 @@ SPECIAL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
 SENTENCEPIECE_SPECIALS = 3  # <unk> <s> </s>: sentencepiece's own order, which XLM-R's layout replaces
 MAX_SENTENCE_BYTES = 4096
 CHARACTER_COVERAGE = 0.9995
-ENGLISH, ENGLISH_SHARE = "en", 0.25  # of all expected words: it is one side of every dictionary
+ENGLISH, ENGLISH_SHARE = "en", 0.25  # of all expected words, because it is one side of every dictionary
 _UNSPACED_RUN = re.compile(f"((?:{UNSPACED_SCRIPTS.pattern})+)")
-TRAINING_THREADS = 4  # part of the result, whatever the machine: sentencepiece sums its counts thread by thread
+TRAINING_THREADS = 4  # on any machine: the result depends on it, because sentencepiece sums its counts by thread
 
 
 def train_tokenizer(
@@ -43,8 +43,8 @@ def train_tokenizer(
 ) -> Path:
     """Train on at most `max_characters` of text, balanced over the languages, and write the tokenizer's folder.
 
-    `words_by_language` are words and how often they may be expected; each language's come to as much text again as an
-    average language's. With `lowercase` a word and its capital share their pieces: sentencepiece folds case itself.
+    `words_by_language` are words and their expected counts; each language's add as much text as an average language
+    has. With `lowercase` a word and its capitalised form share their pieces: sentencepiece folds case itself.
 
     Each value of `texts_by_language` is iterated twice (to count, then to sample): lists, not one-shot iterators.
     """
@@ -64,7 +64,7 @@ def train_tokenizer(
 def _share_to_keep(
     texts_by_language: Mapping[str, Iterable[str]], alpha: float, max_characters: int
 ) -> dict[str, float]:
-    """The share of each language's texts to keep, so that its characters follow n^alpha within the budget."""
+    """The share of each language's texts to keep, so that characters are proportional to n^alpha within the budget."""
     counts = {language: sum(map(len, texts)) for language, texts in texts_by_language.items()}
     for language, count in counts.items():
         if not count:
@@ -84,7 +84,7 @@ def _sample(texts_by_language: Mapping[str, Iterable[str]], keep: dict[str, floa
 
 
 def _expected(words_by_language: Mapping[str, Mapping[str, float]], characters: float) -> Iterator[str]:
-    """Each word as often as expected, in proportion, so that each language comes to about so many characters."""
+    """Each word in proportion to its expected count, about so many characters in each language."""
     for language, words in sorted(words_by_language.items()):
         budget = characters * (ENGLISH_SHARE * len(words_by_language) if language == ENGLISH else 1)
         scale = budget / sum(count * (len(word) + 1) for word, count in words.items())
@@ -93,7 +93,7 @@ def _expected(words_by_language: Mapping[str, Mapping[str, float]], characters: 
 
 
 def _sentences(text: str) -> Iterator[str]:
-    """The lines of a text, cut so that sentencepiece skips none for its length."""
+    """The lines of a text, cut so that sentencepiece skips none as too long."""
     for line in text.splitlines():
         encoded = line.strip().encode("utf-8", errors="ignore")
         for start in range(0, len(encoded), MAX_SENTENCE_BYTES):
@@ -132,7 +132,7 @@ def _train_sentencepiece(sentences: list[str], vocabulary: int, lowercase: bool)
 
 
 def _runs(sentence: str) -> Iterator[str]:
-    """What stands between changes to and from scripts without spaces; a space comes before what begins a word."""
+    """The parts of a sentence in scripts with and without spaces; a space precedes what begins a word."""
     parts = _UNSPACED_RUN.split(" " + " ".join(sentence.split()))
     for place, part in enumerate(parts):
         if part.strip():
@@ -140,10 +140,10 @@ def _runs(sentence: str) -> Iterator[str]:
 
 
 def _with_frequent_characters(sentences: list[str], vocabulary: int) -> tuple[list[str], float]:
-    """The sentences and sentencepiece's character coverage: 0.9995 as XLM-R.
+    """The sentences and sentencepiece's character coverage: 0.9995, as for XLM-R.
 
-    Where that many characters alone would fill more than half of a small vocabulary, the rarer ones become spaces
-    (sentencepiece itself accepts no coverage below 0.98).
+    If so many characters would fill more than half of a small vocabulary, the rarer ones become spaces, because
+    sentencepiece itself accepts no coverage below 0.98.
     """
     counts = Counter[str]()
     for sentence in sentences:
@@ -161,10 +161,10 @@ def _save_in_xlmr_layout(model: bytes, folder: Path) -> None:
 
     messages: Any = sentencepiece_model_pb2
     parsed = messages.ModelProto.FromString(model)
-    parsed.normalizer_spec.add_dummy_prefix = True  # the training sentences bring their own spaces, new texts do not
+    parsed.normalizer_spec.add_dummy_prefix = True  # the training sentences begin with a space, new texts do not
     parsed.normalizer_spec.remove_extra_whitespaces = True
     for piece in parsed.pieces:
-        piece.score = round(piece.score, 4)  # a third of the tokenizer's file is digits
+        piece.score = round(piece.score, 4)  # a third of the tokenizer's file is digits of scores
     pieces = [(piece.piece, round(piece.score, 4)) for piece in parsed.pieces[SENTENCEPIECE_SPECIALS:]]
     tokenizer = XLMRobertaTokenizer(
         vocab=[*((piece, 0.0) for piece in SPECIAL_PIECES), *pieces, ("<mask>", 0.0)],

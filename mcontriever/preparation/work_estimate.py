@@ -1,4 +1,4 @@
-"""How long a preparation will take and what it will write, from a short sample of its sources."""
+"""How long a preparation will take and how much it will write, estimated from a sample of its sources."""
 
 import itertools
 import time
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcontriever.preparation.readers import read_shard
+from mcontriever.preparation.source_document import SourceDocument
 from mcontriever.preparation.source_plan import Job
-from mcontriever.preparation.source_text import Text
 from mcontriever.preparation.text_to_tokens import tokenize
-from mcontriever.streams import is_remote
+from mcontriever.texts.locations import is_remote
 
 SAMPLED_SHARDS = 8
 SAMPLED_CHARACTERS = 20_000
 SAMPLE_SECONDS = 1.0
-# How much text a byte of such a file usually holds; only for the estimate.
+# Bytes of text in a byte of such a file, typically.
 EXPANSION = {".gz": 3.0, ".xz": 4.5, ".zst": 3.5, ".parquet": 2.0}
 
 
@@ -28,7 +28,7 @@ class Estimate:
     unknown_shards: int
 
     def __str__(self) -> str:
-        unknown = f"; {self.unknown_shards} shards of unknown size come on top" if self.unknown_shards else ""
+        unknown = f"; {self.unknown_shards} shards of unknown size are not counted" if self.unknown_shards else ""
         return (
             f"estimate: {self.text_bytes / 1e6:,.0f} MB of text, {self.tokens / 1e6:,.1f} M tokens, "
             f"{self.disk_bytes / 1e6:,.0f} MB of disk, {_duration(self.seconds)}{unknown}"
@@ -36,7 +36,7 @@ class Estimate:
 
 
 def estimate(jobs: Sequence[Job], tokenizer_file: Path, token_bytes: int, workers: int) -> Estimate | None:
-    """None where nothing could be sampled. Token shards are counted twice: duplicates are dropped in a copy."""
+    """None if nothing could be sampled. Token shards count twice, because duplicates are dropped in a copy."""
     known = [job for job in jobs if job.shard.source_bytes]
     text_bytes = sum((job.shard.source_bytes or 0) * _expansion(job.shard.path) for job in known)
     local = [job for job in known if not is_remote(job.shard.path)]
@@ -60,7 +60,7 @@ def _sample(jobs: Sequence[Job], tokenizer_file: Path) -> tuple[int, int, float]
     text_bytes = tokens = 0
     started = time.perf_counter()
     for job in jobs[::step][:SAMPLED_SHARDS]:
-        documents = (item.text for item in read_shard(job.shard) if isinstance(item, Text))
+        documents = (item.text for item in read_shard(job.shard) if isinstance(item, SourceDocument))
         texts = [text[:SAMPLED_CHARACTERS] for text in itertools.islice(documents, 8)]
         tokens += sum(len(ids) for ids in tokenize(texts, tokenizer_file)) if texts else 0
         text_bytes += sum(len(text.encode()) for text in texts)

@@ -1,7 +1,7 @@
-"""Run one pure function over many arguments in N processes that never outlive the one that started them.
+"""Run one pure function over many arguments in N processes that never outlive their parent.
 
-Fresh processes ("spawn"), so that threads and locks of the parent do no harm. A worker that dies (out of memory, say)
-ends the run with advice; what other workers finished stays, for each call leaves its result on disk.
+Processes are spawned, so that threads and locks of the parent do no harm. A worker that dies (out of memory, say) ends
+the run with advice; the results of other workers are kept, because each call leaves its result on disk.
 """
 
 import concurrent.futures
@@ -27,14 +27,14 @@ def run_in_processes(
 ) -> Iterator[int | None]:
     """Yield the index of each call as it ends, and None about once a second in between (for progress).
 
-    The first error of a call stops the others and is raised here. One worker runs in this very process.
+    The first error of a call stops the others and is raised here. A single worker runs in this process.
     """
     if workers <= 1 or len(calls) <= 1:
         for index, call in enumerate(calls):
             function(*call)
             yield index
         return
-    others = set(multiprocessing.active_children())  # of whoever called us
+    others = set(multiprocessing.active_children())  # of the caller
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
         min(workers, len(calls)), mp_context=context, initializer=_begin_worker
@@ -49,7 +49,7 @@ def run_in_processes(
             yield None
     except BrokenProcessPool as error:
         raise RunError(
-            "a worker process died without a word, perhaps for lack of memory",
+            "a worker process was killed, perhaps because memory ran out",
             fix="run the same command again (finished shards are kept), with fewer --workers if it happens again",
         ) from error
     finally:
@@ -59,7 +59,7 @@ def run_in_processes(
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it: a killed parent cannot say goodbye."""
+    """Leave Ctrl-C to the parent, and die with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

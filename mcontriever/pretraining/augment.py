@@ -2,8 +2,8 @@
 
     source = Augmented(crops, Augmentation(delete=0.1), kinds=TokenKinds.of(tokenizer), seed=0)
 
-Each token (or word) of a view draws one number, a function of (seed, sample, view, place), which says whether it is
-deleted, replaced, masked or left; the shares are exclusive, so their sum is at most 1.
+Each token (or word) of a view draws one number, a function of (seed, sample, view, place), which decides whether it is
+deleted, replaced, masked or kept; the probabilities exclude each other, so their sum is at most 1.
 
 Shapes: N rows, T tokens, C chosen tokens or words.
 """
@@ -38,7 +38,7 @@ class Augmentation:
         values = {"delete": self.delete, "replace": self.replace, "mask": self.mask, "shuffle": self.shuffle}
         for name, value in values.items():
             if not 0 <= value <= 1:
-                raise ConfigError(f"augmentation {name} {value} is not a probability", fix="give 0 to 1")
+                raise ConfigError(f"augmentation {name} must be a probability, is {value}", fix="give 0 to 1")
         total = self.delete + self.replace + self.mask
         if total > 1:
             raise ConfigError(f"delete, replace and mask add up to {total}, more than 1", fix="lower one of them")
@@ -46,7 +46,7 @@ class Augmentation:
 
 @dataclass(frozen=True, eq=False)
 class TokenKinds:
-    """What augmentations must know of a tokenizer."""
+    """What augmentations need to know about a tokenizer."""
 
     mask_id: int | None
     ordinary_ids: IntArray
@@ -89,7 +89,7 @@ class Augmented:
         return rows
 
     def _alter(self, rows: Ragged, samples: IntArray, views: IntArray) -> Ragged:
-        """Delete, replace and mask share one draw: [0, delete) [delete, + replace) [.., + mask) leave."""
+        """Delete, replace and mask share one draw: [0, delete) [delete, + replace) [.., + mask) keep."""
         chosen = self.augmentation
         draw_T = place_bits(self.seed, "augment", samples, views, rows, self._units_T(rows))
         if chosen.replace:
@@ -110,7 +110,7 @@ class Augmented:
         return ordinary[(bits_T.astype(np.uint64) * np.uint64(len(ordinary))) >> np.uint64(32)]
 
     def _shuffle(self, rows: Ragged, samples: IntArray, views: IntArray) -> Ragged:
-        """The chosen tokens or words of a row trade places among themselves."""
+        """The chosen tokens or words of a row exchange places."""
         unit_T = self._units_T(rows)
         first_T = np.concatenate([[True], (np.diff(unit_T) != 0) | (np.diff(rows.rows_T) != 0)])
         units = np.flatnonzero(first_T)
@@ -137,7 +137,7 @@ def place_bits(
 ) -> UInt32Array:
     """32 random bits for each token, a function of (seed, stream, sample, view, place).
 
-    64-bit mixing per row, and only a 32-bit finaliser per token: that is what makes 300,000 samples a second.
+    Mixing 64 bits per row and only 32 bits per token is what allows 300,000 samples a second.
     """
     row_keys_N = (chance.random_bits(seed, stream, samples * MOST_VIEWS + views) >> np.uint64(32)).astype(np.uint32)
     bits_T = place_T.astype(np.uint32)
@@ -151,13 +151,13 @@ def place_bits(
 
 
 def below(bits_T: UInt32Array, probability: float) -> BoolArray:
-    """Which of these 32-bit draws fall into a share of all."""
+    """Which of these 32-bit draws are below a probability."""
     values = round(probability * 2**32)
     return bits_T <= np.uint32(values - 1) if values else np.zeros(len(bits_T), dtype=bool)
 
 
 def _keep_some(rows: Ragged, kept_T: BoolArray) -> Ragged:
-    """Drop what is not kept, but leave a row that would lose everything its first token."""
+    """Drop what is not kept, except the first token of a row that would lose everything."""
     kept = rows.keep(kept_T)
     emptied_N = (kept.lengths_N == 0) & (rows.lengths_N > 0)
     if not emptied_N.any():

@@ -1,11 +1,10 @@
-"""Code-switching: inside a view, some words give way to their translations from bilingual dictionaries.
+"""Code-switching: in a view, some words are replaced by their translations from bilingual dictionaries.
 
     dictionary = BilingualDictionary.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"])
     source = CodeSwitched(crops, dictionary, probability=0.3, seed=0)
 
-It works on token ids, both ways: a view in English moves words into one of the foreign languages (one for each view,
-all equally likely), a view in a foreign language moves words into English. Among the translations of a word the senses
-are the weight.
+It works on token ids and in both directions: words of an English view are translated into one foreign language (drawn
+for each view, all equally likely), words of a foreign view into English. A translation is drawn by its senses.
 
 Shapes: N rows, T tokens, W words of all rows.
 """
@@ -16,7 +15,7 @@ from mcontriever import chance
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import below, key_views, place_bits
 from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
-from mcontriever.pretraining.dictionaries.running_words import word_hashes
+from mcontriever.pretraining.dictionaries.words_on_tokens import word_hashes, word_lengths
 from mcontriever.pretraining.pairs import PairSource, TokenPairs
 from mcontriever.ragged import IntArray, Ragged
 from mcontriever.word_starts import number_in_row
@@ -65,7 +64,7 @@ class CodeSwitched:
     def switch(self, rows: Ragged, language_N: IntArray, samples: IntArray, views: IntArray) -> Ragged:
         starts_T = self.dictionary.starts_T(rows)
         first_W = np.flatnonzero(starts_T)
-        length_W = np.diff(np.append(first_W, len(rows.values_T)))
+        length_W = word_lengths(rows, first_W)
         row_W = rows.rows_T[first_W]
         word_T = number_in_row(rows, starts_T)
 
@@ -79,7 +78,7 @@ class CodeSwitched:
         which = place_bits(self.seed, "switch to", samples, views, rows, word_T)[first_W[switched]] / 2.0**32
         translation = self.dictionary.choose_translations(entry, which)
 
-        pool = Ragged.join([Ragged(rows.values_T, length_W), self.dictionary.texts.take(translation)])
+        pool = Ragged.join([Ragged.of_lengths(rows.values_T, length_W), self.dictionary.texts.take(translation)])
         source_W = np.arange(len(first_W))
         source_W[switched] = len(first_W) + np.arange(len(switched))
         if self.drop_untranslated:
@@ -87,7 +86,9 @@ class CodeSwitched:
             dropped = place_bits(self.seed, "switch drop", samples, views, rows, word_T)[first_W[untranslated]]
             kept_W = np.ones(len(first_W), dtype=bool)
             kept_W[untranslated[below(dropped, self.drop_untranslated)]] = False
-            kept_W |= (np.bincount(row_W, kept_W, minlength=len(rows)) == 0)[row_W]  # no row is emptied
+            kept_W |= (np.bincount(row_W, kept_W, minlength=len(rows)) == 0)[row_W]  # every row keeps a word
             source_W, row_W = source_W[kept_W], row_W[kept_W]
         replaced = pool.take(source_W)
-        return Ragged(replaced.values_T, np.bincount(row_W, replaced.lengths_N, minlength=len(rows)).astype(np.int64))
+        return Ragged.of_lengths(
+            replaced.values_T, np.bincount(row_W, replaced.lengths_N, minlength=len(rows)).astype(np.int64)
+        )

@@ -1,18 +1,19 @@
-"""Has the run collapsed? A verdict on the last logged metrics, with advice; None while there is hope.
+"""Has the run collapsed? A verdict on the last logged metrics, with advice; None if it has not.
 
-No single number tells. An untrained XLM-R has a mean cosine of 0.99 and trains well; a raw dot product may begin with a
-loss far above a blind guess's. And the queue deceives: once all texts have one embedding that moves with every update,
-the newest key is nearer to the query than any older one, so that MoCo's queue accuracy is 100 % and its loss 0. What
-counts is whether a query still finds its key among the keys of its *own batch*, which were all made at one moment.
+No single number shows it. An untrained XLM-R has a mean cosine of 0.99 and trains well; a raw dot product may begin
+with a loss far above a random guess's. The queue is misleading too: once all texts have the same embedding, which moves
+with every update, the newest key is closer to the query than any older one, so MoCo's queue accuracy is 100 % and its
+loss 0. The sign of collapse is that a query no longer finds its key among the keys of its *own batch*, which were all
+made at the same time.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 
-RECORDS = 5  # that must agree; as many again must lie before them, as the run's beginning
-SHRUNK = 0.1  # of the room between embeddings that there was, this little is left
-NO_ROOM = 1e-6  # or so little in any case, as 1 - mean cosine
-PATIENCE = 50  # records at chance, without any collapse to be seen, until a run counts as lost
+RECORDS = 5  # that must agree; as many more must come before them
+SHRUNK = 0.1  # of the initial room between embeddings, at most this share is left
+NO_ROOM = 1e-6  # as 1 - mean cosine
+PATIENCE = 50  # records at chance, without a visible collapse, until a run counts as lost
 
 Record = Mapping[str, float]
 
@@ -33,7 +34,7 @@ def collapse_advice(history: Sequence[Record]) -> str | None:
 
 
 def _at_chance(records: Sequence[Record]) -> bool:
-    """Not above chance by more than three standard deviations of what a blind guesser would find."""
+    """Within three standard deviations of what random guessing would find."""
     chance = _mean(records, "chance")
     judged = sum(record["queries"] for record in records)
     return _mean(records, "accuracy") <= chance + 3 * math.sqrt(chance / judged)
@@ -59,7 +60,7 @@ def _advice(now: Record) -> str:
     fix = "Lower the learning rate, warm it up for longer, clip gradients at 1"
     if now["temperature"] < 0.01:
         fix = f"Raise the temperature ({now['temperature']:.3g}; 0.05 is usual). {fix}"
-    return f"{fix}, normalise embeddings, and begin again from the last good checkpoint."
+    return f"{fix}, normalise embeddings, and start again from the last good checkpoint."
 
 
 def _mean(records: Sequence[Record], name: str) -> float:

@@ -1,10 +1,10 @@
-"""Pairs from two columns of JSON lines: title and body, question and answer, a sentence and its translation.
+"""Pairs from two columns of a file: title and body, question and answer, a sentence and its translation.
 
     store = ColumnPairStore.build("cache", ["en-sw.jsonl.gz"], columns=("en", "sw"), tokenizer=..., max_tokens=254)
     source = ColumnPairSource(store, languages=(0, 1), seed=0)
 
-The files are tokenized once into a folder of memory-mapped arrays with a manifest; the same call finds it again.
-Building holds 4 bytes for each token in memory, and the second column's texts. With several ranks, one builds and the
+The files are tokenized once into a folder of memory-mapped arrays with a manifest, which the same call finds again.
+Building takes 4 bytes of memory for each token, and the second column's texts. With several ranks, one builds and the
 others wait, then open. Each row is visited once an epoch, in an order that is a function of (seed, epoch).
 
 Shapes: R rows of the store, B samples.
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
@@ -26,8 +25,9 @@ from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.progress import log
-from mcontriever.ragged import IntArray, Ragged, spans
-from mcontriever.streams import is_remote, read_lines
+from mcontriever.ragged import IntArray, Ragged, mapped, offsets_of
+from mcontriever.texts.locations import file_state
+from mcontriever.texts.rows import read_rows
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint
 
 MANIFEST = "manifest.json"
@@ -35,31 +35,31 @@ ROWS_PER_BATCH = 4096
 
 
 class ColumnPairStore:
-    """Two columns of token rows, memory-mapped: tokens_R and their ends for each.
+    """Two columns of token rows, memory-mapped.
 
-    `text_R` is the first row with the same text on the second side: questions about one passage are one text's.
+    `text_R` is the first row with the same second text: questions about one passage belong to one text.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts: dict[str, int] = read_json(folder / MANIFEST)["counts"]
-        self._tokens = [np.load(folder / f"tokens-{side}.npy", mmap_mode="r") for side in (0, 1)]
-        self.text_R = np.load(folder / "texts.npy", mmap_mode="r")
-        self._offsets = [np.load(folder / f"offsets-{side}.npy", mmap_mode="r") for side in (0, 1)]
+        self.text_R = mapped(folder / "texts.npy")
+        self._sides = [
+            Ragged(mapped(folder / f"tokens-{side}.npy"), mapped(folder / f"offsets-{side}.npy")) for side in (0, 1)
+        ]
 
     def __len__(self) -> int:
-        return len(self._offsets[0]) - 1
+        return len(self._sides[0])
 
     def rows(self, side: int, rows_B: IntArray) -> Ragged:
-        first_B = self._offsets[side][rows_B]
-        lengths_B = self._offsets[side][rows_B + 1] - first_B
-        return Ragged(self._tokens[side][spans(first_B, lengths_B)].astype(np.int64), lengths_B)
+        rows = self._sides[side].take(rows_B)
+        return rows.with_values(rows.values_T.astype(np.int64))
 
     @classmethod
     def build(
         cls, folder: str | Path, paths: Sequence[str], *, columns: tuple[str, str], tokenizer: Any, max_tokens: int
     ) -> "ColumnPairStore":
-        """Tokenize what is not there yet. Rows without one of the columns are dropped and counted, long texts cut."""
+        """Tokenize the files if needed. Rows without one of the columns are dropped and counted, long texts are cut."""
         counts: Counter[str] = Counter()
         texts = _pairs_of_texts(paths, columns, counts)
         return cls._build(folder, paths, {"columns": list(columns)}, texts, counts, tokenizer, max_tokens)
@@ -75,7 +75,7 @@ class ColumnPairStore:
         tokenizer: Any,
         max_tokens: int,
     ) -> "ColumnPairStore":
-        """The same from documents that exist in English and in `language` (see parallel_lines.py)."""
+        """The same, from documents that exist in English and in `language` (see parallel_lines.py)."""
         counts: Counter[str] = Counter()
         texts = parallel_lines(paths, language=language, same_part=same_part, counts=counts)
         sources = [*paths[ENGLISH], *paths[language]]
@@ -94,7 +94,7 @@ class ColumnPairStore:
     ) -> "ColumnPairStore":
         wanted = {
             "format": "mcontriever-column-pairs-2",
-            "sources": [_identity(path) for path in paths],
+            "sources": [file_state(path) for path in paths],
             **settings,
             "tokenizer": tokenizer_fingerprint(tokenizer),
             "max_tokens": max_tokens,
@@ -107,7 +107,7 @@ class ColumnPairStore:
 
 
 class ColumnPairSource:
-    """`languages` are the numbers of the two columns' languages. In `swap_probability` of samples the sides swap."""
+    """`languages` are the numbers of the columns' languages. The sides of `swap_probability` of samples are swapped."""
 
     def __init__(
         self, store: ColumnPairStore, *, languages: tuple[int, int], swap_probability: float = 0.0, seed: int
@@ -146,7 +146,7 @@ def _write(
         text_R += [first_rows.setdefault(second, len(text_R) + row) for row, (_, second) in enumerate(batch)]
         for side in (0, 1):
             texts_of_side = [pair[side] for pair in batch]
-            rows = Ragged(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
+            rows = Ragged.of_lengths(*tokenize_texts(tokenizer, texts_of_side, max_tokens + SPECIALS_PER_ROW))
             kept = np.minimum(rows.lengths_N, max_tokens)
             counts["texts cut"] += int((kept < rows.lengths_N).sum())
             tokens[side].append(rows.cut(np.zeros_like(kept), kept).values_T.astype(np.uint32))
@@ -155,44 +155,25 @@ def _write(
         raise DataError(
             f"no pair of texts by {made_from.get('columns') or made_from['same_part']}; found {dict(counts)}",
             where=", ".join(source[0] for source in made_from["sources"]),
-            fix="name the columns, or what ids have in common, as they stand in the files",
+            fix="name the columns, or what ids have in common, as the files have them",
         )
     with atomic_folder(store) as temporary:
         for side in (0, 1):
             np.save(temporary / f"tokens-{side}.npy", np.concatenate(tokens[side]))
-            ends = np.cumsum(np.concatenate(lengths[side]), dtype=np.int64)
-            np.save(temporary / f"offsets-{side}.npy", np.concatenate([np.zeros(1, np.int64), ends]))
+            np.save(temporary / f"offsets-{side}.npy", offsets_of(np.concatenate(lengths[side])))
         np.save(temporary / "texts.npy", np.array(text_R, dtype=np.int64))
         write_json(temporary / MANIFEST, {"made_from": made_from, "counts": dict(counts)})
     log.info("%s: %s", store, ", ".join(f"{count:,} {reason}" for reason, count in counts.items()))
 
 
 def _pairs_of_texts(paths: Sequence[str], columns: tuple[str, str], counts: Counter[str]) -> Iterator[tuple[str, str]]:
-    for path in paths:
-        for number, line in read_lines(path):
-            if not line.strip():
-                continue
-            try:
-                row = orjson.loads(line)
-                texts = [row[column] for column in columns]
-            except orjson.JSONDecodeError as error:
-                raise DataError(f"not valid JSON: {error}", where=f"{path}:{number}", fix="mend the line") from error
-            except (KeyError, TypeError):
-                counts["rows without one of the columns"] += 1
-                continue
-            if not all(isinstance(text, str) and text.strip() for text in texts):
-                counts["rows with an empty column"] += 1
-                continue
+    for row in (row for path in paths for row in read_rows(path)):
+        fields = row.fields()
+        texts: list[Any] = [fields.get(column) for column in columns]
+        if any(column not in fields for column in columns):
+            counts["rows without one of the columns"] += 1
+        elif not all(isinstance(text, str) and text.strip() for text in texts):
+            counts["rows with an empty column"] += 1
+        else:
             counts["rows kept"] += 1
             yield texts[0], texts[1]
-
-
-def _identity(path: str) -> list[Any]:
-    """A changed file is noticed by its size and time; a remote one only by its address."""
-    if is_remote(path):
-        return [path]
-    try:
-        facts = Path(path.removeprefix("file://")).stat()
-    except FileNotFoundError as error:
-        raise DataError("no such file", where=path, fix="check the path") from error
-    return [path, facts.st_size, facts.st_mtime_ns]

@@ -1,33 +1,44 @@
-"""Contrast inside the batch, in the manner of SimCLR: each query must find its key among all keys, and each key its
-query among all queries, over all ranks and with gradient on both sides.
+"""Contrast within the batch, as in SimCLR: each query must find its key among all keys, and each key its query among
+all queries, over all ranks and with gradients on both sides.
 
     objective = InBatch(encoder, temperature=Temperature(0.05), rows_per_sub_batch=64)
     loss, metrics = objective(batch)
 
-Queries and keys go through one packed forward, in sub-batches where memory is short (see sub_batches.py).
+Queries and keys share one packed forward, in sub-batches if memory is short (see sub_batches.py).
 
 Shapes: B pairs of one rank, G pairs of all ranks, H hidden.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import softplus
 
 from mcontriever import ranks
+from mcontriever.config.sections import Count, Section
 from mcontriever.embedding_spread import spread
 from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.pretraining.pairs import PairBatch
-from mcontriever.pretraining.temperature import Temperature
+from mcontriever.pretraining.temperature import Temperature, TemperatureSetting
 from mcontriever.tokens import PackedBatch
 
 Metrics = dict[str, float | torch.Tensor]
 
 
-class InBatch(torch.nn.Module):
-    """`rows_per_sub_batch` bounds the texts whose activations are in memory; None keeps all."""
+class InBatchSettings(Section):
+    """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
 
+    kind: Literal["inbatch"] = "inbatch"
+    temperature: TemperatureSetting
+    rows_per_sub_batch: Count | None = None
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> "InBatch":
+        """`key_compute_dtype` is for objectives that compute keys without gradient."""
+        return InBatch(encoder, temperature=self.temperature.temperature(), rows_per_sub_batch=self.rows_per_sub_batch)
+
+
+class InBatch(torch.nn.Module):
     def __init__(self, encoder: Any, *, temperature: Temperature, rows_per_sub_batch: int | None = None) -> None:
         super().__init__()
         if rows_per_sub_batch is not None and rows_per_sub_batch < 1:
@@ -37,13 +48,19 @@ class InBatch(torch.nn.Module):
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        return self.score(encode_in_sub_batches(self.encoder, self.rows(batch), self.rows_per_sub_batch), batch)
+
+    def rows(self, batch: PairBatch) -> PackedBatch:
+        """What has to be encoded with gradient."""
+        return PackedBatch.join([batch.queries, batch.keys])
+
+    def score(self, embeddings: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        """`embeddings` are those of `rows(batch)`."""
         if batch.keys_per_query != 1:
             raise ConfigError(
                 f"in-batch contrast takes 1 key for each query, found {batch.keys_per_query}",
                 fix="set keys_per_query to 1, or use the relevance objective",
             )
-        both = PackedBatch.join([batch.queries, batch.keys])
-        embeddings = encode_in_sub_batches(self.encoder, both, self.rows_per_sub_batch)
         queries_BH, keys_BH = embeddings[: len(batch)], embeddings[len(batch) :]
         queries_GH, keys_GH = ranks.gather_with_grad(torch.cat([queries_BH, keys_BH], 1)).chunk(2, dim=1)
         blocked_BG = batch.text_B[:, None] == ranks.gather(batch.text_B)
@@ -86,12 +103,12 @@ def contrast(
     blocked_BG: torch.Tensor,
     scale: float | torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """The mean of softplus(logsumexp of negatives - positive): cross-entropy that keeps its digits."""
+    """The mean of softplus(logsumexp of negatives - positive): a numerically stable cross-entropy."""
     with torch.autocast(queries_BH.device.type, enabled=False):
         scores_BG = queries_BH @ others_GH.T
         positive_B = (queries_BH * positives_BH).sum(1)
         has_negatives_B = ~blocked_BG.all(1)
-        # -inf only after scaling, and nowhere in a row that would hold nothing else: both would give NaN gradients
+        # -inf only after scaling, and never in a whole row: both would give NaN gradients
         blocked_scores_BG = (scores_BG * scale).masked_fill(blocked_BG & has_negatives_B[:, None], -torch.inf)
         loss_B = softplus(torch.logsumexp(blocked_scores_BG, 1) - positive_B * scale)
         loss = (loss_B * has_negatives_B).sum() / has_negatives_B.sum()

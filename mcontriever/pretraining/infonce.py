@@ -1,21 +1,20 @@
 """InfoNCE of a batch against any number of keys, a chunk of keys at a time.
 
 With s+ the score of the positive and L the logsumexp of the negatives' scores, the loss of a query is
-softplus(L - s+). That is cross-entropy over [positive, negatives], but its gradient keeps all its digits where the
-positive dominates: cross-entropy in float32 loses them in 1 - p.
+softplus(L - s+). That is cross-entropy over [positive, negatives], but its gradient stays precise where the positive
+dominates: cross-entropy in float32 loses its digits in 1 - p.
 
-L and its gradient come out of the same pass: beside the running sum of exp(score), the pass keeps the running sum of
-exp(score) * key, whose quotient *is* the gradient of L with respect to the scaled query. So backward touches no key
+L and its gradient come from the same pass: besides the running sum of exp(score), the pass keeps the running sum of
+exp(score) * key, and their quotient *is* the gradient of L with respect to the scaled query. So backward reads no key
 again, and memory holds one chunk of scores.
 
 Products are as precise as the keys are stored. float32 keys: exact to 1e-5. bfloat16 keys: sums in float32 on CUDA,
-but rounded to bfloat16 on the CPU, where the gradient is good to 1e-4 over many negatives of like weight, and only to
-1e-2 if a few hard ones carry it.
+but rounded to bfloat16 on the CPU, where the gradient is accurate to 1e-4 over many negatives of similar weight, and
+only to 1e-2 if a few hard ones dominate.
 
 Shapes: B queries, n positives of each, K keys, H hidden, C keys of a chunk.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +22,17 @@ from typing import Any
 import torch
 from torch.nn.functional import softplus
 
+from mcontriever.cpu_operators import multiply_float32
+
 CHUNK_KEYS = 2048
 ANY_LANGUAGE = -1
-LOWEST = -1e30  # below every score, and yet finite: its differences with -inf are no NaN
+LOWEST = -1e30  # below every score but finite, so that its difference with -inf is not NaN
 TIE = {torch.float32: 1e-5, torch.bfloat16: 2.0**-8}
 
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """Keys without gradient. A query never meets keys of its own text, nor, if asked, of other languages."""
+    """Keys without gradient. A query is not contrasted with keys of its own text or, if asked, of other languages."""
 
     keys_KH: torch.Tensor
     text_K: torch.Tensor
@@ -58,7 +59,7 @@ def infonce(
     text_B: torch.Tensor,
     language_B: torch.Tensor | None = None,
 ) -> Contrast:
-    """`scale` is 1 / temperature. `language_B`: the language whose negatives a query meets (ANY_LANGUAGE: all)."""
+    """`scale` is 1 / temperature. `language_B`: the language of a query's negatives (ANY_LANGUAGE: all)."""
     with torch.autocast(queries_BH.device.type, enabled=False):
         queries_BH, positives_BnH = queries_BH.float(), positives_BnH.float()
         positive_scores_Bn = (queries_BH[:, None] * positives_BnH).sum(-1)
@@ -117,7 +118,7 @@ class _NegativeLogSumExp(torch.autograd.Function):
 
 
 def _chunks(negatives: Sequence[Negatives], text_B: torch.Tensor, language_B: torch.Tensor | None) -> Any:
-    """Each chunk of keys, and which of them each query must not meet (None: it may meet all)."""
+    """Each chunk of keys, and which of them are no negatives of each query (None: all are)."""
     for part in negatives:
         has_own_text_K = _is_in(part.text_K, text_B)
         chunks_with_own_text = set((has_own_text_K.nonzero()[:, 0] // CHUNK_KEYS).tolist())
@@ -140,7 +141,7 @@ def _is_in(values_K: torch.Tensor, wanted_B: torch.Tensor) -> torch.Tensor:
 
 
 def _sum_allowed(scores_BC: torch.Tensor, blocked_BC: torch.Tensor | None) -> torch.Tensor:
-    """Sum the allowed scores, then put the blocked ones out of reach."""
+    """Sum the allowed scores, then set the blocked ones to -inf."""
     if blocked_BC is None:
         return scores_BC.sum(1)
     total_B = scores_BC.masked_fill_(blocked_BC, 0.0).sum(1)
@@ -154,21 +155,4 @@ def _products(rows_BX: torch.Tensor, keys_YX: torch.Tensor) -> torch.Tensor:
         if rows_BX.is_cuda:
             return torch.mm(rows_BX.bfloat16(), keys_YX.T, out_dtype=torch.float32)
         return (rows_BX.bfloat16() @ keys_YX.T).float()
-    if rows_BX.device.type == "cpu" and _has_onednn_product():
-        return _onednn_product(rows_BX, keys_YX)
-    return rows_BX @ keys_YX.T
-
-
-@functools.cache
-def _has_onednn_product() -> bool:
-    """oneDNN's float32 product is exact, and 2.3 times as fast as MKL's on processors that MKL does not favour. Torch
-    has it as a private operator, so it is tried once."""
-    rows, keys = torch.rand(3, 4), torch.rand(5, 4)
-    try:
-        return torch.allclose(_onednn_product(rows, keys), rows @ keys.T)
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-
-
-def _onednn_product(rows_BX: torch.Tensor, keys_YX: torch.Tensor) -> torch.Tensor:
-    return torch.ops.mkldnn._linear_pointwise(rows_BX, keys_YX, None, "none", [], "")
+    return multiply_float32(rows_BX, keys_YX)

@@ -1,6 +1,6 @@
 """The queue of past keys: a ring that overwrites its oldest entries, for batches of any size.
 
-It starts empty and only ever holds keys that a model made: random vectors would be negatives that teach nothing.
+It starts empty and only holds keys that a model made, because random vectors are useless negatives.
 
 Shapes: K places, N new keys, H hidden.
 """
@@ -12,7 +12,7 @@ from mcontriever.pretraining.infonce import Negatives
 
 
 class KeyQueue:
-    """A plain object, so that DeepSpeed neither broadcasts nor casts it. Every rank holds the same queue."""
+    """Not a module, so that DeepSpeed neither broadcasts nor casts it. Every rank holds the same queue."""
 
     def __init__(self, size: int, dimension: int, *, dtype: torch.dtype = torch.float32) -> None:
         if size < 1:
@@ -35,7 +35,7 @@ class KeyQueue:
         return Negatives(self.keys_KH[: self.filled], self.text_K[: self.filled], self.language_K[: self.filled])
 
     def append(self, keys_NH: torch.Tensor, text_N: torch.Tensor, language_N: torch.Tensor) -> None:
-        """The newest keys take the oldest places; of more keys than places the last ones stay."""
+        """The newest keys replace the oldest; of more keys than places, the last ones are kept."""
         size, new = len(self.keys_KH), len(keys_NH)
         kept = min(size, new)
         first = self.next_place + new - kept

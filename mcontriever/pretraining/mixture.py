@@ -2,12 +2,12 @@
 
     source = Mixture([(0.9, crops), (0.1, translations)], seed=0)
 
-The run is cut into blocks of 1,000 samples. In every block each source has the same number of places, at places that a
-keyed permutation chooses. So the samples of one source are numbered 0, 1, 2, ... without a gap, by arithmetic alone,
-and a source that visits each of its texts once an epoch still does so.
+The run is divided into blocks of 1,000 samples. In every block each source has the same number of places, chosen by a
+keyed permutation. So the samples of one source are numbered 0, 1, 2, ... without gaps, by arithmetic alone, and a
+source that visits each of its texts once an epoch still does so.
 
-With `samples_together` that many consecutive samples come from one source, and the places are those of such runs: if it
-is the batch size, the negatives in a batch are of one kind, so that telling the kinds apart is of no use.
+With `samples_together` that many consecutive samples come from one source. If it is the batch size, all negatives in a
+batch are of one kind, so that recognising the kind does not help.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ SOURCE_SHIFT = 56  # texts of different sources are different texts
 
 
 class Mixture:
-    """Weights count to one part in a thousand; they need not add up to 1."""
+    """Weights are rounded to a thousandth; they need not add up to 1."""
 
     def __init__(self, parts: Sequence[tuple[float, PairSource]], *, seed: int, samples_together: int = 1) -> None:
         weights = np.array([weight for weight, _ in parts], dtype=np.float64)
@@ -37,7 +37,7 @@ class Mixture:
         if (shares * BLOCK < 1).any():
             raise ConfigError(
                 f"the weights {weights.tolist()} leave a source less than one sample in {BLOCK}",
-                fix="raise the smallest weight, or leave its source out",
+                fix="raise the smallest weight, or omit its source",
             )
         self.places = quotas(shares, BLOCK)
         self.sources = [source for _, source in parts]

@@ -1,42 +1,71 @@
-"""MoCo for text: queries against keys of a slow copy of the encoder, and a queue of past keys as negatives.
+"""MoCo for text: queries against keys from a slow copy of the encoder, with a queue of past keys as negatives.
 
     objective = MoCo(encoder, temperature=Temperature(0.05), queue_size=32768, momentum=0.999)
     loss, metrics = objective(batch)      # once for each micro-batch
     objective.after_update()              # once for each update: the slow copy follows, the queue takes the new keys
 
-Only the encoder (and a learned temperature) are parameters; the slow copy and the queue are plain objects. Keys are
-gathered over ranks and enter the queue in the order of their samples, so that every rank holds the same queue,
-whatever the world size and the accumulation.
+Only the encoder (and a learned temperature) have parameters; the slow copy and the queue are not modules. Keys are
+gathered over ranks and enter the queue in the order of their samples, so every rank holds the same queue for any world
+size and any accumulation.
 
 Shapes: B queries of one rank, n keys of each, G keys of all ranks, H hidden.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import Count, Section, Share
 from mcontriever.embedding_spread import spread
 from mcontriever.errors import ModelError, RunError
 from mcontriever.pretraining.infonce import ANY_LANGUAGE, Contrast, Negatives, infonce
 from mcontriever.pretraining.key_queue import KeyQueue
 from mcontriever.pretraining.momentum import MomentumEncoder
 from mcontriever.pretraining.pairs import PairBatch
-from mcontriever.pretraining.temperature import Temperature
+from mcontriever.pretraining.temperature import Temperature, TemperatureSetting
 from mcontriever.ranks import gather
+from mcontriever.tokens import PackedBatch
 
 Metrics = dict[str, float | torch.Tensor]
 
 
 def equal_weights(scores_Bn: torch.Tensor) -> torch.Tensor:
-    """Every key of a query counts the same."""
+    """All keys of a query count equally."""
     return torch.full_like(scores_Bn, 1 / scores_Bn.shape[1])
 
 
-class MoCo(torch.nn.Module):
-    """`batch_negatives` adds the current batch's keys to the queue's; `own_language_negatives` lets a query meet only
-    negatives of its language (all, while there are none), so that the language itself is no shortcut."""
+class QueueSettings(Section):
+    """What objectives with a queue and a slow encoder share.
 
+    `batch_negatives` adds the current batch's keys to the queue's. `own_language_negatives` contrasts a query only
+    with negatives of its language (with all while there are none), so that recognising the language does not help.
+    """
+
+    temperature: TemperatureSetting
+    queue_size: Count = 32768
+    momentum: Share = 0.999
+    final_momentum: Share | None = None
+    momentum_rise_updates: int = pydantic.Field(default=0, ge=0)
+    batch_negatives: bool = False
+    own_language_negatives: bool = False
+    key_dropout: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """As `MoCo` takes them."""
+        values = self.model_dump(include=set(QueueSettings.model_fields))
+        return {**values, "temperature": self.temperature.temperature()}
+
+
+class MocoSettings(QueueSettings):
+    kind: Literal["moco"] = "moco"
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> "MoCo":
+        return MoCo(encoder, **self.values(), key_compute_dtype=key_compute_dtype)
+
+
+class MoCo(torch.nn.Module):
     def __init__(
         self,
         encoder: Any,
@@ -71,7 +100,14 @@ class MoCo(torch.nn.Module):
         self._waiting: list[tuple[torch.Tensor, Negatives]] = []
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
-        queries_BH = self.encoder(batch.queries)
+        return self.score(self.encoder(self.rows(batch)), batch)
+
+    def rows(self, batch: PairBatch) -> PackedBatch:
+        """What has to be encoded with gradient."""
+        return batch.queries
+
+    def score(self, queries_BH: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
+        """`queries_BH` are the embeddings of `rows(batch)`."""
         keys_BnH = self.momentum.encode(batch.keys).unflatten(0, (len(batch), batch.keys_per_query))
         batch_keys = self._gather_keys(batch, keys_BnH)
         negatives = self._negatives(batch_keys)
@@ -113,7 +149,7 @@ class MoCo(torch.nn.Module):
         self._waiting.clear()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What lives outside the engine; the same on every rank."""
+        """What is kept outside the engine; the same on every rank."""
         return {
             **{f"momentum.{name}": value for name, value in self.momentum.state().items()},
             **{f"queue.{name}": value for name, value in self.queue.state().items()},
@@ -141,7 +177,7 @@ class MoCo(torch.nn.Module):
         return keys
 
     def _negatives(self, batch_keys: Negatives) -> list[Negatives]:
-        """The first batch finds the queue empty and meets its own other keys instead."""
+        """The queue is empty at the first batch, which uses its own other keys instead."""
         self.queue.to(batch_keys.keys_KH.device)
         negatives = [self.queue.negatives()] if len(self.queue) else []
         return [*negatives, batch_keys] if self.batch_negatives or not negatives else negatives

@@ -1,7 +1,7 @@
 """The momentum encoder: a float32 copy that follows the trained encoder slowly, held outside the module tree.
 
-In bfloat16 it would never move: a step of (1 - 0.999) of a small difference is below the format's resolution. In the
-module tree DeepSpeed would shard, cast or broadcast it. Make it before `deepspeed.initialize`, from float32 weights.
+In bfloat16 it would never move: (1 - 0.999) of a small difference is below the format's resolution. In the module tree
+DeepSpeed would shard, cast or broadcast it. Create it before `deepspeed.initialize`, from float32 weights.
 """
 
 import copy
@@ -19,7 +19,7 @@ GROUP_VALUES = 1 << 26  # parameters that are cast or gathered at a time: 256 Mi
 
 
 class MomentumEncoder:
-    """A plain object. `momentum` may rise to `final_momentum` over `rise_updates`, along a cosine."""
+    """Not a module. `momentum` may rise to `final_momentum` over `rise_updates`, along a cosine."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ def _groups(
 
 
 def _gathered(parameters: list[torch.Tensor]) -> AbstractContextManager[Any]:
-    """Under ZeRO-3 each rank holds a part of every parameter; inside the context it holds them whole."""
+    """Under ZeRO-3 each rank holds a part of every parameter; inside the context it holds all of it."""
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         return nullcontext()
     import deepspeed

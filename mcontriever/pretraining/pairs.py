@@ -1,8 +1,8 @@
-"""Pairs of texts that belong together: as bare tokens while views are made, then packed for the encoder.
+"""Pairs of texts that belong together: plain tokens while views are made, then packed for the encoder.
 
 Anything with `draw(samples) -> TokenPairs` is a source of pairs: crops of windows, two columns of a file, a mixture,
-or another source with augmentation on top. `PairLoader(source, ...).batch(samples)` packs what it draws. All of them
-are pure functions of the sample numbers, so any rank may ask for any samples at any step.
+or another source with augmentation. `PairLoader(source, ...).batch(samples)` packs what it draws. All of them are pure
+functions of the sample numbers, so any rank may ask for any samples at any step.
 
 Shapes: B pairs, n keys for each query (rows i*n to (i+1)*n of the keys belong to query i).
 """
@@ -82,7 +82,7 @@ class PairBatch:
         )
 
     def stats(self) -> dict[str, float]:
-        """Tokens, rows, rows cut in packing, and the share of positions that padding to the longest would waste."""
+        """Tokens, rows, rows that packing cut, and the share of positions that padding to the longest would waste."""
         sides = (self.queries, self.keys)
         tokens = sum(side.token_ids_T.shape[0] for side in sides)
         padded = sum(len(side) * side.max_length for side in sides)

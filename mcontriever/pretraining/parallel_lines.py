@@ -1,9 +1,9 @@
-"""Lines that say the same in two languages, from documents that exist in several: courses, guides, manuals.
+"""Lines with the same meaning in two languages, from documents that exist in several: courses, guides, manuals.
 
     pairs = parallel_lines({"en": ["en.jsonl"], "sw": ["sw.jsonl"]}, language="sw", same_part=r"[^/]+/[^/]+/(.+)", ...)
 
-Documents belong together when the groups of `same_part` match the same in their ids. Where an English document and its
-translation have equally many lines, line n of the one is taken for a translation of line n of the other.
+Documents belong together if the groups of `same_part` match the same text in their ids. If an English document and its
+translation have the same number of lines, line n of one is taken as the translation of line n of the other.
 """
 
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
-from mcontriever.records import read_documents
+from mcontriever.texts.documents import read_documents
 
 MIN_CHARACTERS = 10  # shorter lines are headings, commands and numbers
 

@@ -1,20 +1,30 @@
 """ReContriever: several keys of one text for each query, weighted by how relevant the model itself finds them.
 
-Two crops of one document need not be about the same thing. The weight of a key is its score's share among the scores
-of the query's keys, without gradient, so doubtful pairs teach less. The paper divides scores by their sum; raw dot
-products can be negative, which would turn a positive pair into a negative one, so scores are made safe first.
+Two crops of one document may have different topics. The weight of a key is its share of the scores of the query's
+keys, without gradient, so doubtful pairs count less. The paper divides scores by their sum; raw dot products can be
+negative, which would turn a positive pair into a negative one, so negative scores are handled first.
 
 Shapes: B queries, n keys of each.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.moco import MoCo
+from mcontriever.pretraining.moco import MoCo, QueueSettings
+
+
+class RelevanceSettings(QueueSettings):
+    """Several keys per query (data.view.keys_per_query), weighted by their relevance."""
+
+    kind: Literal["relevance"] = "relevance"
+    weights: Literal["clamp", "softmax"] = "clamp"
+
+    def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> MoCo:
+        return relevance_objective(encoder, weights=self.weights, **self.values(), key_compute_dtype=key_compute_dtype)
 
 
 def relevance_objective(encoder: Any, *, weights: str = "clamp", **moco: Any) -> MoCo:
@@ -23,13 +33,13 @@ def relevance_objective(encoder: Any, *, weights: str = "clamp", **moco: Any) ->
 
 
 def relevance_weights(kind: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """`clamp`: negative scores count as 0 (all keys alike if none is above). `softmax`: of the scores as they are."""
+    """`clamp`: negative scores count as 0 (equal weights if all are 0). `softmax`: of the raw scores."""
     kinds: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
         "clamp": clamped_shares,
         "softmax": partial(torch.softmax, dim=1),
     }
     if kind not in kinds:
-        raise ConfigError(f"relevance weights {kind!r} are not one of {', '.join(kinds)}")
+        raise ConfigError(f"relevance weights must be one of {', '.join(kinds)}, are {kind!r}")
     return kinds[kind]
 
 

@@ -1,8 +1,8 @@
 """Which window is sample i of an endless run: a pure function of (seed, i), so any rank, world or step is one jump.
 
-Languages share the samples by p ∝ n^alpha (n windows; alpha 0 is uniform as mContriever, 0.3 as XLM-R). The run is cut
-into blocks of S samples. In every block a language has the same whole number of places, its quota, and a keyed
-permutation of the block says which places are whose. So the k-th sample of a language is known by arithmetic:
+Languages share the samples by p ∝ n^alpha (n windows; alpha 0 is uniform as mContriever, 0.3 as XLM-R). The run is
+divided into blocks of S samples. In every block a language has the same number of places, its quota, and a keyed
+permutation of the block assigns the places. So the k-th sample of a language is known by arithmetic:
 
     k = block * quota + how many of its places in this block came before
     epoch, position = divmod(k, n)          each window once per epoch
@@ -38,7 +38,7 @@ class Samples:
 
 
 class WindowSampler:
-    """`draw([i, ...])` names the windows of these samples; `shares` is what part of a run each language gets."""
+    """`draw([i, ...])` gives the windows of these samples; `shares` is the part of a run that each language gets."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class WindowSampler:
         samples_together: int = 1,
         seed: int = 0,
     ) -> None:
-        """`factors` multiply single languages' shares; so many consecutive samples are of one language."""
+        """`factors` multiply the shares of single languages; `samples_together` samples in a row share a language."""
         empty = [language for language, count in window_counts.items() if count <= 0]
         if empty or not window_counts:
             raise DataError(
                 f"no windows to sample in {', '.join(empty) or 'any language'}",
-                fix="leave these languages out, or prepare more text",
+                fix="omit these languages, or prepare more text",
             )
         self.languages = list(window_counts)
         self.seed = seed
@@ -64,7 +64,7 @@ class WindowSampler:
         if strangers:
             raise DataError(
                 f"language factors for {', '.join(strangers)}, but the data has {', '.join(self.languages)}",
-                fix="leave these factors out",
+                fix="omit these factors",
             )
         weights = self._counts.astype(np.float64) ** alpha
         weights *= [(factors or {}).get(language, 1.0) for language in self.languages]
@@ -94,7 +94,7 @@ class WindowSampler:
         return Samples(language, window, epoch, random_bits(self.seed, "phase", language, epoch))
 
     def _block(self, block: int) -> tuple[Int64Array, Int64Array]:
-        """For every place of a block: the language, and how many places before it are that language's too."""
+        """For every place of a block: its language, and how many earlier places have the same language."""
         size = self.block_size
         slots = permuted(self.seed, "places", size, np.arange(size), block)
         language = np.searchsorted(np.cumsum(self._quotas), slots, side="right")
@@ -106,7 +106,7 @@ class WindowSampler:
 
 
 def _block_size(smallest_share: float) -> int:
-    """As small as gives the smallest language a place of its own."""
+    """The smallest size at which the smallest language has a place."""
     size = SMALLEST_BLOCK
     while size * smallest_share < 1 and size < LARGEST_BLOCK:
         size *= 2

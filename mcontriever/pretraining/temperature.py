@@ -1,16 +1,38 @@
 """The temperature of a contrastive loss: fixed, warmed up, or learned.
 
-A warm-up goes geometrically from `start` to `value` over the first updates: XLM-R's raw dot products are large, and
-a temperature of 0.05 from the first step makes the loss a hard maximum of noise.
+A warm-up moves geometrically from `start` to `value` over the first updates. XLM-R's raw dot products are large; with
+a temperature of 0.05 from the first step, the loss would only see the largest of noisy scores.
 """
 
 import math
+from typing import Annotated, Any
 
+import pydantic
 import torch
 
+from mcontriever.config.sections import AboveZero, Section
 from mcontriever.errors import ConfigError
 
 HIGHEST_LEARNED_SCALE = 100.0
+
+
+class TemperatureSection(Section):
+    """Fixed at `value`, or warmed up to it from `start`, or learned from it. A bare number is a fixed temperature."""
+
+    value: AboveZero
+    start: AboveZero | None = None
+    warmup_updates: int = pydantic.Field(default=0, ge=0)
+    learned: bool = False
+
+    def temperature(self) -> "Temperature":
+        return Temperature(**self.model_dump())
+
+
+def _section(given: Any) -> Any:
+    return {"value": given} if isinstance(given, int | float) else given
+
+
+TemperatureSetting = Annotated[TemperatureSection, pydantic.BeforeValidator(_section)]
 
 
 class Temperature(torch.nn.Module):
@@ -45,4 +67,4 @@ class Temperature(torch.nn.Module):
         if self.log_scale is not None:
             return self.log_scale.float().clamp(0.0, math.log(HIGHEST_LEARNED_SCALE)).exp()[0]
         done = min(1.0, self.updates / self.warmup_updates) if self.warmup_updates else 1.0
-        return torch.tensor(1 / (self.start ** (1 - done) * self.value**done))  # ZeRO-3's hooks take no plain number
+        return torch.tensor(1 / (self.start ** (1 - done) * self.value**done))  # ZeRO-3's hooks accept no plain number

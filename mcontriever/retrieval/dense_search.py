@@ -1,24 +1,96 @@
-"""Which search over vectors answers: exact, or an index that was made beside the store."""
+"""Search by vectors: texts become query vectors, and exact search or an index beside the store finds the best rows.
+
+Shapes: Q queries, H dimensions, P given rows of a query (-1: none).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans
+from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans, open_language_means
 from mcontriever.retrieval.store import derived
-from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
-from mcontriever.retrieval.vector_search.vectors import Vectors
+from mcontriever.retrieval.vector_search.rough_search import RoughSearch
+from mcontriever.retrieval.vector_search.vectors import FindRows, Vectors
+from mcontriever.texts.documents import Query
+
+if TYPE_CHECKING:
+    from mcontriever.encoder import Encoder
 
 EXACT, AUTO, MILVUS = "exact", "auto", "milvus"
 
 
-def open_dense_search(store: EmbeddingStore, index: str, means: LanguageMeans | None, memory_bytes: int) -> RowSearch:
-    """`auto` takes an index that is there and made from the store's present rows, else exact search."""
-    vectors: Vectors = store if means is None else CentredVectors(store, means)
-    kind = _made_index(store, means is not None) if index == AUTO else index
+@dataclass(frozen=True, eq=False)
+class DenseSearch:
+    """`find` searches `vectors`, the store's own or centred ones. `query_means` are subtracted from queries."""
+
+    store: EmbeddingStore
+    encoder: "Encoder"
+    vectors: Vectors
+    find: FindRows
+    query_means: LanguageMeans | None = None
+
+    @classmethod
+    def open(
+        cls,
+        store: EmbeddingStore,
+        encoder: "Encoder",
+        memory_bytes: int,
+        *,
+        index: str = AUTO,
+        centred: bool = False,
+        query_means: LanguageMeans | None = None,
+    ) -> "DenseSearch":
+        """`auto` takes the newest index that fits and is current, else exact search."""
+        vectors = CentredVectors(store, open_language_means(store)) if centred else store
+        return cls(store, encoder, vectors, _finder(store, vectors, index, centred, memory_bytes), query_means)
+
+    @classmethod
+    def rough(cls, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int) -> "DenseSearch":
+        """For many queries and deep rankings, with rounded scores."""
+        device = encoder.device if encoder.device.type == "cuda" else "cpu"
+        return cls(store, encoder, store, RoughSearch(store, memory_bytes=memory_bytes, device=device).search)
+
+    def ask(self, queries: Sequence[Query]) -> "DenseAnswer":
+        queries_QH = self.encoder.embed_queries([query.text for query in queries])
+        if self.query_means is not None:
+            queries_QH = queries_QH - self.query_means.of([query.language for query in queries])
+        return DenseAnswer(self, queries_QH)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseAnswer:
+    search: DenseSearch
+    queries_QH: np.ndarray
+
+    def best(self, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        return self.search.find(self.queries_QH, k, self.search.store.live_N if allowed_N is None else allowed_N)
+
+    def scores_of(self, rows_QP: np.ndarray) -> np.ndarray:
+        scores_QP = np.full(rows_QP.shape, np.nan, dtype=np.float32)
+        for column, rows_Q in enumerate(rows_QP.T):
+            known = np.flatnonzero(rows_Q >= 0)
+            vectors = self.search.vectors.take(rows_Q[known])
+            scores_QP[known, column] = np.einsum("qh,qh->q", self.queries_QH[known], vectors)
+        return scores_QP
+
+    def scores_of_texts(self, queries: Sequence[int], titles: Sequence[str], texts: Sequence[str]) -> np.ndarray:
+        """Of texts that are not in the store, each with one of the queries."""
+        vectors = self.search.encoder.embed_documents(texts, titles)
+        return np.einsum("qh,qh->q", self.queries_QH[np.asarray(queries, dtype=np.int64)], vectors)
+
+
+def _finder(store: EmbeddingStore, vectors: Vectors, index: str, centred: bool, memory_bytes: int) -> FindRows:
+    kind = _made_index(store, centred) if index == AUTO else index
     if kind == EXACT:
         return ExactSearch(vectors, memory_bytes=memory_bytes).search
     facts = derived.require_fresh(store, kind)
-    if facts["centred"] != (means is not None):
+    if facts["centred"] != centred:
         raise StoreError(
             f"the {kind} index was made {'with' if facts['centred'] else 'without'} --center-languages",
             where=derived.folder_of(store, kind),
@@ -27,7 +99,7 @@ def open_dense_search(store: EmbeddingStore, index: str, means: LanguageMeans | 
     if kind == MILVUS:
         from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
-        return MilvusIndex.open(store, facts).search
+        return MilvusIndex.open(store, vectors, facts).search
     from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 
     return FaissIndex.open(store, vectors, facts).search

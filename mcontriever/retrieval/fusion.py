@@ -1,10 +1,10 @@
-"""Rankings made one: by reciprocal ranks, by scores stretched within each ranking, or by scores as they are.
+"""Rankings fused into one: by reciprocal ranks, by scores stretched within each ranking, or by scores as they are.
 
-A ranking is a list of (document, score), best first; so is what comes out.
+A ranking is a list of (document, score), best first; so is the result.
 
-Blending needs scores that mean the same for every query: a cosine does, and BM25 as a share of what the query could
-reach (`lexical.py`). An Arabic question shares no more than a number with an English passage; stretched to 1 or counted
-as a first rank, that number would outweigh the encoder's answer. As a share it weighs next to nothing.
+Blending needs scores that mean the same for every query. A cosine does, and so does a BM25 score divided by the query's
+maximum (`lexical_index.py`). An Arabic question shares at most a number with an English passage. Stretched to 1, or
+counted as a first rank, that number would outweigh the vectors; as a share of the maximum it hardly counts.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,23 @@ from typing import Literal
 Ranking = Sequence[tuple[int, float]]
 Fusion = Literal["rrf", "weighted", "blend"]
 RANK_CONSTANT = 60
-BLENDED_DENSE_WEIGHT = 0.24  # the most with which nano's blend never fell below the better BM25: see results/nano
+BLENDED_DENSE_WEIGHT = 0.24  # the largest with which nano's blend never fell below BM25 alone: see results/nano
+
+
+def fuse(
+    dense: Sequence[Ranking], lexical: Sequence[Ranking], fusion: Fusion, dense_weight: float | None = None
+) -> list[tuple[int, float]]:
+    """`dense_weight` None is BLENDED_DENSE_WEIGHT for a blend, else half; the lexical rankings share the rest."""
+    if len(dense) + len(lexical) == 1:
+        return list([*dense, *lexical][0])
+    if fusion == "rrf":
+        return reciprocal_rank_fusion([*dense, *lexical])
+    if fusion == "blend":
+        return blend(dense, lexical, dense_weight)
+    weight = (0.5 if dense_weight is None else dense_weight) if lexical else 1.0
+    weight = weight if dense else 0.0
+    weights = [weight / len(dense) for _ in dense] + [(1 - weight) / len(lexical) for _ in lexical]
+    return weighted_fusion([*dense, *lexical], weights)
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Ranking], constant: int = RANK_CONSTANT) -> list[tuple[int, float]]:
@@ -40,9 +56,9 @@ def weighted_fusion(rankings: Sequence[Ranking], weights: Sequence[float]) -> li
 def blend(
     dense: Sequence[Ranking], lexical: Sequence[Ranking], dense_weight: float | None = None
 ) -> list[tuple[int, float]]:
-    """Scores as they are: the encoders' mean, weighted, and the BM25s' root of the mean square, with what is left.
+    """Scores as they are: the weighted mean of the dense scores plus the root mean square of the BM25 scores.
 
-    Words and subwords disagree where a language glues its words together. The mean square trusts the surer of the two.
+    Words and subwords disagree where a language joins its words. The mean square trusts the surer of the two.
     A document that a ranking lacks has 0 there.
     """
     weight = BLENDED_DENSE_WEIGHT if dense_weight is None else dense_weight

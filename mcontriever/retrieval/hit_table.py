@@ -1,4 +1,4 @@
-"""Hits as a table for people: score, language, title, the best passage; right-to-left text set from the right."""
+"""Hits as a table for people: score, language, title, best passage; right-to-left text is aligned right."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
-from mcontriever.records import Hit
+from mcontriever.texts.documents import Hit
 
 WIDTH_WITHOUT_TERMINAL = 110
 SHOWN_CHARACTERS = 240
@@ -41,14 +41,16 @@ def show_hits(hits: Sequence[Hit], explain: bool = False, console: Console | Non
 
 
 def is_right_to_left(text: str) -> bool:
-    """By the first letter that has a direction, as Unicode's own rule goes."""
+    """By the first letter with a direction, as in Unicode's rule."""
     directions = (unicodedata.bidirectional(character) for character in text)
     return next((direction in ("R", "AL") for direction in directions if direction in ("L", "R", "AL")), False)
 
 
 def _cell(text: str) -> Text:
-    """Text with right-to-left letters is isolated line by line, so that a terminal that reorders letters leaves the
-    table's columns alone; other text stays as it is, to be copied."""
+    """Each line of right-to-left text is isolated, so a terminal that reorders letters keeps the table's columns.
+
+    Other text has no added characters, so it can be copied.
+    """
     if not any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
         return Text(text)
     return _IsolatedText(text, justify="right" if is_right_to_left(text) else "left")

@@ -1,4 +1,4 @@
-"""Which rows are in the languages asked for: "zh" also means zh-Hans and zh_TW; an unknown code is an error."""
+"""Which live rows are in the languages asked for: "zh" includes zh-Hans and zh_TW; an unknown code is an error."""
 
 import difflib
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ def rows_in_languages(store: EmbeddingStore, wanted: Sequence[str]) -> np.ndarra
                 where=store.folder,
                 fix=_advice(code, names),
             )
-    return np.isin(codes_N, chosen)
+    allowed_N = np.isin(codes_N, chosen)
+    return allowed_N if store.live_N is None else allowed_N & store.live_N
 
 
 def is_within(language: str, code: str) -> bool:
@@ -31,4 +32,4 @@ def is_within(language: str, code: str) -> bool:
 
 def _advice(code: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(code, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else "choose among them, or leave --language away"
+    return f"did you mean {near[0]}?" if near else "choose among them, or omit --language"

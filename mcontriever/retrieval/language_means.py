@@ -1,9 +1,9 @@
-"""The mean vector of each language, to be taken off: what the vectors of a language share says nothing of their topic.
+"""The mean vector of each language, which can be subtracted: it says which language a text is in, not its topic.
 
-A store's languages each sit in a corner of their own, so documents in the query's language crowd out better ones in
-others. Seen through `CentredVectors`, every document loses its language's mean and, if the similarity is the cosine,
-gets its length of one back. Queries are left alone: they do not lie where documents lie, and less the documents' means
-they found less (measured on xquad-mixed5). Many queries at once have means of their own, and those help a little more.
+The documents of a language lie close together, so documents in the query's language crowd out better ones in others.
+`CentredVectors` subtracts each document's language mean and, if the similarity is the cosine, restores its length of
+one. Queries keep their vectors: they lie elsewhere than documents, and with the documents' means subtracted they found
+less (measured on xquad-mixed5). Many queries at once have means of their own, and subtracting those helps a little.
 
 Shapes: N rows, L languages, H dimensions, Q queries.
 """
@@ -21,24 +21,24 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
 KIND = "language-means"
 BLOCK_ROWS = 16_384
-SMALLEST_GROUP = 20  # fewer documents than this give no mean worth taking off; the mean of all stands in
+SMALLEST_GROUP = 20  # a language with fewer documents uses the mean of all documents
 
 
 @dataclass(frozen=True, eq=False)
 class LanguageMeans:
-    """`languages[i]` has mean `means_LH[i]`; the last row is the mean of all, with the name "*"."""
+    """`languages[i]` has mean `means_LH[i]`; the last row, named "*", is the mean of all."""
 
     languages: list[str]
     means_LH: np.ndarray
 
     def of(self, languages: Sequence[str]) -> np.ndarray:
-        """The mean for each of these languages; an unknown one has the mean of all."""
+        """The mean for each of these languages; the mean of all for an unknown one."""
         place = {language: number for number, language in enumerate(self.languages)}
         return self.means_LH[[place.get(language, len(self.languages) - 1) for language in languages]]
 
 
 class CentredVectors:
-    """A store's vectors less the means of their languages, for exact search and for building indexes."""
+    """A store's vectors minus the means of their languages, for exact search and for building indexes."""
 
     def __init__(self, store: EmbeddingStore, means: LanguageMeans) -> None:
         self.store, self.means = store, means
@@ -72,7 +72,7 @@ class CentredVectors:
 
 
 def open_language_means(store: EmbeddingStore) -> LanguageMeans:
-    """The store's means, computed (again) if there are none for its present rows."""
+    """The store's means; computed if there are none for its present rows."""
     derived.ensure(store, KIND, lambda: _make(store))
     manifest = derived.require_fresh(store, KIND)
     return LanguageMeans(manifest["languages"], np.load(derived.folder_of(store, KIND) / "means.npy"))
@@ -104,7 +104,7 @@ def compute_language_means(store: EmbeddingStore) -> LanguageMeans:
 
 
 def means_of_vectors(vectors_NH: np.ndarray, languages: Sequence[str]) -> LanguageMeans:
-    """The means of vectors in memory, many queries for example, by their languages."""
+    """The means by language of vectors in memory, for example of many queries."""
     names, codes_N = np.unique(np.array(languages, dtype=str), return_inverse=True)
     sums_LH = np.zeros((len(names), vectors_NH.shape[1]))
     np.add.at(sums_LH, codes_N, vectors_NH)

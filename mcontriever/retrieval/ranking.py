@@ -1,13 +1,12 @@
-"""Rankings of documents, out of searches over rows: a document stands where its best row stands."""
+"""From rows to documents: a document ranks where its best row ranks."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from mcontriever.retrieval.store.embedding_store import EmbeddingStore, RowSearch
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.row_search import Answer
 
 
 @dataclass(frozen=True)
@@ -37,43 +36,18 @@ class Ranking:
 
 
 def rank_documents(
-    store: EmbeddingStore,
-    search: RowSearch,
-    queries: Any,
-    count: int,
-    wanted: int,
-    allowed_N: np.ndarray | None,
+    store: EmbeddingStore, answer: Answer, wanted: int, allowed_N: np.ndarray | None = None
 ) -> list[Ranking]:
-    """A ranking for each of `count` queries: the search goes deeper until it has seen enough different documents."""
+    """A ranking for each query: the search goes deeper until it has seen enough different documents."""
     depth = wanted
     while True:
-        scores_QK, rows_QK = search(queries, depth, allowed_N)
+        scores_QK, rows_QK = answer.best(depth, allowed_N)
         rankings = [
-            Ranking.of_rows(scores_QK[number], rows_QK[number], store.documents_N, wanted) for number in range(count)
+            Ranking.of_rows(scores_K, rows_K, store.documents_N, wanted)
+            for scores_K, rows_K in zip(scores_QK, rows_QK, strict=True)
         ]
         short = np.array([len(ranking.scores) < wanted for ranking in rankings])
         exhausted = rows_QK.shape[1] < depth or depth >= len(store) or (rows_QK[short] < 0).any(axis=1).all()
         if store.documents_N is None or exhausted:
             return rankings
         depth = min(depth * 4, len(store))
-
-
-def why(
-    document: int, found: Mapping[str, Ranking], fused: Mapping[int, float], reranked: Mapping[int, float]
-) -> dict[str, float]:
-    """What each part of the search said of a document."""
-    parts: dict[str, float] = {}
-    for name, ranking in found.items():
-        if document in ranking.places:
-            rank, score = ranking.places[document]
-            parts |= {name: score, f"{name}_rank": rank}
-    if len(found) > 1:
-        parts["fused"] = fused[document]
-    if reranked:
-        parts["reranker"] = reranked[document]
-    return parts
-
-
-def best_rows(found: Sequence[Ranking]) -> dict[int, int]:
-    """The row to show for each document: the first ranking's, where it has one."""
-    return {document: row for ranking in reversed(found) for document, row in ranking.rows.items()}

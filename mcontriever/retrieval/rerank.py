@@ -1,9 +1,10 @@
-"""Re-ranking: a cross-encoder reads query and passage together and orders the best hits anew."""
+"""Re-ranking: a cross-encoder reads query and passage together and reorders the best documents."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from mcontriever.errors import ModelError
+from mcontriever.retrieval.fusion import Ranking
 
 
 class Reranker:
@@ -29,17 +30,28 @@ class Reranker:
             )
         return cls(model)
 
+    def rerank(self, query: str, ranking: Ranking, passages: Sequence[str]) -> list[tuple[int, float]]:
+        """`passages` are those of the first documents, which are reordered; of equal scores the first one given.
+
+        The others follow in their order, each with a score of 1 less than the one before.
+        """
+        scores = self.scores([(query, passage) for passage in passages])
+        documents = [document for document, _ in ranking]
+        best = sorted(zip(documents, scores, strict=False), key=lambda item: -item[1])
+        lowest = min(scores, default=0.0)
+        return best + [(document, lowest - n) for n, document in enumerate(documents[len(scores) :], start=1)]
+
     def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One score for each (query, passage)."""
-        if not pairs:
-            return []
-        return [float(score) for score in self.model.predict(list(pairs), show_progress_bar=False)]
+        return self._predict(pairs)
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Before any activation, which models set differently: a sigmoid makes probabilities of them."""
         import torch
 
+        return self._predict(pairs, activation_fn=torch.nn.Identity())
+
+    def _predict(self, pairs: Sequence[tuple[str, str]], **settings: Any) -> list[float]:
         if not pairs:
             return []
-        identity = torch.nn.Identity()
-        return [float(s) for s in self.model.predict(list(pairs), activation_fn=identity, show_progress_bar=False)]
+        return [float(score) for score in self.model.predict(list(pairs), show_progress_bar=False, **settings)]

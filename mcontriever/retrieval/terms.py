@@ -1,7 +1,7 @@
-"""Words of any language, for BM25 and for cutting passages: no dictionaries, no stop words, no guess at the language.
+"""Words of any language, for BM25 and for passages: no dictionaries, no stop words, no language detection.
 
-Runs of letters, digits and their combining marks are words. Scripts that put no spaces between words (Chinese,
-Japanese, Thai, Lao, Khmer, Burmese, Tibetan) become overlapping pairs of characters, marks kept with their letter.
+Runs of letters, digits and their combining marks are words. Scripts without spaces between words (Chinese, Japanese,
+Thai, Lao, Khmer, Burmese, Tibetan) become overlapping pairs of characters; marks stay with their letter.
 """
 
 import functools
@@ -22,7 +22,7 @@ _UNSPACED = (
     (0xFF66, 0xFF9F),
     (0x20000, 0x3FFFF),
 )
-_BEYOND = (0x10000, 0x1EFFF)  # scripts past the basic plane; emoji lie above
+_BEYOND = (0x10000, 0x1EFFF)  # scripts beyond the basic plane; emoji lie above
 _ARABIC_AND_HEBREW_POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
 
 

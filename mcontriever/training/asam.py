@@ -23,7 +23,7 @@ class Asam:
 
     def __init__(self, module: torch.nn.Module, *, rho: float, eta: float) -> None:
         named = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-        self.parameters = [parameter for _, parameter in named]
+        self.parameters: list[torch.Tensor] = [parameter for _, parameter in named]
         self.is_adaptive = ["weight" in name for name, _ in named]
         self.rho, self.eta = rho, eta
         self._weights = [torch.empty_like(parameter) for parameter in self.parameters]

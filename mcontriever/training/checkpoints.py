@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from mcontriever import ranks
 from mcontriever.disk import TEMPORARY_PREFIX, read_json, sync_file, sync_folder, write_bytes, write_json
 from mcontriever.errors import StoreError
+from mcontriever.progress import log
 from mcontriever.training.agreement import on_main_rank, together
 from mcontriever.training.engine import whole_parameter
 from mcontriever.training.portable_state import restore_optimizer_state, whole_optimizer_state
@@ -41,6 +42,16 @@ def checkpoints_of(run: Path) -> list[Path]:
     """All whole checkpoints of a run, oldest first: one that was cut short still has its temporary name."""
     named = ((NAME.fullmatch(path.name), path) for path in (run / "checkpoints").glob("step-*"))
     return [path for _, path in sorted((int(match[1]), path) for match, path in named if match)]
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    return next(reversed(checkpoints_of(run)), None)
+
+
+def step_of(run: Path) -> int:
+    """Of the run's newest checkpoint; 0 without one."""
+    checkpoint = newest_checkpoint(run)
+    return 0 if checkpoint is None else int(read_state(checkpoint)["step"])
 
 
 def write_checkpoint(
@@ -77,23 +88,27 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def load_other_weights(checkpoint: Path, objective: torch.nn.Module) -> None:
-    """The weights that the checkpoint's model does not hold; before the engine takes the module."""
+def load_other_weights(checkpoint: Path | None, objective: torch.nn.Module) -> None:
+    """The weights that the checkpoint's model does not hold; before the engine takes the module. None: a new run."""
+    if checkpoint is None:
+        return
     tensors = _tensors(checkpoint, OPTIMIZER)
     with torch.no_grad():
         for name, parameter in _beside_model(objective):
             parameter.copy_(tensors[f"weight/{name}"])
 
 
-def restore_engine(checkpoint: Path, engine: Any) -> bool:
-    """Collective: optimizer, schedule and counters. True if by DeepSpeed's own files, False if by the portable ones."""
+def restore_engine(checkpoint: Path | None, engine: Any) -> None:
+    """Collective: optimizer, schedule and counters, by DeepSpeed's own files or the portable ones. None: a new run."""
+    if checkpoint is None:
+        return
     state = read_state(checkpoint)
-    if all(state[key] == value for key, value in _engine_facts(engine).items() if key != "scheduler"):
+    same_ranks = all(state[key] == value for key, value in _engine_facts(engine).items() if key != "scheduler")
+    if same_ranks:
         try:
             engine.load_checkpoint(str(checkpoint), tag=ENGINE)
         except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # asserts that a file is there
             raise _damaged(checkpoint, error) from error
-        restored = True
     else:
         tensors = _tensors(checkpoint, OPTIMIZER)
         moments = {name: tensor for name, tensor in tensors.items() if not name.startswith("weight/")}
@@ -102,9 +117,8 @@ def restore_engine(checkpoint: Path, engine: Any) -> bool:
         if engine.lr_scheduler is not None:
             engine.lr_scheduler.load_state_dict(state["scheduler"])
             engine.lr_scheduler.step(state["scheduler"]["last_batch_iteration"])
-        restored = False
     engine.module.load_state(_tensors(checkpoint, OBJECTIVE))
-    return restored
+    log.info(f"resuming from {checkpoint}" + ("" if same_ranks else ", with other ranks or another ZeRO stage"))
 
 
 def prune(run: Path, keep_last: int, keep_also: str | None) -> None:
@@ -151,7 +165,7 @@ def _write_failed(place: Path, error: Exception) -> StoreError:
     return StoreError(
         f"the checkpoint could not be written: {reason}",
         where=place.parent,
-        fix="free some space, then run the same command again: it goes on from the last whole checkpoint",
+        fix="free some space, then run the same command again: it resumes from the last whole checkpoint",
     )
 
 
@@ -166,7 +180,7 @@ def _damaged(checkpoint: Path, error: Exception, file: str = "") -> StoreError:
     return StoreError(
         f"the checkpoint cannot be read: {file}{' '.join(str(error).split())[:300]}",
         where=checkpoint,
-        fix="remove this folder; the same command then goes on from the one before",
+        fix="remove this folder; the same command then resumes from the one before",
     )
 
 

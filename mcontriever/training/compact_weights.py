@@ -72,8 +72,7 @@ def _compact(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 
 def _is_scale_free(folder: Path) -> bool:
-    from mcontriever.encoder.new_backbone import IDENTITY_NORM_EPS
+    from mcontriever.encoder.new_backbone import is_weighted_bag
 
     config: dict[str, Any] = read_json(folder / "config.json")
-    bag = config.get("num_hidden_layers") == 0 and config.get("layer_norm_eps") == IDENTITY_NORM_EPS
-    return bag and (folder / "2_Normalize").is_dir()
+    return is_weighted_bag(config) and (folder / "2_Normalize").is_dir()

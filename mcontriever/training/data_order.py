@@ -1,7 +1,7 @@
-"""Which samples a rank sees at which moment: plain arithmetic on the number of samples seen so far.
+"""Which samples a rank sees when: arithmetic on the number of samples seen so far.
 
-    batch of update u      samples first, first + 1, ..., first + global_rows - 1, on any world size
-    micro step m, rank r   the stretch of `rows` of them that starts at (m * world_size + r) * rows
+    update              samples first, first + 1, ..., first + global_rows - 1, on any world size
+    micro step m        of rank r: the `rows` of them that start at (m * world_size + r) * rows
 
 So two ranks with one micro step and one rank with two see the same samples in the same update.
 """
@@ -23,18 +23,13 @@ class DataOrder:
     def global_rows(self) -> int:
         return self.rows * self.micro_steps * self.world_size
 
-    def samples(self, first: int, micro_step: int) -> np.ndarray:
-        """The sample indices of this rank in one micro step of the update that begins at sample `first`."""
-        start = first + (micro_step * self.world_size + self.rank) * self.rows
-        return np.arange(start, start + self.rows, dtype=np.int64)
-
-    def update_samples(self, first: int) -> np.ndarray:
-        """All of an update's sample indices, over ranks and micro steps."""
-        return np.arange(first, first + self.global_rows, dtype=np.int64)
+    def samples(self, first: int) -> list[np.ndarray]:
+        """This rank's sample numbers in each micro step of the update that starts at sample `first`."""
+        starts = [first + (step * self.world_size + self.rank) * self.rows for step in range(self.micro_steps)]
+        return [np.arange(start, start + self.rows, dtype=np.int64) for start in starts]
 
     def endlessly(self, first: int) -> Iterator[np.ndarray]:
         """Every micro step from sample `first` on."""
         while True:
-            for micro_step in range(self.micro_steps):
-                yield self.samples(first, micro_step)
+            yield from self.samples(first)
             first += self.global_rows

@@ -60,6 +60,11 @@ def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps:
     return settings
 
 
+def rows_in_a_loss(settings: Mapping[str, Any]) -> int:
+    """Samples that meet each other in an in-batch loss: those of one micro step, over all ranks."""
+    return int(settings["train_batch_size"] // settings["gradient_accumulation_steps"])
+
+
 def zero_stage(block: Mapping[str, Any]) -> int:
     return int((block.get("zero_optimization") or {}).get("stage", 0))
 

@@ -96,7 +96,7 @@ def _append(path: Path, values: Mapping[str, Any]) -> None:
         raise StoreError(
             f"the log could not be written: {error.strerror}",
             where=path,
-            fix="free some space, then run the same command again: it goes on from the last whole checkpoint",
+            fix="free some space, then run the same command again: it resumes from the last whole checkpoint",
         ) from error
 
 

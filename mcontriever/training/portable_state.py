@@ -64,7 +64,7 @@ def _whole(engine: Any, parameter: torch.nn.Parameter, key: str) -> torch.Tensor
     return safe_get_full_optimizer_state(parameter, key)
 
 
-def _set_whole(engine: Any, parameter: torch.nn.Parameter, key: str, value: torch.Tensor) -> None:
+def _set_whole(engine: Any, parameter: Any, key: str, value: torch.Tensor) -> None:
     stage = engine.zero_optimization_stage()
     if stage == 0:
         engine.optimizer.state[parameter][key].copy_(value)

@@ -43,6 +43,13 @@ class RunState:
     evaluations_since_best: int = 0
     last_scores: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def advance(self, samples: int, values: Mapping[str, float]) -> None:
+        """One more step; `values` are what it measured, over all ranks."""
+        self.step += 1
+        self.samples += samples
+        self.tokens += int(values["tokens"])
+        self.means.add(values)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

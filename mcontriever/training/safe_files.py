@@ -1,5 +1,7 @@
 """DeepSpeed's own checkpoint files, read without running what a pickle may hold, and written without deadlock."""
 
+from typing import Any
+
 import torch
 from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
@@ -23,6 +25,6 @@ class SafeFiles(TorchCheckpointEngine):
         except (OSError, RuntimeError) as error:
             self.write_error = error
 
-    def load(self, path: str, map_location: object = None) -> object:
+    def load(self, path: str, map_location: Any = None) -> object:
         with torch.serialization.safe_globals(KNOWN_CLASSES):
             return torch.load(path, map_location=map_location, weights_only=True)

@@ -12,8 +12,8 @@ from mcontriever.assembly.benchmarked_models import open_passages, searches
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.evaluation.model_specs import parse_model, parse_models
-from mcontriever.records import Document, Query
 from mcontriever.retrieval.searcher import Index
+from mcontriever.texts.documents import Document, Query
 from tests.conftest import SENTENCES
 
 CONTEXT: dict[str, Any] = {"task_metadata": None, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}}

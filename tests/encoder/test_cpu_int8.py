@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mcontriever.encoder import Encoder
-from mcontriever.encoder import cpu_int8 as int8_cpu
-from mcontriever.encoder import texts_to_vectors as inference
-from mcontriever.encoder.cpu_int8 import can_int8
+from mcontriever.encoder import Encoder, cpu_int8, texts_to_vectors
 from mcontriever.errors import ModelError
+from mcontriever.processor import multiplies_int8
+from mcontriever.progress import log
 from mcontriever.tokens import load_tokenizer
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
-needs_int8 = pytest.mark.skipif(not can_int8(), reason="this build of torch has no 8-bit products")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,6 @@ def smallest_cosine(left_NH: np.ndarray, right_NH: np.ndarray) -> float:
     return float(((left_NH * right_NH).sum(1) / norms_N).min())
 
 
-@needs_int8
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
 @pytest.mark.parametrize("outliers", [False, True])
 def test_int8_stays_close_to_float32(
@@ -46,22 +43,20 @@ def test_int8_stays_close_to_float32(
     assert smallest_cosine(encoder.embed_documents(texts), exact) > 0.99
 
 
-@needs_int8
 def test_channel_scales_keep_small_channels_beside_a_large_one() -> None:
     generator = torch.Generator().manual_seed(0)
     values, weight = (torch.randn(size, 32, generator=generator) for size in (200, 16))
     values[:, 3] *= 100
     weight[:, 3] /= 100
     exact = values.double() @ weight.T.double()
-    inputs = int8_cpu._ChannelScales(values.abs().amax(0), weight)
-    linear = int8_cpu._Int8Linear(weight, torch.zeros(16), inputs)
-    error = (linear(inputs(values), torch.float32) - exact).std() / exact.std()
+    inputs = cpu_int8._ChannelScales(values.abs().amax(0), weight)
+    linear = inputs.linear(weight, torch.zeros(16))
+    error = (linear(inputs(values)) - exact).std() / exact.std()
     step = values.abs().max() / 127  # one scale for all channels, and the others drown
     naive = ((values / step).round() * step).double() @ weight.T.double()
     assert error < 0.02 < 0.1 < (naive - exact).std() / exact.std()
 
 
-@needs_int8
 def test_ranges_are_learned_once_and_kept_with_the_model(
     tiny_encoder_dir: Path, texts: list[str], tmp_path: Path
 ) -> None:
@@ -82,11 +77,10 @@ def test_ranges_are_learned_once_and_kept_with_the_model(
     assert encoder.int8_ranges is None
 
 
-@needs_int8
 def test_calibration_takes_a_spread_sample(
     tiny_encoder_dir: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "CALIBRATION_TEXTS", 4)
+    monkeypatch.setattr(texts_to_vectors, "CALIBRATION_TEXTS", 4)
     encoder = Encoder.load(tiny_encoder_dir)
     encoder.calibrate(texts)
     spread = encoder.int8_ranges
@@ -97,15 +91,22 @@ def test_calibration_takes_a_spread_sample(
     assert all(torch.equal(spread[name], encoder.int8_ranges[name]) for name in spread)
 
 
-def test_int8_is_refused_where_it_cannot_be(
-    tiny_tokenizer_dir: Path, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_int8_is_refused_where_it_cannot_be(tiny_tokenizer_dir: Path) -> None:
     config = {"model_type": "distilbert", "dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 64}
     encoder = Encoder.from_random(config, load_tokenizer(tiny_tokenizer_dir), precision="int8").eval()
     with pytest.raises(ModelError, match="int8 is for XLM-R, RoBERTa and BERT models; this is distilbert"):
         encoder.embed_queries(["a"])
-    monkeypatch.setattr(torch.ops.onednn, "qlinear_pointwise", torch.zeros_like)
-    assert not can_int8.__wrapped__()
+
+
+def test_int8_without_8_bit_products_says_so_once(
+    tiny_encoder_dir: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu_int8._warn_without_int8.cache_clear()
+    monkeypatch.setattr(log, "propagate", True)
+    for _ in range(2):
+        Encoder.load(tiny_encoder_dir, precision="int8").embed_documents(texts)
+    said = [message for message in caplog.messages if "this processor has no VNNI" in message]
+    assert len(said) == (0 if multiplies_int8() else 1)
 
 
 def test_int8_of_a_bag_has_nothing_to_quantise(tiny_tokenizer_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """Random backbones: bags of subwords, learned token weights, and embeddings taken from another checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.new_backbone import BAG_KEY, is_weighted_bag
 from mcontriever.errors import ModelError
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer, pack
@@ -60,6 +62,20 @@ def test_a_weighted_bag_trains_vectors_and_weights_alone_before_and_after_a_save
     loaded = Encoder.load(encoder.save(tmp_path / "bag"))
     again = {name for name, value in loaded.named_parameters() if value.requires_grad}
     assert again == {"backbone.embeddings.word_embeddings.weight"}
+
+
+def test_a_weighted_bag_is_known_by_a_key_and_one_of_version_0_1_by_its_norm(tokenizer: Any, tmp_path: Path) -> None:
+    encoder = Encoder.from_random(WEIGHTED_BAG, tokenizer, max_length=64)
+    file = encoder.save(tmp_path / "bag") / "config.json"
+    config = json.loads(file.read_text())
+    assert config[BAG_KEY] is True
+    del config[BAG_KEY]
+    file.write_text(json.dumps(config))
+    assert is_weighted_bag(config)
+    assert Encoder.load(tmp_path / "bag").fingerprint() == encoder.fingerprint()
+    assert not is_weighted_bag({**config, BAG_KEY: False})
+    assert not is_weighted_bag({**config, "num_hidden_layers": 1})
+    assert not is_weighted_bag(vars(Encoder.from_random(BAG, tokenizer, max_length=64).backbone.config))
 
 
 def test_without_positions_order_does_not_matter_to_layers_either(tokenizer: Any) -> None:

@@ -2,15 +2,14 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from mcontriever.encoder import Encoder
-from mcontriever.encoder import texts_to_vectors as inference
-from mcontriever.encoder.cpu_backbone import FastCpuBackbone, PreparedLinear, can_prepack, good_at_bf16
+from mcontriever.encoder import Encoder, texts_to_vectors
+from mcontriever.encoder.cpu_backbone import FastCpuBackbone
+from mcontriever.processor import multiplies_bf16
 from mcontriever.tokens import load_tokenizer, pack, tokenize_texts
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
@@ -41,8 +40,8 @@ def smallest_cosine(left_NH: np.ndarray, right_NH: np.ndarray) -> float:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "TEXTS_PER_WINDOW", 9)
-    monkeypatch.setitem(inference.TOKENS_PER_BATCH, "cpu", 70)
+    monkeypatch.setattr(texts_to_vectors, "TEXTS_PER_WINDOW", 9)
+    monkeypatch.setitem(texts_to_vectors.TOKENS_PER_BATCH, "cpu", 70)
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -57,7 +56,7 @@ def test_cores_with_batches_of_their_own_embed_the_same(
 ) -> None:
     before = torch.get_num_threads()
     many = [f"{number} {text}" for number in range(20) for text in texts]
-    monkeypatch.setitem(inference.TOKENS_PER_BATCH, "cpu", 100)
+    monkeypatch.setitem(texts_to_vectors.TOKENS_PER_BATCH, "cpu", 100)
     try:
         torch.set_num_threads(1)
         expected = encoder.embed_documents(many)
@@ -69,12 +68,10 @@ def test_cores_with_batches_of_their_own_embed_the_same(
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
-@pytest.mark.parametrize("prepack", [False, True])
+@pytest.mark.parametrize("prepack", [False, None])
 def test_fast_float32_is_exact_with_prepared_weights_and_without(
-    tiny_tokenizer_dir: Path, texts: list[str], activation: str, prepack: bool
+    tiny_tokenizer_dir: Path, texts: list[str], activation: str, prepack: bool | None
 ) -> None:
-    if prepack and not can_prepack(torch.float32):
-        pytest.skip("this build of torch cannot prepare weights")
     encoder = Encoder.from_random({**SIZE, "hidden_act": activation}, load_tokenizer(tiny_tokenizer_dir)).eval()
     flat_ids, lengths = tokenize_texts(encoder.tokenizer, texts, 60)
     batch = pack(flat_ids, lengths, encoder.special, encoder.first_position, 60)
@@ -83,10 +80,8 @@ def test_fast_float32_is_exact_with_prepared_weights_and_without(
         np.testing.assert_allclose(encoder.pool(fast(batch), batch), encoder.forward_padded(batch), atol=1e-5)
 
 
-@pytest.mark.parametrize("prepack", [False, True])
-def test_fast_bfloat16_stays_close(encoder: Encoder, texts: list[str], prepack: bool) -> None:
-    if prepack and not can_prepack(torch.bfloat16):
-        pytest.skip("this build of torch cannot prepare weights")
+@pytest.mark.parametrize("prepack", [False, None])
+def test_fast_bfloat16_stays_close(encoder: Encoder, texts: list[str], prepack: bool | None) -> None:
     flat_ids, lengths = tokenize_texts(encoder.tokenizer, texts, 60)
     batch = pack(flat_ids, lengths, encoder.special, encoder.first_position, 60)
     with torch.inference_mode():
@@ -102,29 +97,7 @@ def test_precision_reaches_the_embeddings(encoder: Encoder, texts: list[str], tm
     assert not np.array_equal(exact, low)
     assert smallest_cosine(exact, low) >= 0.9995
     automatic = Encoder.load(folder, precision="auto").embed_documents(texts)
-    np.testing.assert_array_equal(automatic, low if good_at_bf16() else exact)
-
-
-def test_where_the_private_operators_are_missing_or_wrong_they_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: Any) -> torch.Tensor:
-        raise AttributeError
-
-    def wrong(values: torch.Tensor, weight: torch.Tensor, *_: Any) -> torch.Tensor:
-        return torch.zeros(values.shape[0], weight.shape[0])
-
-    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", missing)
-    assert not can_prepack.__wrapped__(torch.float32)
-    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight, _: weight)
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong)
-    assert not can_prepack.__wrapped__(torch.float32)
-
-
-def test_prepared_linear_equals_torchs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    values, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((5, 8), (6, 8), (6,)))
-    for prepack in {False, can_prepack(torch.float32)}:
-        linear = PreparedLinear(weight, bias, dtype=torch.float32, prepack=prepack)
-        torch.testing.assert_close(linear(values), values @ weight.T + bias)
+    np.testing.assert_array_equal(automatic, low if multiplies_bf16() else exact)
 
 
 def test_other_architectures_embed_too(tiny_tokenizer_dir: Path, texts: list[str]) -> None:

@@ -1,5 +1,7 @@
-"""light_backbone.py is the ordinary backbone in all that inference sees, or stands aside."""
+"""without_transformers.py beside transformers: the same embeddings, pieces and fingerprints, or None."""
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,10 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.without_transformers import load_light_backbone
-from mcontriever.tokens import load_tokenizer
+from mcontriever.encoder.without_transformers import LightTokenizer, load_light_backbone, load_light_tokenizer
+from mcontriever.preparation.vocabulary import train_tokenizer
+from mcontriever.shipped import BUNDLED_FOLDER
+from mcontriever.tokens import SpecialTokens, load_tokenizer, tokenize_texts, tokenizer_fingerprint
 
 TEXTS = ["The river rises in the hills.", "ينبع النهر من التلال", "", "nine " * 200]
 
@@ -59,11 +63,52 @@ def test_weights_that_do_not_match_are_left_to_the_ordinary_way_to_explain(
     assert load_light_backbone(tmp_path / "model") is None
 
 
+@pytest.fixture(scope="module", params=["nano", "small"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param == "nano":
+        return BUNDLED_FOLDER
+    from tests.conftest import SENTENCES
+
+    return train_tokenizer(SENTENCES, tmp_path_factory.mktemp("light") / "tokenizer", 200)
+
+
+def test_it_cuts_texts_as_the_full_one_does(folder: Path, sentences: dict[str, list[str]]) -> None:
+    light, full = load_light_tokenizer(folder), load_tokenizer(folder)
+    assert light is not None
+    assert tokenizer_fingerprint(light) == tokenizer_fingerprint(full)
+    assert SpecialTokens.of(light) == SpecialTokens.of(full)
+    assert len(light) == len(full)
+    texts = [text for group in sentences.values() for text in group]
+    for ours, theirs in zip(tokenize_texts(light, texts, 64), tokenize_texts(full, texts, 64), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert light.get_vocab() == full.get_vocab()  # not of its own
+    assert light(texts, add_special_tokens=False)["input_ids"] == full(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_a_tokenizer_of_which_transformers_knows_more_is_left_to_it(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "copy")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (tmp_path / "copy" / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "tokenizer_class": "BertTokenizer"})
+    )
+    assert load_light_tokenizer(tmp_path / "copy") is None
+    (tmp_path / "copy" / "tokenizer_config.json").unlink()
+    assert load_light_tokenizer(tmp_path / "copy") is None
+
+
+def test_a_light_encoder_is_the_same_encoder(sentences: dict[str, list[str]]) -> None:
+    light, full = Encoder.load("nano", light=True), Encoder.load("nano", light=False)
+    assert isinstance(light.tokenizer, LightTokenizer)
+    assert light.fingerprint() == full.fingerprint()
+    np.testing.assert_allclose(light.embed_queries(sentences["ar"]), full.embed_queries(sentences["ar"]), atol=1e-6)
+
+
 def test_it_needs_none_of_the_slow_imports(tiny_encoder_dir: Path) -> None:
     script = (
-        "import sys\nfrom mcontriever.encoder.encoder import Encoder\n"
+        "import sys\nfrom mcontriever import Encoder\n"
         f"Encoder.load({str(tiny_encoder_dir)!r}, light=True).embed_queries(['a'])\n"
-        "slow = ('torch._dynamo', 'torch.distributed.tensor', 'transformers.modeling_utils')\n"
+        "encoder = Encoder.load('nano', light=True)\nencoder.fingerprint()\nencoder.embed_queries(['a'])\n"
+        "slow = ('torch._dynamo', 'torch.distributed.tensor', 'transformers')\n"
         "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -144,7 +144,7 @@ def test_scores_that_are_no_numbers_stop_the_run(encoder: Encoder, corpus: Datas
             return super().similarity(embeddings1, embeddings2) * float("nan")
 
     model = Broken(encoder, "tiny")
-    with pytest.raises(ModelError, match="the model's scores hold NaN or infinity"):
+    with pytest.raises(ModelError, match="the model's scores contain NaN or infinity"):
         search(EncoderSearch(model, model.mteb_model_meta), corpus, queries)
 
 

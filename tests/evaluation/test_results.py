@@ -124,7 +124,7 @@ def test_results_on_other_data_are_not_compared(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the data differ: revision data-1 in A, data-2 in B"):
         compare(str(a), str(b))
     c = write_benchmark(tmp_path / "c", {"model": {"ar": values(0, 20)}}, data_revision="data-1")
-    with pytest.raises(DataError, match="other queries: 200 in A, 20 in B"):
+    with pytest.raises(DataError, match="the queries differ: 200 in A, 20 in B"):
         compare(str(a), str(c))
 
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mcontriever.assembly.training_config import FinetuneConfig, load_train_config
 from mcontriever.config import (
-    FinetuneConfig,
     GenerateConfig,
     MineConfig,
     PlanConfig,
     load_config,
     load_examples_recipe,
-    load_train_config,
     read_yaml,
 )
 from mcontriever.run import check_stage

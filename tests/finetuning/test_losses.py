@@ -71,8 +71,8 @@ def test_contrastive_on_unit_length_prefixes(tiny_encoder: Encoder, batch: Tripl
     expected = [naive_contrastive(*whole, known, 0.5)]
     for dimension in (8, 16):
         parts = [side[:, :dimension] / np.linalg.norm(side[:, :dimension], axis=1, keepdims=True) for side in whole]
-        expected.append(naive_contrastive(*parts, known, 0.5))
-    loss = Contrastive(temperature=0.5, normalized=True, dimensions=(8, 16))
+        expected.append(naive_contrastive(parts[0], parts[1], known, 0.5))
+    loss = Contrastive(temperature=0.5, dimensions=[8, 16])
     assert loss_of(encoder, loss, batch) == pytest.approx(sum(expected) / 3, rel=1e-5)
 
 
@@ -137,7 +137,7 @@ def test_margin_mse(tiny_encoder: Encoder, batch: TripleBatch) -> None:
             if not math.isnan(wanted):
                 errors.append((margin - wanted) ** 2)
     assert len(errors) == 5
-    loss = Distillation(kind="margin_mse", temperature=0.5, teacher_temperature=3.0)
+    loss = Distillation(loss="margin_mse", temperature=0.5, teacher_temperature=3.0)
     assert loss_of(tiny_encoder, loss, scored) == pytest.approx(sum(errors) / 5, rel=1e-5)
 
 
@@ -155,7 +155,7 @@ def test_kl_and_its_mix_with_the_contrastive_loss(tiny_encoder: Encoder, batch: 
         divergences.append(sum(p * math.log(p / q) for p, q in zip(wanted, model, strict=True)))
     assert len(divergences) == 3
     contrastive = naive_contrastive(queries, passages, known_columns(batch), TEMPERATURE)
-    loss = Distillation(kind="kl", temperature=TEMPERATURE, teacher_temperature=0.5, contrastive_weight=0.3)
+    loss = Distillation(loss="kl", temperature=TEMPERATURE, teacher_temperature=0.5, contrastive_weight=0.3)
     expected = sum(divergences) / 3 + 0.3 * contrastive
     assert loss_of(tiny_encoder, loss, scored) == pytest.approx(expected, rel=1e-5)
 
@@ -163,10 +163,10 @@ def test_kl_and_its_mix_with_the_contrastive_loss(tiny_encoder: Encoder, batch: 
 @pytest.mark.parametrize(
     "loss",
     [
-        Contrastive(temperature=TEMPERATURE, dimensions=(8,)),
+        Contrastive(temperature=TEMPERATURE, dimensions=[8]),
         PassageRelation(temperature=TEMPERATURE, alpha=0.1),
-        Distillation(kind="margin_mse", temperature=1.0),
-        Distillation(kind="kl", temperature=1.0),
+        Distillation(loss="margin_mse", temperature=1.0),
+        Distillation(loss="kl", temperature=1.0),
     ],
     ids=["contrastive", "passage_relation", "margin_mse", "kl"],
 )
@@ -213,6 +213,6 @@ def test_a_batch_with_nothing_to_contrast_is_refused(tiny_encoder: Encoder, text
 
 
 def test_distillation_without_scores_is_refused(tiny_encoder: Encoder, texts: list[str]) -> None:
-    objective = TripleObjective(encoder=tiny_encoder, loss=Distillation(kind="kl", temperature=1.0))
-    with pytest.raises(RunError, match="without a single pair that a teacher scored"):
+    objective = TripleObjective(encoder=tiny_encoder, loss=Distillation(loss="kl", temperature=1.0))
+    with pytest.raises(RunError, match="no pair in the batch has a teacher's score"):
         objective(make_triple_batch(tiny_encoder, texts[:2], texts[2:6]))

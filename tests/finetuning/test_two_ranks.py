@@ -9,17 +9,18 @@ from mcontriever import ranks
 from mcontriever.encoder import Encoder
 from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.distillation import Distillation
+from mcontriever.finetuning.loss import Loss
 from mcontriever.finetuning.passage_relation import PassageRelation
-from mcontriever.finetuning.triple_objective import Loss, TripleObjective
+from mcontriever.finetuning.triple_objective import TripleObjective
 from tests.conftest import SENTENCES
 from tests.finetuning.conftest import make_triple_batch
 from tests.two_ranks import on_two_ranks
 
 LOSSES: dict[str, Loss] = {
-    "contrastive": Contrastive(temperature=0.7, dimensions=(8,)),
+    "contrastive": Contrastive(temperature=0.7, dimensions=[8]),
     "passage_relation": PassageRelation(temperature=0.7, alpha=0.3),
-    "margin_mse": Distillation(kind="margin_mse", temperature=1.0, contrastive_weight=0.5),
-    "kl": Distillation(kind="kl", temperature=1.0),
+    "margin_mse": Distillation(loss="margin_mse", temperature=1.0, contrastive_weight=0.5),
+    "kl": Distillation(loss="kl", temperature=1.0),
 }
 QUERIES, NEGATIVES = 4, 2
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mcontriever import train
-from mcontriever.config import TrainConfig, load_config
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.encoder import Encoder
 from mcontriever.training.metrics_log import METRICS, read_log
 from tests.conftest import RunCli
@@ -69,7 +69,7 @@ def test_a_ccnet_line_becomes_a_gradient(
     values = tiny_values(tmp_path / "run", tmp_path / "tokens", tiny_tokenizer_dir)
     values["run"] |= {"steps": 10, "log_every": 1}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(values))
-    train.run(load_config(TrainConfig, tmp_path / "train.yaml"))
+    train.run(load_train_config(tmp_path / "train.yaml"))
     lines = read_log(tmp_path / "run" / METRICS)
     assert [line["step"] for line in lines] == list(range(1, 11))
     assert all(line["gradient_norm"] > 0 for line in lines)

@@ -4,7 +4,7 @@ import pytest
 
 from mcontriever.preparation.filters import OTHER, Rules, Tally, language_of
 from mcontriever.preparation.normalise import normaliser
-from mcontriever.preparation.source_text import Text
+from mcontriever.preparation.source_document import SourceDocument
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from mcontriever.preparation.source_text import Text
     ],
 )
 def test_what_the_source_says_about_a_document(rules: Rules, values: dict[str, object], reason: str | None) -> None:
-    assert rules.reason_against(Text(1, "text", **values)) == reason  # type: ignore[arg-type]
+    assert rules.reason_against(SourceDocument(line=1, text="text", **values)) == reason  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -62,15 +62,17 @@ def test_lengths_in_characters(text: str, reason: str | None) -> None:
 def test_the_language_of_a_document(
     word: str | None, path: str | None, languages: dict[str, str], expected: tuple[str, bool]
 ) -> None:
-    assert language_of(Text(1, "text", language=word), path, languages) == expected
+    assert language_of(SourceDocument(line=1, text="text", language=word or ""), path, languages) == expected
 
 
 def test_a_tally_keeps_all_counts_and_the_first_places() -> None:
     tally = Tally(read=9)
     for line in range(9):
-        tally.drop("empty", f"file:{line}")
-    assert tally.dropped == {"empty": 9}
-    assert tally.places == {"empty": [f"file:{line}" for line in range(5)]}
+        tally.dropped.count("empty", f"file:{line}")
+    assert tally.dropped.counts == {"empty": 9}
+    assert tally.dropped.places == {"empty": [f"file:{line}" for line in range(5)]}
+    record = tally.to_record()
+    assert Tally.of_record(record).to_record() == record
 
 
 def test_basic_normalisation_evens_out_type_and_keeps_what_spells() -> None:

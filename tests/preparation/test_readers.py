@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from mcontriever.preparation.readers import SourceShard, read_shard
-from mcontriever.preparation.source_text import Damage, Text, json_line_reader, text_of_record
+from mcontriever.preparation.source_document import Damage, SourceDocument, document_of_row, json_line_reader
 
 DOCUMENTS = [
     {"text": "Mto Nile ni mrefu.", "title": "Nile", "language": "sw"},
@@ -40,9 +40,9 @@ def shard_of(path: Path | str, reader: str, **changes: Any) -> SourceShard:
     return SourceShard(number=0, reader=reader, path=str(path), **given)
 
 
-def read(path: Path | str, reader: str = "jsonl", **changes: Any) -> tuple[list[Text], list[tuple[str, int]]]:
+def read(path: Path | str, reader: str = "jsonl", **changes: Any) -> tuple[list[SourceDocument], list[tuple[str, int]]]:
     items = list(read_shard(shard_of(path, reader, **changes)))
-    texts = [item for item in items if isinstance(item, Text)]
+    texts = [item for item in items if isinstance(item, SourceDocument)]
     return texts, [(item.reason, item.line) for item in items if isinstance(item, Damage)]
 
 
@@ -81,7 +81,15 @@ def test_ccnet_lines(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(as_lines([line, {**line, "perplexity": None}])))
     names = ("title", "language", "language_score", "perplexity", "bucket")
     texts, damage = read(path, "ccnet", fields={"text": "raw_content"} | {name: name for name in names})
-    assert texts[0] == Text(1, "Hii ni hati moja.", "Mfano", "sw", 0.97, 255.1, "head")
+    assert texts[0] == SourceDocument(
+        line=1,
+        text="Hii ni hati moja.",
+        title="Mfano",
+        language="sw",
+        language_score=0.97,
+        perplexity=255.1,
+        bucket="head",
+    )
     assert texts[1].perplexity is None
     assert damage == []
 
@@ -103,7 +111,7 @@ def test_parquet_reads_as_json_lines_do(tmp_path: Path) -> None:
     assert [(text.text, text.title, text.language) for text in texts[:-1]] == [
         (document["text"], document["title"], document["language"]) for document in DOCUMENTS * 300
     ]
-    assert (texts[-1].text, texts[-1].language, texts[-1].line) == ("", None, 901)
+    assert (texts[-1].text, texts[-1].language, texts[-1].line) == ("", "", 901)
     assert damage == []
 
 
@@ -140,8 +148,8 @@ def test_bad_lines_are_named_and_good_ones_survive(tmp_path: Path) -> None:
         ("malformed", 14),
     ]
     whats = [item.what for item in read_shard(shard_of(path, "jsonl")) if isinstance(item, Damage)]
-    assert "no field 'text'; the line has title" in whats[2]
-    assert "field 'text' is no text but int" in whats[3]
+    assert "no field 'text'; the row has title" in whats[2]
+    assert "field 'text' must be a string, is int" in whats[3]
 
 
 @pytest.mark.parametrize("reader", ["text", "cc100"])
@@ -248,7 +256,7 @@ print(damage.reason, damage.whole_file)
 
 
 def test_a_folder_in_the_hubs_layout_is_streamed_part_by_part(tmp_path: Path) -> None:
-    from mcontriever.preparation.hub_dataset import count_parts
+    from mcontriever.preparation.hub_parts import count_parts
 
     for language, documents in (("swh_Latn", DOCUMENTS[:1]), ("arb_Arab", DOCUMENTS[1:])):
         data = tmp_path / "data" / language
@@ -281,4 +289,4 @@ def test_a_line_is_read_as_its_record_is_whatever_stands_in_it() -> None:
         read_line = json_line_reader(fields)
         for record in records:
             line = json.dumps(record).encode()
-            assert read_line(7, line) == text_of_record(7, orjson.loads(line), fields)
+            assert read_line(7, line) == document_of_row(7, orjson.loads(line), fields)

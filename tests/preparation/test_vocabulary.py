@@ -15,8 +15,8 @@ from mcontriever.word_starts import UNSPACED_SCRIPTS
 
 @pytest.fixture(scope="module")
 def atlas_texts() -> dict[str, list[str]]:
-    from mcontriever.records import read_documents
     from mcontriever.shipped import ATLAS
+    from mcontriever.texts.documents import read_documents
 
     texts: dict[str, list[str]] = {}
     for document in read_documents(ATLAS / "train" / "corpus.jsonl"):

@@ -110,7 +110,7 @@ def test_place_bits_are_uniform_and_unrelated_between_neighbours() -> None:
 
 
 def test_probabilities_that_cannot_be_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"augmentation delete 1\.5 is not a probability"):
+    with pytest.raises(ConfigError, match=r"augmentation delete must be a probability, is 1\.5"):
         Augmentation(delete=1.5)
     with pytest.raises(ConfigError, match="delete, replace and mask add up to"):
         Augmentation(delete=0.6, mask=0.6)

@@ -11,7 +11,7 @@ from mcontriever.errors import ConfigError, DataError
 from mcontriever.pretraining.code_switch import CodeSwitched
 from mcontriever.pretraining.dictionaries.bilingual_dictionary import BilingualDictionary
 from mcontriever.pretraining.dictionaries.inflections import Lemmas
-from mcontriever.pretraining.dictionaries.running_words import word_hashes
+from mcontriever.pretraining.dictionaries.words_on_tokens import word_hashes
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.ragged import Ragged
 from tests.pretraining.small_tokenizers import sentencepiece_tokenizer
@@ -127,8 +127,8 @@ def test_what_was_read_is_counted(dictionary: Any) -> None:
         "pairs": 11,
         "lines without one of the words": 1,
         "entries": 16,
-        "phrases, signs or unknown tokens, not looked for": 4,
-        "signs or unknown tokens, not put in": 1,
+        "phrases, signs or unknown tokens, never found": 4,
+        "signs or unknown tokens, never put in": 1,
         "same in both languages": 1,
     }
 

@@ -89,7 +89,7 @@ def test_bad_files_and_settings_are_refused(path: Path, tokenizer: Any) -> None:
         build(path.parent / "missing.jsonl", tokenizer)
     bad = path.parent / "bad.jsonl"
     bad.write_text('{"en": "a", "sw": "b"}\n{"en"\n', encoding="utf-8")
-    with pytest.raises(DataError, match="not valid JSON") as error:
+    with pytest.raises(DataError, match="not a JSON line") as error:
         build(bad, tokenizer)
     assert "bad.jsonl:2" in str(error.value)
     with pytest.raises(ConfigError, match="swap_probability 3 is not between 0 and 1"):

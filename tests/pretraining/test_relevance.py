@@ -24,7 +24,7 @@ def test_softmax_weights_are_softmax() -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    with pytest.raises(ConfigError, match="relevance weights 'raw' are not one of clamp, softmax"):
+    with pytest.raises(ConfigError, match="relevance weights must be one of clamp, softmax, are 'raw'"):
         relevance_weights("raw")
 
 

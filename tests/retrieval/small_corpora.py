@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mcontriever.records import Document
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Document
 from tests.conftest import SENTENCES
 
 

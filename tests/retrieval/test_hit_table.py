@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from mcontriever.records import Hit
 from mcontriever.retrieval.hit_table import is_right_to_left, show_hits
+from mcontriever.texts.documents import Hit
 
 
 def shown(hits: list[Hit], explain: bool = False) -> str:
@@ -24,8 +24,8 @@ def test_direction_is_that_of_the_first_letter() -> None:
 
 def test_each_line_of_an_arabic_cell_is_isolated_and_starts_at_the_right() -> None:
     hits = [
-        Hit("a", 0.91234, 1, "ar", "النهر", "ينبع النهر من التلال ويصل إلى البحر بعد رحلة طويلة. " * 3),
-        Hit("b", 0.5, 2, "en", "River", "The river rises in the hills."),
+        Hit("a", "ينبع النهر من التلال ويصل إلى البحر بعد رحلة طويلة. " * 3, "النهر", "ar", score=0.91234, rank=1),
+        Hit("b", "The river rises in the hills.", "River", "en", score=0.5, rank=2),
     ]
     lines = shown(hits).splitlines()
     for line in lines[2:]:
@@ -42,11 +42,11 @@ def test_each_line_of_an_arabic_cell_is_isolated_and_starts_at_the_right() -> No
 
 def test_why_a_hit_is_where_it_is() -> None:
     parts = {"dense": 0.5, "dense_rank": 3, "bm25": 7.25, "bm25_rank": 1, "fused": 0.0321}
-    text = shown([Hit("a", 0.0321, 1, "en", "", "text", parts)], explain=True)
+    text = shown([Hit("a", "text", "", "en", score=0.0321, rank=1, parts=parts)], explain=True)
     for expected in ("dense 0.5 (rank 3)", "bm25 7.25 (rank 1)", "fused 0.0321"):
         assert expected in text
 
 
 def test_long_texts_are_cut_and_nothing_found_is_said() -> None:
-    assert "word word…" in shown([Hit("a", 1.0, 1, "", "", "word " * 500)])
+    assert "word word…" in shown([Hit("a", "word " * 500, score=1.0, rank=1)])
     assert shown([]) == "nothing found\n"

@@ -8,12 +8,13 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
-from mcontriever.records import Query
 from mcontriever.retrieval import language_means
 from mcontriever.retrieval.language_means import CentredVectors, compute_language_means, open_language_means
-from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Query
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
-from mcontriever.records import Document, Query
-from mcontriever.retrieval.lexical import LexicalIndex, subword_tokenizer, tokenize_words
-from mcontriever.retrieval.searcher import Index, SearchOptions
+from mcontriever.retrieval.lexical_index import LexicalIndex, subword_tokenizer, tokenize_words
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Document, Query
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 
 DOCUMENTS = mixed_documents(90)
@@ -161,7 +162,7 @@ def test_a_store_of_another_encoder_is_refused(mixed_store: EmbeddingStore, tiny
 
 def test_an_encoder_that_moved_is_found_again_by_name(tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path) -> None:
     store = make_store(tmp_path / "s", DOCUMENTS[:9], encoder, model=str(tmp_path / "gone"))
-    with pytest.raises(ModelError, match="say where the store's encoder is now: --model NAME"):
+    with pytest.raises(ModelError, match="give the current path of the store's encoder: --model NAME"):
         Index(store).search(QUERY)
     assert len(Index(store, model=str(tiny_encoder_dir)).search(QUERY)) == 9
 

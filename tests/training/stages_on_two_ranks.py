@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mcontriever import ranks, train
-from mcontriever.config import TrainConfig, load_config
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.progress import setup_logging
 
 STAGES = (0, 1, 2, 3)
@@ -26,7 +26,7 @@ def main() -> None:
 
     def run(name: str, *changes: str) -> None:
         values = [f"run.output={folder / name}", *changes]
-        train.run(load_config(TrainConfig, folder / "tiny.yaml", values))
+        train.run(load_train_config(folder / "tiny.yaml", values))
 
     for stage in STAGES:
         zero = f"deepspeed.zero_optimization.stage={stage}"

@@ -28,6 +28,6 @@ def test_every_division_of_a_batch_sees_the_same_samples_in_each_update(
 
 
 def test_two_ranks_and_one_rank_with_two_micro_steps_see_the_same_stretches() -> None:
-    ranks = [DataOrder(rank, 2, 5, 1).samples(100, 0).tolist() for rank in (0, 1)]
-    micro_steps = [DataOrder(0, 1, 5, 2).samples(100, micro_step).tolist() for micro_step in (0, 1)]
+    ranks = [DataOrder(rank, 2, 5, 1).samples(100)[0].tolist() for rank in (0, 1)]
+    micro_steps = [samples.tolist() for samples in DataOrder(0, 1, 5, 2).samples(100)]
     assert ranks == micro_steps == [list(range(100, 105)), list(range(105, 110))]

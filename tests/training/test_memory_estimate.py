@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mcontriever.assembly.run_cost import run_cost
-from mcontriever.config import TrainConfig, load_config
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.training.memory_estimate import KNOWN, Architecture, Work
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs" / "pretrain").glob("*.yaml"))
@@ -84,7 +84,7 @@ def test_each_configuration_says_what_it_costs(path: Path) -> None:
     assert found, path
     vocabulary = re.search(r"--vocabulary (\d+)", comment)  # of a tokenizer that is made first
     changes = [f"encoder.architecture.vocab_size={vocabulary[1]}"] if vocabulary else []
-    config = load_config(TrainConfig, path, changes)
+    config = load_train_config(path, changes)
     assert run_cost(config, int(found[1]), short=True).startswith(found[2])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from mcontriever.config import TrainConfig, parse_config
+from mcontriever.assembly.training_config import TrainConfig, parse_train_config
 from mcontriever.training.metrics_log import METRICS, read_log
 
 TIMED = {"tokens_per_second", "data_wait", "memory_gib"}
@@ -42,7 +42,7 @@ def tiny_values(output: Path, tokens: Path, tokenizer: Path) -> dict[str, Any]:
 
 
 def tiny_config(values: dict[str, Any], *changes: str) -> TrainConfig:
-    return parse_config(TrainConfig, yaml.safe_load(yaml.safe_dump(values)), "tiny.yaml", list(changes))
+    return parse_train_config(yaml.safe_load(yaml.safe_dump(values)), "tiny.yaml", list(changes))
 
 
 def write_config(path: Path, values: dict[str, Any]) -> Path:

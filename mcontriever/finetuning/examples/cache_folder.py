@@ -1,4 +1,4 @@
-"""Where what is derived from a data file is kept: beside the file, or in the user's cache where that can't be."""
+"""Where files derived from a data file are kept: beside it, or in the user's cache if its folder is read-only."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ END_BYTES = 1 << 16
 
 
 def cache_folder(path: Path, cache: str | Path | None = None) -> Path:
-    """`cache` if given, else the file's own folder if it can be written, else one of its own in the user's cache."""
+    """`cache` if given, else the file's folder if it is writable, else a folder in the user's cache."""
     if cache is not None:
         return Path(cache)
     beside = path.resolve().parent
@@ -19,7 +19,7 @@ def cache_folder(path: Path, cache: str | Path | None = None) -> Path:
 
 
 def file_state(path: Path) -> str:
-    """Size, time and the bytes at both ends: cheap to take of a file of any size, and different when it changes."""
+    """Size, time and the bytes at both ends: cheap for a file of any size, and different if it changes."""
     status = path.stat()
     with open(path, "rb") as file:
         head = file.read(END_BYTES)

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mcontriever.errors import DataError
-from mcontriever.finetuning.examples.rows import read_rows
-from mcontriever.records import Document, TrainingExample
+from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.texts.documents import Document, first_of
+from mcontriever.texts.locations import expand_paths
+from mcontriever.texts.rows import HUB_PREFIX, read_rows
 
 Placed = tuple[str, TrainingExample]
+Scored = list[tuple[Document, float | None]]
 Scores = tuple[float, ...]
 
 _PASSAGE_IDS = ("passage_id", "docid", "psg_id", "_id", "id")
@@ -31,47 +34,21 @@ _NEGATIVE = re.compile(r"^(negatives?|neg)(_\d+)?$")
 
 def read_dpr(paths: Sequence[str], split: str = "train", fields: Mapping[str, str] | None = None) -> Iterator[Placed]:
     """`fields` may name another `score` than `teacher_score`: DPR's own scores are BM25's, not a teacher's."""
-    names = _renamed({"score": "teacher_score"}, fields)
-    for place, row in read_rows(paths, split):
-        positives = _passages(row.get("positive_ctxs"), place, names["score"])
-        negatives = _passages(row.get("hard_negative_ctxs"), place, names["score"])
-        random_negatives = _passages(row.get("negative_ctxs"), place, names["score"])
-        scores = _scores(positives, negatives)
-        yield (
-            place,
-            TrainingExample(
-                query=_text(row, ("question", "query"), place),
-                positives=tuple(document for document, _ in positives),
-                negatives=tuple(document for document, _ in negatives),
-                id=str(_first(row, ("id", "query_id", "qid")) or ""),
-                language=str(row.get("language") or ""),
-                random_negatives=tuple(document for document, _ in random_negatives),
-                positive_scores=scores[0],
-                negative_scores=scores[1],
-            ),
-        )
+    score = _renamed({"score": "teacher_score"}, fields)["score"]
+    for place, row in _rows_of(paths, split):
+        lists = (row.get(name) for name in ("positive_ctxs", "hard_negative_ctxs", "negative_ctxs"))
+        passages = [_passages(value, place, score) for value in lists]
+        yield place, _example(row, place, ("question", "query"), ("id", "query_id", "qid"), *passages)
 
 
 def read_tevatron(
     paths: Sequence[str], split: str = "train", fields: Mapping[str, str] | None = None
 ) -> Iterator[Placed]:
-    names = _renamed({"score": "score"}, fields)
-    for place, row in read_rows(paths, split):
-        positives = _passages(row.get("positive_passages"), place, names["score"])
-        negatives = _passages(row.get("negative_passages"), place, names["score"])
-        scores = _scores(positives, negatives)
-        yield (
-            place,
-            TrainingExample(
-                query=_text(row, ("query",), place),
-                positives=tuple(document for document, _ in positives),
-                negatives=tuple(document for document, _ in negatives),
-                id=str(row.get("query_id") or ""),
-                language=str(row.get("language") or ""),
-                positive_scores=scores[0],
-                negative_scores=scores[1],
-            ),
-        )
+    score = _renamed({"score": "score"}, fields)["score"]
+    for place, row in _rows_of(paths, split):
+        lists = (row.get(name) for name in ("positive_passages", "negative_passages"))
+        passages = [_passages(value, place, score) for value in lists]
+        yield place, _example(row, place, ("query",), ("query_id",), *passages)
 
 
 def read_columns(
@@ -80,25 +57,25 @@ def read_columns(
     """`fields` maps query, positive, positive_title, negative, id, language, score to the columns' own names."""
     ours = {name: (name,) for name in ("positive_title", "negative")} | _COLUMN_NAMES
     names = _renamed(ours, {name: (column,) for name, column in (fields or {}).items()})
-    for place, row in read_rows(paths, split):
+    for place, row in _rows_of(paths, split):
         query = _text(row, names["query"], place)
-        title = str(_first(row, names["positive_title"]) or "")
+        title = str(first_of(row, names["positive_title"]) or "")
         if not any(name in row for name in names["positive"]):
             raise _no_field(row, names["positive"], place, "positive")
-        positives = tuple(Document("", text, title) for text in _texts(_first(row, names["positive"])))
+        positives = tuple(Document("", text, title) for text in _texts(first_of(row, names["positive"])))
         negative_columns = (
             names["negative"] if fields and "negative" in fields else [name for name in row if _NEGATIVE.match(name)]
         )
         negatives = tuple(Document("", text) for name in negative_columns for text in _texts(row[name]))
-        scores = _column_scores(row, _first(row, names["score"]), len(positives), len(negatives), place)
+        scores = _column_scores(row, first_of(row, names["score"]), len(positives), len(negatives), place)
         yield (
             place,
             TrainingExample(
                 query=query,
                 positives=positives,
                 negatives=negatives,
-                id=str(_first(row, names["id"]) or ""),
-                language=str(_first(row, names["language"]) or ""),
+                id=str(first_of(row, names["id"]) or ""),
+                language=str(first_of(row, names["language"]) or ""),
                 positive_scores=scores[0],
                 negative_scores=scores[1],
             ),
@@ -112,30 +89,57 @@ TEXT_FORMATS: dict[str, Callable[..., Iterator[Placed]]] = {
 }
 
 
-def _passages(value: Any, place: str, score_name: str) -> list[tuple[Document, float | None]]:
+def _rows_of(paths: Sequence[str], split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for pattern in paths:
+        sources = [pattern] if pattern.startswith(HUB_PREFIX) else [path for path, _ in expand_paths([pattern])]
+        for source in sources:
+            yield from ((row.place, row.fields()) for row in read_rows(source, split=split))
+
+
+def _example(
+    row: Mapping[str, Any],
+    place: str,
+    query_names: Sequence[str],
+    id_names: Sequence[str],
+    positives: Scored,
+    negatives: Scored,
+    random_negatives: Sequence[tuple[Document, float | None]] = (),
+) -> TrainingExample:
+    positive_scores, negative_scores = _scores(positives, negatives)
+    return TrainingExample(
+        query=_text(row, query_names, place),
+        positives=tuple(document for document, _ in positives),
+        negatives=tuple(document for document, _ in negatives),
+        id=str(first_of(row, id_names) or ""),
+        language=str(row.get("language") or ""),
+        random_negatives=tuple(document for document, _ in random_negatives),
+        positive_scores=positive_scores,
+        negative_scores=negative_scores,
+    )
+
+
+def _passages(value: Any, place: str, score_name: str) -> Scored:
     """[{title, text, id, score}] or [text] to documents with their scores."""
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DataError(f"expected a list of passages, found {type(value).__name__}", where=place, fix="mend the line")
-    found: list[tuple[Document, float | None]] = []
+        raise DataError(f"expected a list of passages, found {type(value).__name__}", where=place, fix="fix the line")
+    found: Scored = []
     for item in value:
         if isinstance(item, str):
             found.append((Document("", item), None))
         elif isinstance(item, dict):
-            identifier = str(_first(item, _PASSAGE_IDS) or "")
+            identifier = str(first_of(item, _PASSAGE_IDS) or "")
             if not identifier and item.get("text") is None:
                 raise _no_field(item, ("text", "passage_id"), place, "passage")
             document = Document(identifier, str(item.get("text") or ""), str(item.get("title") or ""))
             found.append((document, item.get(score_name)))
         else:
-            raise DataError(f"expected a passage, found {type(item).__name__}", where=place, fix="mend the line")
+            raise DataError(f"expected a passage, found {type(item).__name__}", where=place, fix="fix the line")
     return found
 
 
-def _scores(
-    positives: list[tuple[Document, float | None]], negatives: list[tuple[Document, float | None]]
-) -> tuple[Scores, Scores]:
+def _scores(positives: Scored, negatives: Scored) -> tuple[Scores, Scores]:
     """A teacher's scores count only if it scored every passage of the example."""
     scores = [score for _, score in [*positives, *negatives]]
     if any(score is None for score in scores):
@@ -145,7 +149,7 @@ def _scores(
 
 
 def _column_scores(
-    row: dict[str, Any], score: Any, positives: int, negatives: int, place: str
+    row: Mapping[str, Any], score: Any, positives: int, negatives: int, place: str
 ) -> tuple[Scores, Scores]:
     """A list holds the positives' scores, then the negatives'; one number is the margin between a pair."""
     if row.get("pos_scores") is not None and row.get("neg_scores") is not None:
@@ -173,11 +177,7 @@ def _texts(value: Any) -> list[str]:
 def _text(row: Mapping[str, Any], names: Sequence[str], place: str) -> str:
     if not any(name in row for name in names):
         raise _no_field(row, names, place, "query")
-    return str(_first(row, names) or "")
-
-
-def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    return str(first_of(row, names) or "")
 
 
 def _renamed(ours: dict[str, Any], fields: Mapping[str, Any] | None) -> dict[str, Any]:

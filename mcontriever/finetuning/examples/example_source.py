@@ -1,4 +1,4 @@
-"""Which files examples come from, in which format: the checks before reading, the fingerprint, and the reading."""
+"""The files and the format of examples: checks, fingerprint, reading."""
 
 import hashlib
 import json
@@ -7,15 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcontriever.drops import Drops
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.finetuning.examples.cache_folder import file_state
 from mcontriever.finetuning.examples.example_formats import TEXT_FORMATS
 from mcontriever.finetuning.examples.judged_collections import read_beir, read_msmarco
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
-from mcontriever.finetuning.examples.problems import Problems
-from mcontriever.finetuning.examples.rows import HUB_PREFIX
-from mcontriever.records import BeirFolder, TrainingExample
-from mcontriever.streams import expand_paths, is_remote
+from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.locations import expand_paths, is_remote
+from mcontriever.texts.rows import HUB_PREFIX
 
 LAYOUT = 1
 FORMATS = (*TEXT_FORMATS, "msmarco", "beir")
@@ -36,7 +37,7 @@ class ExampleSource:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "ExampleSource":
-        """From a configuration's values, which hold more than what names the files."""
+        """From a configuration's values, which contain more than these fields."""
         own = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         return cls(**{**own, "paths": tuple(own.get("paths", ())), "fields": dict(own.get("fields") or {})})
 
@@ -50,7 +51,7 @@ class ExampleSource:
             raise ConfigError(
                 f"the format {self.format} takes {_and(sorted(needed | optional))}, found {_and(sorted(given))}",
                 where="data.examples",
-                fix="a beir source has one folder in paths" if self.format == "beir" else "mend the names above",
+                fix="a beir source has one folder in paths" if self.format == "beir" else "fix the names above",
             )
 
     @property
@@ -58,13 +59,13 @@ class ExampleSource:
         return self.triples is not None
 
     def passages_file(self) -> Path | None:
-        """The collection that the examples' ids point into; None where texts come with the examples."""
+        """The collection that the examples' ids refer to; None if the examples contain their texts."""
         if self.format == "beir":
             return BeirFolder.load(self.paths[0]).path_of("corpus.jsonl")
         return Path(self.collection) if self.collection else None
 
     def files(self) -> list[Path]:
-        """Every local file that the examples are read from, apart from the collection."""
+        """Every local file of the examples, except the collection."""
         if self.format == "beir":
             beir = BeirFolder.load(self.paths[0])
             return [beir.path_of(name) for name in (f"qrels/{self.split}.tsv", "queries.jsonl")]
@@ -81,14 +82,14 @@ class ExampleSource:
         states = {str(file): file_state(file) for file in [*self.files(), *([passages] if passages else [])]}
         return hashlib.sha256(json.dumps([LAYOUT, asdict(self), states]).encode()).hexdigest()[:16]
 
-    def read(self, problems: Problems, cache: str | Path | None) -> Iterator[tuple[str, TrainingExample]]:
+    def read(self, drops: Drops, cache: str | Path | None) -> Iterator[tuple[str, TrainingExample]]:
         if self.format == "beir":
             beir = BeirFolder.load(self.paths[0])
             queries = PassageCollection.open(beir.path_of("queries.jsonl"), cache)
-            return read_beir(beir, queries, problems, self.split)
+            return read_beir(beir, queries, drops, self.split)
         if self.format == "msmarco":
             queries = PassageCollection.open(str(self.queries), cache)
-            return read_msmarco(queries, problems, qrels=self.qrels, triples=self.triples)
+            return read_msmarco(queries, drops, qrels=self.qrels, triples=self.triples)
         return TEXT_FORMATS[self.format](self.paths, self.split, self.fields)
 
 

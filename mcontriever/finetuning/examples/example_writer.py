@@ -1,7 +1,7 @@
 """From checked examples to the arrays that training maps: rows of queries and passages, drops counted by reason.
 
-Dropped: examples without query or positive, ids that stand twice. Dropped from their example: passages that are empty
-or not in the collection, negatives that are a positive's text or stand twice.
+Dropped: examples without query or positive, duplicate ids. Dropped from their example: passages that are empty or not
+in the collection, negatives with the text of a positive, duplicate negatives.
 """
 
 from array import array
@@ -13,10 +13,11 @@ from typing import BinaryIO
 import numpy as np
 import orjson
 
+from mcontriever.drops import Drops
 from mcontriever.finetuning.examples.passage_collection import PassageCollection, id_key, text_key
-from mcontriever.finetuning.examples.problems import Problems
+from mcontriever.finetuning.examples.training_example import TrainingExample
 from mcontriever.progress import track
-from mcontriever.records import Document, TrainingExample
+from mcontriever.texts.documents import Document
 
 BLOCK = 2048
 NOT_FOUND = -1
@@ -28,13 +29,13 @@ def write_examples(
     folder: Path,
     *,
     collection: PassageCollection | None,
-    problems: Problems,
+    drops: Drops,
     may_repeat_queries: bool,
 ) -> int:
-    """Write queries.jsonl, the arrays and, without a collection, passages.jsonl; returns how many examples stand."""
+    """Write queries.jsonl, the arrays and, without a collection, passages.jsonl; returns the number of examples."""
     with open(folder / "queries.jsonl", "wb") as query_file, open(folder / "passages.jsonl", "wb") as passage_file:
         passages = _Referenced(collection) if collection is not None else _Carried(passage_file)
-        writer = _Writer(query_file, passages, problems, may_repeat_queries)
+        writer = _Writer(query_file, passages, drops, may_repeat_queries)
         with track(None, "read examples", "examples") as progress:
             source = iter(examples)
             while block := list(islice(source, BLOCK)):
@@ -46,9 +47,9 @@ def write_examples(
 
 class _Writer:
     def __init__(
-        self, query_file: BinaryIO, passages: "_Referenced | _Carried", problems: Problems, may_repeat_queries: bool
+        self, query_file: BinaryIO, passages: "_Referenced | _Carried", drops: Drops, may_repeat_queries: bool
     ) -> None:
-        self.query_file, self.passages, self.problems = query_file, passages, problems
+        self.query_file, self.passages, self.drops = query_file, passages, drops
         self.may_repeat_queries = may_repeat_queries
         self.query_row_of: dict[int, int] = {}
         self.query_rows = array("q")
@@ -71,12 +72,12 @@ class _Writer:
 
     def _add(self, place: str, example: TrainingExample, positives: "_Found", negatives: "_Found") -> None:
         if not example.query.strip():
-            self.problems.count("empty query", place)
+            self.drops.count("empty query", place)
             return
         kept_positives = self._kept(place, example.positives, positives, example.positive_scores, set())
         taken = {key for _, key, _ in kept_positives}
         if not kept_positives:
-            self.problems.count("no positive", place)
+            self.drops.count("no positive", place)
             return
         query_row = self._query_row(place, example)
         if query_row is None:
@@ -96,13 +97,13 @@ class _Writer:
         scores: tuple[float, ...],
         positives: set[int],
     ) -> list[tuple[int, int, float]]:
-        """(row, text key, score) of the passages that can be used."""
+        """(row, text key, score) of the usable passages."""
         kept: list[tuple[int, int, float]] = []
         seen: set[int] = set()
         for index, (document, (row, key)) in enumerate(zip(documents, found, strict=True)):
             reason = self._complaint(row, key, positives, seen)
             if reason:
-                self.problems.count(reason, place, document.id)
+                self.drops.count(reason, place, document.id)
                 continue
             seen.add(key)
             kept.append((row, key, scores[index] if scores else float("nan")))
@@ -123,7 +124,7 @@ class _Writer:
         key = id_key(identifier)
         row = self.query_row_of.get(key)
         if row is not None and not self.may_repeat_queries:
-            self.problems.count("query id twice", place, identifier)
+            self.drops.count("query id twice", place, identifier)
             return None
         if row is None:
             self.query_row_of[key] = row = next_row
@@ -145,7 +146,7 @@ EMPTY_TEXT = text_key("")
 
 
 class _Referenced:
-    """Passages are named by ids of a collection."""
+    """The examples refer to passages by the ids of a collection."""
 
     complaint = "passage id not in the collection"
 
@@ -159,9 +160,9 @@ class _Referenced:
 
 
 class _Carried:
-    """Passages come with the examples: each is written once, under its own id or one made of its text.
+    """The examples contain their passages: each is written once, with its own id or one made from its text.
 
-    Holds about 150 bytes for each different passage while it writes.
+    Needs about 150 bytes of memory for each distinct passage.
     """
 
     complaint = "passage without a text, and no collection to look its id up in"
@@ -181,7 +182,7 @@ class _Carried:
         identifier = document.id or f"{content:016x}"
         row = self.row_of.get(id_key(identifier))
         if row is not None and self.content_keys[row] != content:
-            # One id for two texts happens where ids count within a query: the second text gets an id of its own.
+            # Some data sets number the passages of each query from 0: a second text with the id gets another id.
             identifier = f"{identifier}#{content:016x}"
             row = self.row_of.get(id_key(identifier))
         if row is None:

@@ -1,50 +1,50 @@
-"""Formats that keep ids apart from texts: MS MARCO's own files and BEIR folders with training judgements.
+"""Formats that refer to texts by id: MS MARCO's files and BEIR folders with training judgements.
 
     msmarco    collection.tsv, queries.train.tsv, and qrels.train.tsv or triples of ids (query, positive, negative)
     beir       corpus.jsonl, queries.jsonl, qrels/train.tsv; a grade of 0 or less is a hard negative
 
-They yield passages without text: `training_set.py` finds their rows in the collection, whatever its size.
+They yield passages without text; `training_set.py` finds their rows in the collection, which may be of any size.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from mcontriever.drops import Drops
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.example_formats import Placed
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
-from mcontriever.finetuning.examples.problems import Problems
-from mcontriever.records import BeirFolder, Document, TrainingExample
-from mcontriever.streams import read_lines
+from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.texts.beir_folder import BeirFolder
+from mcontriever.texts.documents import Document
+from mcontriever.texts.streams import read_lines
 
 
 def read_msmarco(
-    queries: PassageCollection, problems: Problems, *, qrels: str | None = None, triples: str | None = None
+    queries: PassageCollection, drops: Drops, *, qrels: str | None = None, triples: str | None = None
 ) -> Iterator[Placed]:
-    """One example per query of the qrels, or per run of triples that share query and positive."""
+    """One example for each query of the qrels, or for each run of triples with the same query and positive."""
     if (qrels is None) == (triples is None):
         given = "neither" if qrels is None else "both"
         raise DataError(f"expected qrels or triples, found {given}", where="data.examples", fix="give one of them")
     judged = _by_query(_judgements(str(qrels))) if qrels is not None else _triples(str(triples))
-    return _with_queries(judged, queries, problems)
+    return _with_queries(judged, queries, drops)
 
 
-def read_beir(
-    folder: BeirFolder, queries: PassageCollection, problems: Problems, split: str = "train"
-) -> Iterator[Placed]:
-    return _with_queries(_by_query(folder.judgements(split)), queries, problems)
+def read_beir(folder: BeirFolder, queries: PassageCollection, drops: Drops, split: str = "train") -> Iterator[Placed]:
+    return _with_queries(_by_query(folder.judgements(split)), queries, drops)
 
 
 _Judged = tuple[str, str, list[str], list[str]]
 
 
-def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, problems: Problems) -> Iterator[Placed]:
+def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, drops: Drops) -> Iterator[Placed]:
     while block := list(itertools.islice(judged, 4096)):
         rows = queries.rows_of([query_id for _, query_id, _, _ in block])
         found = iter(queries.documents(rows[rows >= 0]))
         for (place, query_id, positives, negatives), row in zip(block, rows.tolist(), strict=True):
             if row < 0:
-                problems.count("query id not in the queries", place, query_id)
+                drops.count("query id not in the queries", place, query_id)
                 continue
             query = next(found)
             yield (
@@ -60,7 +60,7 @@ def _with_queries(judged: Iterator[_Judged], queries: PassageCollection, problem
 
 
 def _by_query(judgements: Iterable[tuple[str, str, str, int]]) -> Iterator[_Judged]:
-    """Takes one dictionary of ids; a query's place is that of its first line."""
+    """Memory: one dictionary of ids. A query's place is its first line."""
     grades: dict[str, tuple[str, list[str], list[str]]] = {}
     for place, query_id, passage_id, grade in judgements:
         _, positives, negatives = grades.setdefault(query_id, (place, [], []))
@@ -73,7 +73,7 @@ def _judgements(path: str) -> Iterator[tuple[str, str, str, int]]:
     """qrels lines are `query 0 passage grade`."""
     for number, (query_id, _, passage_id, grade) in _columns(path, 4):
         if not grade.lstrip("-").isdigit():
-            raise DataError(f"the grade {grade!r} is no whole number", where=f"{path}:{number}", fix="mend the line")
+            raise DataError(f"the grade {grade!r} must be a whole number", where=f"{path}:{number}", fix="fix the line")
         yield f"{path}:{number}", query_id, passage_id, int(grade)
 
 
@@ -92,6 +92,6 @@ def _columns(path: str, count: int) -> Iterator[tuple[int, list[str]]]:
             continue
         if len(parts) != count:
             raise DataError(
-                f"expected {count} columns, found {len(parts)}", where=f"{path}:{number}", fix="mend the line"
+                f"expected {count} columns, found {len(parts)}", where=f"{path}:{number}", fix="fix the line"
             )
         yield number, parts

@@ -1,11 +1,11 @@
-"""Passages of a file by row or by id, without holding them in memory: byte offsets, and the file memory-mapped.
+"""Passages of a file by row or by id, not held in memory: byte offsets, and the memory-mapped file.
 
     passages = PassageCollection.open("collection.tsv")
     passages.documents(passages.rows_of(["7067032", "7067056"]))
 
 The file is TSV (MS MARCO's `id, text` or DPR's `id, text, title` with a header) or JSON lines. The first opening
-reads it once and keeps offsets, ids and text keys beside it as .npy (24 bytes a passage); later ones map them. They
-are found again by the file's size, time and content at both ends, so a changed file is read anew.
+reads it and keeps offsets, ids and text keys beside it as .npy (24 bytes a passage); later ones map them. They belong
+to the file's size, time and content at both ends, so a changed file is read again.
 
 Shapes: N passages, R rows asked for.
 """
@@ -23,21 +23,21 @@ import numpy as np
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.cache_folder import cache_folder, file_state
-from mcontriever.finetuning.examples.padded_rows import mapped
 from mcontriever.finetuning.examples.passage_lines import DPR_HEADER, PassageParser
 from mcontriever.progress import log, track
-from mcontriever.records import Document
-from mcontriever.streams import open_bytes
+from mcontriever.ragged import mapped
+from mcontriever.texts.documents import Document
+from mcontriever.texts.streams import read_blocks
 
 LAYOUT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class PassageCollection:
-    """`documents(rows)` reads, `rows_of(ids)` finds, `text_keys_N` says which rows hold the same text."""
+    """`documents(rows)` reads, `rows_of(ids)` finds, equal `text_keys_N` mean equal texts."""
 
     origin: Path
-    path: Path  # where the bytes are: the origin, or a copy of it without compression
+    path: Path  # of the bytes: the origin, or an uncompressed copy of it
     starts: np.ndarray
     id_keys_N: np.ndarray
     id_rows_N: np.ndarray
@@ -45,7 +45,7 @@ class PassageCollection:
 
     @classmethod
     def open(cls, path: str | Path, cache: str | Path | None = None) -> "PassageCollection":
-        """Map the collection in `path`, which is indexed (and unpacked, if compressed) on the first call."""
+        """Map the collection in `path`; the first call indexes it (and unpacks it, if compressed)."""
         path = Path(path)
         if not path.is_file():
             raise DataError("no such file", where=path, fix="give the collection's .tsv or .jsonl file")
@@ -61,7 +61,7 @@ class PassageCollection:
 
     @property
     def fields(self) -> dict[str, str]:
-        """What other readers of the file must be told to read it."""
+        """The field names that other readers of the file need."""
         return self._parse.fields(self._bytes[self.starts[0] : self.starts[1]])
 
     @cached_property
@@ -83,7 +83,7 @@ class PassageCollection:
         ]
 
     def rows_of(self, ids: Sequence[str]) -> np.ndarray:
-        """The row of each id; -1 for an id that the collection does not hold."""
+        """The row of each id; -1 for an unknown id."""
         if not ids or not len(self):
             return np.full(len(ids), -1, dtype=np.int64)
         wanted_R = np.fromiter((id_key(identifier) for identifier in ids), dtype=np.uint64, count=len(ids))
@@ -99,7 +99,7 @@ def id_key(identifier: str) -> int:
 
 
 def text_key(text: str) -> int:
-    """Equal for texts that differ in blanks and case only; the title does not count."""
+    """Equal for texts that differ only in spaces and case; the title does not count."""
     return id_key(" ".join(text.split()).casefold())
 
 
@@ -115,7 +115,7 @@ def _write_index(path: Path, folder: Path) -> None:
             _unpack(path, temporary / "unpacked")
         starts, id_keys, text_keys = _scan(temporary / "unpacked" if compressed else path, path)
         if not text_keys:
-            raise DataError("the file holds no passage", where=path, fix="check the path")
+            raise DataError("the file contains no passage", where=path, fix="check the path")
         id_keys_N = np.frombuffer(id_keys, dtype=np.uint64)
         id_rows_N = np.argsort(id_keys_N, kind="stable")
         arrays = {
@@ -131,9 +131,8 @@ def _write_index(path: Path, folder: Path) -> None:
 
 
 def _unpack(path: Path, target: Path) -> None:
-    with open_bytes(str(path)) as source, open(target, "wb") as file:
-        while block := source.read(1 << 22):
-            file.write(block)
+    with open(target, "wb") as file:
+        file.writelines(read_blocks(str(path)))
 
 
 def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:
@@ -145,7 +144,7 @@ def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:
             try:
                 document = parse(line)
             except ValueError as error:
-                raise DataError(str(error), where=f"{shown_path}:{number}", fix="mend the line") from error
+                raise DataError(str(error), where=f"{shown_path}:{number}", fix="fix the line") from error
             starts.append(start)
             id_keys.append(id_key(document.id))
             text_keys.append(text_key(document.text))
@@ -173,7 +172,7 @@ def _refuse_duplicate_ids(path: Path, id_keys_N: np.ndarray, id_rows_N: np.ndarr
     if len(twice):
         first, second = sorted((int(id_rows_N[twice[0]]), int(id_rows_N[twice[0] + 1])))
         raise DataError(
-            f"{len(twice):,} ids stand twice; the first of them in passages {first + 1:,} and {second + 1:,}",
+            f"{len(twice):,} duplicate ids; the first is in passages {first + 1:,} and {second + 1:,}",
             where=path,
             fix="give every passage its own id",
         )

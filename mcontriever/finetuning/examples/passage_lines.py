@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 DPR_HEADER = "id\ttext\ttitle"
 _ID_NAMES = ("_id", "id", "docid", "passage_id", "pid")
@@ -30,7 +30,7 @@ class PassageParser:
         raise ValueError(f"expected id and text (and title) by tabs, found {len(parts)} columns")
 
     def fields(self, line: bytes) -> dict[str, str]:
-        """What readers that know only `_id`, `id` and `text` must be told: names, or columns by number."""
+        """What readers that know only `_id`, `id` and `text` need: names, or columns by number."""
         if not self.is_json:
             return {} if self.is_dpr else {"id": "1", "text": "2", "title": "3"}
         record = orjson.loads(line)

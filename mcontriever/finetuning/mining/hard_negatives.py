@@ -1,7 +1,7 @@
-"""Which of the passages that a search found may serve as hard negatives, and which of those are taken.
+"""Which of the passages that a search found can be hard negatives, and which of those are taken.
 
-A candidate is passed over, and counted, when it is outside the window of ranks, known to answer the query, the text
-of a better candidate, or too near to the positive by score. Everything is arithmetic on a block of queries.
+A candidate is skipped, and counted, if it is outside the window of ranks, known to answer the query, a duplicate of a
+better candidate, or too near to the positive by score. Everything is arithmetic on a block of queries.
 
 Shapes: Q queries of a block, K candidates each in the search's order, P known positives of a query at most.
 """
@@ -39,10 +39,10 @@ def eligible_candidates(
     positive_scores_Q: np.ndarray,
     window: Window,
 ) -> tuple[np.ndarray, Counter[str]]:
-    """eligible_QK, and how many candidates were passed over for which reason (the first that holds).
+    """eligible_QK, and how many candidates were skipped by reason (the first that applies).
 
-    `keys_QK` are the candidates' text keys, NO_KEY where the search found nothing; `positive_scores_Q` is NaN where
-    the positive has no score, and then nothing can be too near to it.
+    `keys_QK` are the candidates' text keys, NO_KEY if the search found nothing; `positive_scores_Q` is NaN if the
+    positive has no score, and then no candidate is too near to it.
     """
     ranks_K = np.arange(1, scores_QK.shape[1] + 1)
     found_QK = keys_QK != NO_KEY
@@ -63,9 +63,9 @@ def eligible_candidates(
 
 
 def choose(eligible_QK: np.ndarray, count: int, *, at_random: bool, seed: int, examples_Q: np.ndarray) -> np.ndarray:
-    """Columns of up to `count` eligible candidates, in the search's order or in a random one; -1 fills up.
+    """Columns of up to `count` eligible candidates, in the search's order or a random one, then -1.
 
-    A random choice depends on the example alone, not on the block that it is in.
+    A random choice depends on the example only, not on its block.
     """
     order_QK = np.broadcast_to(np.arange(eligible_QK.shape[1], dtype=np.float64), eligible_QK.shape)
     if at_random:
@@ -75,7 +75,7 @@ def choose(eligible_QK: np.ndarray, count: int, *, at_random: bool, seed: int, e
 
 
 def _ceiling(positive_scores_Q: np.ndarray, window: Window) -> np.ndarray:
-    """A share of a negative score would lie above it, so the relative margin is taken off its size."""
+    """A share of a negative score would be above it, so the relative margin is subtracted from its size."""
     ceiling_Q = np.full(len(positive_scores_Q), np.inf)
     known_Q = np.isfinite(positive_scores_Q)
     if window.margin is not None:
@@ -87,7 +87,7 @@ def _ceiling(positive_scores_Q: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _seen_before(keys_QK: np.ndarray) -> np.ndarray:
-    """True where the same key stands in an earlier column of the row."""
+    """True if the same key is in an earlier column of the row."""
     order_QK = np.argsort(keys_QK, axis=1, kind="stable")
     sorted_QK = np.take_along_axis(keys_QK, order_QK, axis=1)
     repeated_QK = np.zeros(keys_QK.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""The texts known to answer a query: the positives of every example that asks the same words.
+"""The texts known to answer a query: the positives of every example with the same question.
 
 Shapes: E examples, Q queries of a block, P positives of a query at most.
 """
@@ -16,7 +16,7 @@ class KnownPositives:
         self.examples = examples
 
     def keys_of(self, rows_Q: np.ndarray) -> np.ndarray:
-        """keys_QP, NO_KEY where a query has no more; the example's own positives come first."""
+        """keys_QP, the example's own positives first, then NO_KEY."""
         found = [self._keys(int(row)) for row in rows_Q]
         keys_QP = np.full((len(found), max(len(keys) for keys in found)), NO_KEY, dtype=np.uint64)
         for number, keys in enumerate(found):

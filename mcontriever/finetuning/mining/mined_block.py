@@ -1,4 +1,4 @@
-"""What mining a block of queries has found, as arrays: see miner.py, which fills it, and mined_records.py.
+"""The result of mining a block of queries, as arrays: miner.py fills it, mined_records.py writes it.
 
 Shapes: Q queries, K candidates of each, P positives of a query at most, n negatives taken of it at most.
 """
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY
-from mcontriever.finetuning.mining.mining_counts import PartStatistics, rank_counts, sampled
-from mcontriever.records import Document
+from mcontriever.finetuning.mining.mining_statistics import PartStatistics, rank_counts, sampled
+from mcontriever.texts.documents import Document
 
 NO_ROW = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """What one searcher took: rows of the store (NO_ROW fills up), ranks, scores, a teacher's scores (NaN: none)."""
+    """What one searcher took: rows of the store (NO_ROW: none), ranks, scores, a teacher's scores (NaN: none)."""
 
     source: str
     rows_Qn: np.ndarray
@@ -25,7 +25,7 @@ class Negatives:
     teacher_Qn: np.ndarray
 
     def first(self, count: int, kept_Qn: np.ndarray) -> "Negatives":
-        """The first so many of those kept, moved to the left."""
+        """The first `count` of those kept, moved to the left."""
         order_Qn = np.argsort(~kept_Qn, axis=1, kind="stable")[:, :count]
         kept_Qn = np.take_along_axis(kept_Qn, order_Qn, axis=1)
         rows, ranks, scores, teacher = (
@@ -37,7 +37,7 @@ class Negatives:
 
 @dataclass(eq=False)
 class MinedBlock:
-    """Queries, their positives, what was taken for them, and the statistics of it."""
+    """Queries, their positives, the negatives taken for them, and statistics."""
 
     ids: list[str]
     questions: list[str]

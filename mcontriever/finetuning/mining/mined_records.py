@@ -14,7 +14,7 @@ from mcontriever.finetuning.mining.miner import Store
 
 
 def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[dict[str, Any]]:
-    """`texts` False leaves titles and texts out: they are found again by the passages' ids."""
+    """`texts` False omits titles and texts, which the passages' ids find again."""
     rows = np.unique(np.concatenate([negatives.rows_Qn.ravel() for negatives in block.negatives]))
     rows = rows[rows != NO_ROW]
     columns = ["id", "title", "text"] if texts else ["id"]
@@ -32,7 +32,7 @@ def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[d
 
 
 class _NegativesAsJson:
-    """There are dozens for each query, so all that can be is made once for the block."""
+    """There are dozens for each query, so everything possible is made once for the block."""
 
     def __init__(self, negatives: Negatives, rows: np.ndarray, beginnings: list[bytes]) -> None:
         taken_Qn = negatives.rows_Qn != NO_ROW
@@ -54,13 +54,13 @@ class _NegativesAsJson:
 
 
 def _as_json(numbers: np.ndarray) -> list[bytes]:
-    """The shortest digits that are the same float32."""
+    """The shortest digits that give the same float32."""
     text = orjson.dumps(np.ascontiguousarray(numbers, dtype=np.float32), option=orjson.OPT_SERIALIZE_NUMPY)
     return text[1:-1].split(b",") if len(numbers) else []
 
 
 def _positives(block: MinedBlock, number: int, texts: bool) -> list[dict[str, Any]]:
-    """With the score of the first search, which is null where that had none."""
+    """With the score of the first search, or null if it has none."""
     scores_P = next(iter(block.positive_scores.values()))[number].tolist()
     teacher_QP = block.positive_teacher_QP
     passages = []

@@ -1,7 +1,7 @@
-"""Mining one block of queries: ask each search, keep what may be a negative, let a cross-encoder object, take n.
+"""Mining one block of queries: ask each search, keep possible negatives, let a cross-encoder object, take n.
 
-A search is anything with `ask(texts)`, whose answer has `best(k)` and `scores_of(rows_QP)`; the store shows rows. All
-that is decided for a block is arrays; its records, which take as long as the search, are made by whoever writes them.
+Searches and their answers are those of row_search.py; the store shows rows. All decisions about a block are
+arrays. Its records, which take as long as the search, are made by the writer.
 
 Shapes: Q queries of the block, K candidates of each, P positives of a query at most, n negatives taken at most.
 """
@@ -18,19 +18,10 @@ from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY, Window, choose, eligible_candidates
 from mcontriever.finetuning.mining.known_positives import KnownPositives
 from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, Negatives
-from mcontriever.records import Document
+from mcontriever.row_search import Answer, RowSearch
+from mcontriever.texts.documents import Document, Query
 
 QUERIES_PER_OPINION = 256
-
-
-class Answer(Protocol):
-    def best(self, k: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-    def scores_of(self, rows_QP: np.ndarray) -> np.ndarray: ...
-
-
-class Search(Protocol):
-    def ask(self, texts: Sequence[str]) -> Answer: ...
 
 
 class Store(Protocol):
@@ -51,7 +42,7 @@ class CrossEncoder(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
     name: str
-    search: Search
+    search: RowSearch
     window: Window
     negatives: int
     at_random: bool
@@ -59,7 +50,7 @@ class Searcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """Negatives likelier than `max_probability` to answer are dropped; `examined` are read for each one wanted."""
+    """Negatives that answer with more than `max_probability` are dropped; `examined` are read for each one wanted."""
 
     cross_encoder: CrossEncoder
     max_probability: float | None
@@ -82,7 +73,7 @@ class Miner:
         self.known = KnownPositives(examples)
 
     def mine(self, rows_Q: np.ndarray) -> MinedBlock:
-        """For these examples."""
+        """Mine for these examples."""
         examples = self.examples
         queries = examples.queries.documents(examples.query_rows_E[rows_Q])
         positives = [examples.passages.documents(examples.positives[row]) for row in rows_Q]
@@ -106,7 +97,8 @@ class Miner:
     def _search(
         self, searcher: Searcher, block: MinedBlock, rows_Q: np.ndarray, taken_keys_QP: np.ndarray
     ) -> Negatives:
-        answer = searcher.search.ask(block.questions)
+        asked = zip(block.ids, block.questions, block.languages, strict=True)
+        answer = searcher.search.ask([Query(*query) for query in asked])
         scores_QK, rows_QK = answer.best(searcher.window.last_rank)
         keys_QK = self._keys(rows_QK)
         scores_QP = self._scores_of_positives(answer, block)
@@ -137,7 +129,7 @@ class Miner:
         return np.where(rows >= 0, self.texts.keys_N[np.maximum(rows, 0)], np.uint64(NO_KEY))
 
     def _scores_of_positives(self, answer: Answer, block: MinedBlock) -> np.ndarray:
-        """Of the examples' own positives; those that the corpus lacks are embedded, where the search can do that."""
+        """Scores of the examples' positives. Those that the corpus lacks are embedded, if the search can do that."""
         missing_QP = block.positive_keys_QP == NO_KEY
         rows_QP = np.where(missing_QP, NO_ROW, self.texts.rows_of(block.positive_keys_QP))
         scores_QP = answer.scores_of(rows_QP)
@@ -181,7 +173,7 @@ class Miner:
 
 
 def _least(scores_QP: np.ndarray) -> np.ndarray:
-    """A negative must stay below every positive; NaN where none has a score."""
+    """A negative must score below every positive; NaN if none has a score."""
     lowest_Q = np.where(np.isnan(scores_QP), np.inf, scores_QP).min(axis=1)
     return np.where(np.isfinite(lowest_Q), lowest_Q, np.nan)
 

@@ -1,4 +1,4 @@
-"""Block after block of queries, each written while the next one is searched; blocks that are there are passed over."""
+"""Block after block of queries, each written while the next one is searched; finished blocks are skipped."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ from mcontriever.progress import track
 
 
 def mine_blocks(examples: TrainingSet, mined: PartFolder, miner: Miner, *, queries_per_block: int, texts: bool) -> int:
-    """Returns how many parts there are."""
+    """Returns the number of parts."""
 
     def write(number: int, block: MinedBlock) -> None:
         mined.write_part(number, mined_records(block, miner.store, texts=texts), block.statistics.to_json())
@@ -43,7 +43,7 @@ def mine_blocks(examples: TrainingSet, mined: PartFolder, miner: Miner, *, queri
 
 @contextlib.contextmanager
 def _quick_turns() -> Iterator[None]:
-    """The writer keeps Python to itself for 5 ms at a time, and the search asks for it thousands of times."""
+    """By default the writer holds the interpreter for 5 ms at a time; the search would wait thousands of times."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mcontriever.finetuning.mining.mining_counts import RANK_ENDS, PartStatistics, rank_range
+from mcontriever.finetuning.mining.mining_statistics import RANK_ENDS, PartStatistics, rank_range
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SHOWN_NEGATIVES, SHOWN_CHARACTERS = 3, 220
@@ -18,13 +18,13 @@ def mining_report(total: PartStatistics, made_by: Mapping[str, Any], examples: S
             "# Mined hard negatives",
             "",
             f"{total.negatives:,} negatives for {total.examples:,} examples; {total.short:,} times a search had fewer "
-            "left than asked for.",
+            "than requested.",
             "",
             *(f"- {name.replace('_', ' ')}: {value}" for name, value in made_by.items() if value not in (None, {})),
             "",
             "## Candidates",
             "",
-            *_table(("passed over because", "candidates"), (+total.passed_over).most_common()),
+            *_table(("skipped because", "candidates"), (+total.passed_over).most_common()),
             *_table(("taken from", "negatives"), total.sources.most_common()),
             "## Ranks",
             "",

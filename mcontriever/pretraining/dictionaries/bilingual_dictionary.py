@@ -2,9 +2,9 @@
 
     dictionary = BilingualDictionary.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"])
 
-Words are found as they stand in the file, in lower case or with a capital; inflected forms only when `with_forms` has
-added those that the text holds. Phrases are never looked for, but they are translations like others. In scripts that
-put no spaces between words, the longest word that the dictionary knows is found. What cannot be used is counted.
+Words are found as the file spells them, in lower case or with a capital; inflected forms only after `with_forms` has
+added those of the text. Phrases are never searched for, but they can be translations. In scripts without spaces between
+words, the longest word that the dictionary knows is found. What cannot be used is counted.
 
 Shapes: T tokens, W words of running text, C pairs of (word, translation), E entries, one per word and direction,
 F forms.
@@ -21,8 +21,7 @@ from mcontriever import chance
 from mcontriever.errors import DataError
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH, check_languages, read_dictionary
 from mcontriever.pretraining.dictionaries.inflections import Lemmas
-from mcontriever.pretraining.dictionaries.joined_words import JoinedWords, can_be_joined
-from mcontriever.pretraining.dictionaries.running_words import UInt64Array, word_hashes
+from mcontriever.pretraining.dictionaries.words_on_tokens import JoinedWords, UInt64Array, can_be_joined, word_hashes
 from mcontriever.ragged import IntArray, Ragged
 from mcontriever.tokens import tokenize_texts
 from mcontriever.word_starts import WordBoundaries
@@ -33,8 +32,8 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class BilingualDictionary:
-    """Entries sorted by the hash of (direction, word); entry e has the translations first_E[e] to end_E[e] (without
-    it), and translation c is the text text_C[c]. `lemmas` has, by language, the hash of each word to be looked for."""
+    """Entries are sorted by the hash of (direction, word). Entry e has the translations first_E[e] to end_E[e] - 1, and
+    translation c is the text text_C[c]. `lemmas` has, by language, the hash of each word to be found."""
 
     hashes_E: UInt64Array
     first_E: IntArray
@@ -74,7 +73,7 @@ class BilingualDictionary:
     def with_forms(
         self, language: int, hash_F: UInt64Array, forms: Iterable[str], lemmas: Lemmas
     ) -> "BilingualDictionary":
-        """Forms of words that the dictionary knows get their word's translations; a form that is there stays."""
+        """Forms of known words get their word's translations; a form that is an entry already keeps its own."""
         known = self.lemmas[language]
         pairs = ((hash, lemmas.lemma_of(form)) for hash, form in zip(hash_F, forms, strict=True))
         found = [(hash, known[lemma]) for hash, lemma in pairs if lemma is not None]
@@ -99,11 +98,11 @@ class BilingualDictionary:
         )
 
     def starts_T(self, rows: Ragged) -> npt.NDArray[np.bool_]:
-        """Which tokens begin a word that could be looked for."""
+        """Which tokens begin a word that could be an entry."""
         return self.joined.join(rows, self.words.starts_T(rows))
 
     def choose_targets(self, language_N: IntArray, seed: int, samples: IntArray, views: IntArray) -> IntArray:
-        """The language that each row's words move into; -1 where no dictionary knows the row's own."""
+        """The language that each row's words are translated into; -1 if no dictionary knows the row's own."""
         targets_N = np.full(len(language_N), -1, dtype=np.int64)
         for language, targets in self.targets_by_language.items():
             rows = np.flatnonzero(language_N == language)
@@ -118,7 +117,7 @@ class BilingualDictionary:
         return np.where((self.hashes_E[place_W] == wanted_W) & (target_W >= 0), place_W, -1)
 
     def choose_translations(self, entry_W: IntArray, which_W: FloatArray) -> IntArray:
-        """The text that one translation of each entry is, by senses; `which_W` in [0, 1) says which."""
+        """The text of one translation of each entry, drawn by senses with `which_W` in [0, 1)."""
         first_W, last_W = self.first_E[entry_W], self.end_E[entry_W] - 1
         before_W = np.where(first_W > 0, self.senses_until_C[first_W - 1], 0.0)
         wanted_W = before_W + which_W * (self.senses_until_C[last_W] - before_W)
@@ -141,10 +140,10 @@ def _build(
     pairs: _WordPairs, tokenizer: Any, targets_by_language: Mapping[int, IntArray], counts: Mapping[str, int]
 ) -> BilingualDictionary:
     words = WordBoundaries.of(tokenizer)
-    texts = Ragged(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
+    texts = Ragged.of_lengths(*tokenize_texts(tokenizer, pairs.texts, MAX_PHRASE_TOKENS))
     is_word, is_joined, hashes = _find_words(texts, pairs.texts, tokenizer, words)
     capitals = [_capital(text) for text in pairs.texts]
-    capital_texts = Ragged(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
+    capital_texts = Ragged.of_lengths(*tokenize_texts(tokenizer, capitals, MAX_PHRASE_TOKENS))
     is_capital_word, _, capital_hashes = _find_words(capital_texts, capitals, tokenizer, words)
     is_capital_word &= capital_hashes != hashes
 
@@ -173,8 +172,8 @@ def _build(
         counts={
             **counts,
             "entries": len(hashes_E),
-            "phrases, signs or unknown tokens, not looked for": int((~is_word[pairs.source_C]).sum()),
-            "signs or unknown tokens, not put in": int((~sayable_C).sum()),
+            "phrases, signs or unknown tokens, never found": int((~is_word[pairs.source_C]).sum()),
+            "signs or unknown tokens, never put in": int((~sayable_C).sum()),
             "same in both languages": int((~different_C).sum()) // 2,
         },
     )
@@ -183,9 +182,9 @@ def _build(
 def _find_words(
     rows: Ragged, texts: Sequence[str], tokenizer: Any, words: WordBoundaries
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], UInt64Array]:
-    """Which texts are one word with a letter in it, of known tokens; which of these are joined; and its hash.
+    """Which texts are one word with a letter, of known tokens; which of these are joined; and the hash of each.
 
-    A bare "▁" before a word stands alone in running text too, so words are looked for without it.
+    A bare "▁" before a word is a token of its own in running text too, so words are hashed without it.
     """
     has_mark = np.zeros(len(rows), dtype=bool)
     long = rows.lengths_N > 1

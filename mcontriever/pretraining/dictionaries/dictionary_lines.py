@@ -1,15 +1,15 @@
-"""A bilingual dictionary's file: lines of english, foreign and (optional) shared senses, with tabs between.
+"""The file of a bilingual dictionary: lines of english TAB foreign TAB shared senses (optional).
 
     read_dictionary("en-sw.tsv.gz")        ("dog", "mbwa", 3.0), ...
 
-It may have a header. Its words are given as running text has them.
+It may have a header. Words are returned as running text spells them.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from mcontriever.errors import ConfigError, DataError
-from mcontriever.streams import read_lines
+from mcontriever.texts.streams import read_lines
 
 ENGLISH = "en"
 _PLUS_IN_WORD = re.compile(r"(?<=\w)\+(?=\w)")
@@ -27,7 +27,7 @@ def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
             raise DataError(
                 f"expected english, foreign and a number of senses, found {columns}",
                 where=f"{path}:{number}",
-                fix="give three columns with tabs between them",
+                fix="give three columns separated by tabs",
             )
         yield _plain(english), _plain(foreign), float(senses)
 
@@ -37,10 +37,10 @@ def check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
     if unknown:
         raise ConfigError(
             f"dictionaries need the languages {', '.join(unknown)}, but the data has {', '.join(languages)}",
-            fix="leave these dictionaries out, or add the languages to the data",
+            fix="omit these dictionaries, or add the languages to the data",
         )
 
 
 def _plain(word: str) -> str:
-    """Wordnets write "_" for a space, and some "+" between the parts of a word."""
+    """Wordnets write "_" for a space, and some write "+" between the parts of a word."""
     return _PLUS_IN_WORD.sub("", word.replace("_", " ")).strip()

@@ -2,8 +2,9 @@
 
     source = DictionaryPairs.read({"sw": "en-sw.tsv.gz"}, tokenizer, languages=["en", "sw"], seed=0)
 
-The English side is the query. A pair's chance grows with the senses it shares; a dictionary's with the square root of
-its own sum of senses, so that a large one does not drown the small. Every draw is a function of the sample's number.
+The English side is the query. A pair is drawn in proportion to its senses, a dictionary in proportion to the square
+root of its sum of senses, so that a large one does not crowd out the small ones. Every draw is a function of the
+sample's number.
 
 Shapes: C pairs, B samples.
 """
@@ -69,7 +70,7 @@ class DictionaryPairs:
 
 
 def _tokenize_each_once(tokenizer: Any, texts: Sequence[str]) -> Ragged:
-    """A word stands in many lines."""
+    """A word occurs in many lines."""
     number_of = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    distinct = Ragged(*tokenize_texts(tokenizer, list(number_of), MAX_TOKENS))
+    distinct = Ragged.of_lengths(*tokenize_texts(tokenizer, list(number_of), MAX_TOKENS))
     return distinct.take(np.array([number_of[text] for text in texts]))

@@ -1,12 +1,12 @@
-"""Which dictionary word a word of running text is a form of: rules of thumb, for code-switching.
+"""The dictionary word that a word of running text is a form of, by rules of thumb, for code-switching.
 
     lemmas = Lemmas("ru", ["университет", "книга"])
     lemmas.lemma_of("Университета,")        "университет"
 
-A dictionary lists bare words; text inflects them, and in Arabic writes articles and particles to them. English,
-Arabic, Hebrew and Swahili have rules of their own; elsewhere a form and its word share a stem and differ in their
-endings. Some answers are wrong: a wrong translation costs little among many right ones, but a language whose words are
-never found is lost.
+A dictionary lists base forms; text inflects them, and Arabic attaches articles and particles. English, Arabic, Hebrew
+and Swahili have rules of their own; in other languages a form and its word share a stem and differ in their endings.
+Some answers are wrong. A wrong translation costs little among many right ones; a language whose words are never found
+gets no translations at all.
 """
 
 import itertools
@@ -26,7 +26,7 @@ _HEBREW_ENDINGS = ("", "ים", "ות", "י", "ה", "ת", "ו")
 
 @dataclass(frozen=True)
 class Endings:
-    """How far a form may be from its word: letters cut off the form, off the word, and letters both must share."""
+    """How far a form may be from its word: letters cut off the form and off the word, and letters that both share."""
 
     of_form: int = 3
     of_word: int = 2
@@ -37,7 +37,7 @@ _ENDINGS = {"fi": Endings(5, 2), "hu": Endings(5, 1), "tr": Endings(5, 1), "te":
 
 
 class Lemmas:
-    """The words of one language's dictionary, without phrases; lower and upper case are one."""
+    """The words of one language's dictionary, without phrases; case is ignored."""
 
     def __init__(self, language: str, words: Iterable[str]) -> None:
         self._language = language
@@ -65,7 +65,7 @@ class Lemmas:
             yield from rule(form)
 
     def _by_stem(self, form: str) -> str | None:
-        """The word with the longest stem in common, and of these the one with the shortest ending."""
+        """The word with the longest common stem, and among these the one with the shortest ending."""
         shortest = max(self._endings.stem, 0.5 * len(form))
         for cut in range(self._endings.of_form + 1):
             stem = form[: len(form) - cut]
@@ -77,7 +77,7 @@ class Lemmas:
 
 
 def _stems(words: Iterable[str], endings: Endings) -> dict[str, str]:
-    """Each beginning that is a word less an ending, and the shortest word that it may stand for."""
+    """Each beginning that is a word without an ending, and the shortest word that it may belong to."""
     stems: dict[str, str] = {}
     for word in sorted(words, key=lambda word: (len(word), word)):
         for cut in range(min(endings.of_word, len(word) - endings.stem) + 1):
@@ -92,7 +92,7 @@ def _strip_marks(form: str) -> str:
 
 
 def _belongs(sign: str) -> bool:
-    """Vowel signs end words in Indic scripts, and are not letters to Python."""
+    """Vowel signs end words in Indic scripts, but Python does not count them as letters."""
     return sign.isalnum() or (not sign.isascii() and sign.isprintable() and sign not in "،؛؟।“”«»…–—’")
 
 
@@ -107,7 +107,7 @@ def _english(form: str) -> Iterator[str]:
 
 
 def _affixes(form: str, beginnings: Sequence[str], endings: Sequence[str], added: Sequence[str]) -> Iterator[str]:
-    """Shortest ending first within each beginning; three letters must stay."""
+    """Shortest ending first within each beginning; at least three letters stay."""
     for beginning, ending in itertools.product(("", *beginnings), endings):
         if form.startswith(beginning) and form.endswith(ending) and len(form) - len(beginning) - len(ending) >= 3:
             stem = form[len(beginning) : len(form) - len(ending)]
@@ -124,7 +124,7 @@ def _hebrew(form: str) -> Iterator[str]:
 
 
 def _swahili(form: str) -> Iterator[str]:
-    """Class and tense stand before the stem."""
+    """Class and tense come before the stem."""
     for cut in range(1, 5):
         if len(form) - cut >= MIN_STEM:
             yield form[cut:]

@@ -1,9 +1,9 @@
-"""Words that dictionaries make of English text, with how often they would stand there: for a tokenizer's vocabulary.
+"""Translations of the words of English text, with their expected counts, for a tokenizer's vocabulary.
 
     likely_words(english_texts, {"sw": "en-sw.tsv.gz"})       {"en": {"dog": 240, ...}, "sw": {"mbwa": 120.0, ...}}
 
-Where a language has little text, or only novels or laws, its tokenizer learns no whole pieces for the words of other
-subjects. Its dictionary has them, and the English text says which of them matter: each word of it is shared out among
+From little text, or from novels and laws alone, a tokenizer learns no whole pieces for words of other subjects. The
+dictionary has these words, and English text says which of them matter: the count of each English word is shared among
 its translations by their senses.
 """
 
@@ -17,7 +17,7 @@ Counts = Mapping[str, float]
 
 
 def likely_words(english_texts: Iterable[str], dictionaries: Mapping[str, str]) -> dict[str, Counts]:
-    """`dictionaries` by foreign language; the English words themselves come too."""
+    """`dictionaries` by foreign language; the result has the English words too."""
     pairs = {language: [pair for pair in read_dictionary(path) if all(pair)] for language, path in dictionaries.items()}
     lemmas = Lemmas(ENGLISH, sorted({english for rows in pairs.values() for english, _, _ in rows}))
     counts = Counter[str]()

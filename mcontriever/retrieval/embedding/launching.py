@@ -1,4 +1,4 @@
-"""Which share of the shards this process takes: told by DeepSpeed, torchrun or Slurm through the environment."""
+"""This process's share of the shards, as DeepSpeed, torchrun or Slurm set it in the environment."""
 
 import os
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Place:
         return range(self.rank, count, self.world)
 
     def device(self, wanted: str = "auto") -> str:
-        """Its own GPU where there is one, else the processor with its share of the cores."""
+        """The rank's own GPU if there is one, else the CPU with its share of the cores."""
         import torch
 
         if wanted == "auto":

@@ -1,4 +1,4 @@
-"""Several ranks on this machine without a launcher: a process each, told its place as DeepSpeed would tell it."""
+"""Several ranks on this machine without a launcher: one process each, with DeepSpeed's environment variables."""
 
 import multiprocessing
 import os
@@ -54,7 +54,7 @@ def _rank(
 
 
 def _end_with_parent(parent: int) -> None:
-    """A killed parent cannot stop its ranks, and they would hold the store's lock."""
+    """A killed parent cannot stop its ranks, which would keep the store locked."""
     while os.getppid() == parent:
         time.sleep(POLL_SECONDS)
     os._exit(1)
@@ -69,5 +69,5 @@ def _raise_failure(ranks: list[Any]) -> None:
             raise kind(what, where=where, fix=fix)
         raise RunError(
             f"process {number} of {len(ranks)} ended with code {process.exitcode}",
-            fix="see its message above; run the same command again to go on",
+            fix="see its message above; run the same command again to resume",
         )

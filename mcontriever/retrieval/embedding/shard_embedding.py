@@ -1,4 +1,4 @@
-"""From documents to shards: read one ahead, embed, write one behind."""
+"""From documents to shards: the next shard is read and the last one written while one is embedded."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.progress import Progress, log, track
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.launching import Place
-from mcontriever.retrieval.embedding.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.embedding.store_estimate import announce_estimate
 from mcontriever.retrieval.embedding.survey import is_empty
+from mcontriever.retrieval.store.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.store.store_manifest import Plan, ShardEntry
 from mcontriever.retrieval.store.store_runs import done_shards, write_shard
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
-# The progress moves by so many documents. On a GPU, whole shards: the encoder tokenizes ahead within one call.
+# The progress line advances by this many documents. On a GPU by shards: the encoder tokenizes ahead within a call.
 DOCUMENTS_PER_CALL = {"cpu": 1024, "cuda": 1 << 20}
 CALIBRATION_DOCUMENTS = 2048
 
@@ -30,7 +30,7 @@ def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | N
     """This rank's shards that are not done yet."""
     done = {entry.number - plan.run.first_shard for entry in done_shards(folder, plan)}
     if done:
-        log.info(f"going on: {len(done):,} of {len(plan.run.shard_ends):,} shards are done")
+        log.info(f"resuming: {len(done):,} of {len(plan.run.shard_ends):,} shards are done")
     mine = [index for index in place.shards(len(plan.run.shard_ends)) if index not in done]
     if mine and encoder is not None and encoder.precision == "int8" and encoder.int8_ranges is None:
         _calibrate(encoder, corpus, plan)
@@ -61,7 +61,7 @@ def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | N
 
 
 def _calibrate(encoder: "Encoder", corpus: Corpus, plan: Plan) -> None:
-    """On the corpus's first documents, whichever shards are this rank's: all ranks, and a resumed run, round alike."""
+    """On the corpus's first documents, so that all ranks and a resumed run round alike."""
     first = next(corpus.ranges([(0, min(CALIBRATION_DOCUMENTS, plan.run.documents))]))
     texts = [f"{document.title} {document.text}".strip() for document in first if not is_empty(document)]
     if texts:
@@ -75,7 +75,7 @@ def _embed(
     progress: Progress,
     shares: "_LanguageShares",
 ) -> tuple[np.ndarray | None, list[Passage], int]:
-    """Vectors (None without an encoder), what they stand for, and how many texts were cut."""
+    """Vectors (None without an encoder), their passages, and how many texts were truncated."""
     passages: list[Passage] = []
     vectors: list[np.ndarray] = []
     cut_before = encoder.truncated_texts if encoder else 0
@@ -93,7 +93,7 @@ def _embed(
 
 
 def _one_ahead(items: Iterator[list[Document]]) -> Iterator[list[Document]]:
-    """The items, each read while the one before is being worked on."""
+    """The items; the next one is read while one is used."""
     with ThreadPoolExecutor(1) as reader:
         upcoming: Future[list[Document]] = reader.submit(next, items, [])
         while item := upcoming.result():
@@ -102,7 +102,7 @@ def _one_ahead(items: Iterator[list[Document]]) -> Iterator[list[Document]]:
 
 
 class _LanguageShares:
-    """How much of each of the largest languages is done, for the progress line."""
+    """How much of the largest languages is done, for the progress line."""
 
     def __init__(self, plan: Plan, shown: int = 4) -> None:
         self.totals = dict(sorted(plan.run.languages.items(), key=lambda item: -item[1])[:shown])

@@ -1,4 +1,4 @@
-"""What embedding a corpus will take, told before it begins: time, measured on the first documents; disk; memory."""
+"""The estimate before embedding: time, measured on the first documents; disk; memory."""
 
 import shutil
 import time
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcontriever.amounts import shown_duration, shown_size
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
-from mcontriever.records import Document
-from mcontriever.retrieval.embedding.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.embedding.survey import is_empty
+from mcontriever.retrieval.store.passages import Passage, embed_passages, passages_of
 from mcontriever.retrieval.store.shard_files import BYTES_PER_VALUE
 from mcontriever.retrieval.store.store_manifest import Plan
+from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -23,7 +24,7 @@ SAMPLE_DOCUMENTS = 64
 def announce_estimate(
     folder: Path, plan: Plan, share: float, documents: Sequence[Document], encoder: "Encoder | None"
 ) -> None:
-    """From the first shard's documents; `share` of the work is this process's own."""
+    """From the first shard's documents; `share` is this process's share of the work."""
     step = max(len(documents) // SAMPLE_DOCUMENTS, 1)
     sample = [document for document in documents[::step] if not is_empty(document)]
     passages = [passage for document in sample for passage in passages_of(document, plan.layout.passage_length)]
@@ -37,16 +38,8 @@ def announce_estimate(
         + (f", about {rows:,} passages" if plan.layout.passage_words else "")
         + f"; disk: {shown_size(vector_bytes)} of vectors and up to {shown_size(text_bytes)} of texts"
         + (f"; memory: {shown_size(memory)} for the model in each process" if encoder else "")
-        + (f"; time: about {_duration(_seconds(encoder, passages, rows) * share)}" if encoder else "")
+        + (f"; time: about {shown_duration(_seconds(encoder, passages, rows) * share)}" if encoder else "")
     )
-
-
-def shown_size(count: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def _seconds(encoder: "Encoder", passages: Sequence[Passage], rows: int) -> float:
@@ -64,9 +57,3 @@ def _check_space(folder: Path, vector_bytes: int) -> None:
             where=folder,
             fix="free some space, choose another folder, or --dtype int8",
         )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

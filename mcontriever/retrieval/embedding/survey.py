@@ -1,4 +1,4 @@
-"""One pass over a corpus before any model runs: every line parses, no id comes twice, how much there is, where to cut.
+"""One pass over a corpus before any model runs: every line parses, ids are unique, sizes, and where shards end.
 
 Memory: 12 bytes a document (a 64-bit hash of its id and the length of its text).
 """
@@ -7,14 +7,15 @@ import hashlib
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from mcontriever.drops import Drops
 from mcontriever.errors import DataError
 from mcontriever.progress import track
-from mcontriever.records import SHOWN_PLACES, Document
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.retrieval.store.shard_files import hash_of_id
+from mcontriever.texts.documents import Document
 
 SHARDS_WANTED = 32
 SHARD_MIN_DOCUMENTS = 512
@@ -28,8 +29,7 @@ class Survey:
 
     documents: int
     characters: int
-    empty: int
-    empty_places: tuple[str, ...]
+    drops: Drops
     languages: dict[str, int]
     content: str
     shard_ends: tuple[int, ...]
@@ -38,8 +38,7 @@ class Survey:
 
 def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
     id_hashes, lengths, languages = array("Q"), array("I"), Counter[str]()
-    content, empty = hashlib.blake2b(digest_size=16), 0
-    empty_places: list[str] = []
+    content, drops = hashlib.blake2b(digest_size=16), Drops()
     with track(None, "reading the corpus", "documents") as progress:
         for place, document in corpus.documents():
             id_hashes.append(hash_of_id(document.id))
@@ -47,19 +46,18 @@ def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
             languages[document.language] += 1
             content.update("\0".join((document.id, document.title, document.text, document.language, "")).encode())
             if is_empty(document):
-                empty += 1
-                if len(empty_places) < SHOWN_PLACES:
-                    empty_places.append(place)
+                drops.count("empty", place)
             progress.advance()
     hashes_N, lengths_N = np.frombuffer(id_hashes, dtype=np.uint64), np.frombuffer(lengths, dtype=np.uint32)
-    if len(hashes_N) == empty:
-        raise DataError(f"no document with a text ({empty} empty)", where=corpus.path, fix="check the corpus's path")
+    if len(hashes_N) == drops.total():
+        raise DataError(
+            f"no document with a text ({drops.total()} empty)", where=corpus.path, fix="check the corpus's path"
+        )
     _refuse_twice(corpus, hashes_N)
     return Survey(
         documents=len(hashes_N),
         characters=int(lengths_N.sum(dtype=np.int64)),
-        empty=empty,
-        empty_places=tuple(empty_places),
+        drops=drops,
         languages=dict(languages.most_common()),
         content=content.hexdigest(),
         shard_ends=shard_ends(lengths_N, shard_documents),
@@ -67,16 +65,12 @@ def survey(corpus: Corpus, shard_documents: int | None = None) -> Survey:
     )
 
 
-def hash_of_id(identifier: str) -> int:
-    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest(), "little")
-
-
 def is_empty(document: Document) -> bool:
     return not document.text.strip() and not document.title.strip()
 
 
 def shard_ends(lengths_N: np.ndarray, shard_documents: int | None = None) -> tuple[int, ...]:
-    """Shards of so many documents, closed earlier when their text is long. Depends on the corpus alone."""
+    """Shards of at most N documents, fewer if their texts are long. Depends on the corpus alone."""
     most = shard_documents or min(max(len(lengths_N) // SHARDS_WANTED, SHARD_MIN_DOCUMENTS), SHARD_MAX_DOCUMENTS)
     ends, start = [], 0
     characters = np.concatenate([[0], np.cumsum(lengths_N, dtype=np.int64)])
@@ -88,7 +82,7 @@ def shard_ends(lengths_N: np.ndarray, shard_documents: int | None = None) -> tup
 
 
 def _refuse_twice(corpus: Corpus, hashes_N: np.ndarray) -> None:
-    """Equal hashes send us through the corpus again, to compare the ids themselves and to name both places."""
+    """If hashes are equal, the corpus is read again to compare the ids and to name both places."""
     ordered = np.sort(hashes_N)
     suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     if not suspects:
@@ -98,18 +92,8 @@ def _refuse_twice(corpus: Corpus, hashes_N: np.ndarray) -> None:
         if hash_of_id(document.id) in suspects:
             if document.id in seen:
                 raise DataError(
-                    f"the id {document.id!r} comes twice: first at {seen[document.id]}",
+                    f"the id {document.id!r} is a duplicate: first at {seen[document.id]}",
                     where=place,
-                    fix="give each document an id of its own, or remove one of the two",
+                    fix="give each document its own id, or remove one of the two",
                 )
             seen[document.id] = place
-
-
-def corpus_summary(found: Survey) -> dict[str, Any]:
-    return {
-        "documents": found.documents,
-        "characters": found.characters,
-        "empty": found.empty,
-        "languages": found.languages,
-        "content": found.content,
-    }

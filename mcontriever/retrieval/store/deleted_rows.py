@@ -1,17 +1,16 @@
-"""Which rows no search returns any more: found by their documents' ids, and written down beside the store."""
+"""The rows that no search returns any more: found by their documents' ids and listed in a file of the store."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from mcontriever.retrieval.embedding.survey import hash_of_id
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.shard_files import npy_bytes, write_checked
+from mcontriever.retrieval.store.shard_files import hash_of_id, npy_bytes, write_checked
 from mcontriever.retrieval.store.store_manifest import DeletedEntry
 
 
 def find_rows(store: EmbeddingStore, identifiers: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The live rows of these ids, and the ids without any."""
+    """The live rows of these ids, and the ids that have none."""
     wanted = set(identifiers)
     hashes = np.array([hash_of_id(identifier) for identifier in wanted], dtype=np.uint64)
     rows = np.setdiff1d(store.rows_with_hashes(hashes), store.deleted_rows)

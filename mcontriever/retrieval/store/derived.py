@@ -1,6 +1,6 @@
 """What is made from a store and kept beside it (FAISS, BM25, language means): STORE/indexes/KIND with a manifest.json.
 
-Each carries the fingerprint of the rows it was made from, so an old one is never taken for a current one.
+Each manifest holds the fingerprint of the rows it was made from, so an outdated one is never used.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def require_fresh(store: EmbeddingStore, kind: str) -> dict[str, Any]:
 
 
 def write(store: EmbeddingStore, kind: str, save: Callable[[Path], None], **facts: Any) -> dict[str, Any]:
-    """Put a derived folder in place in one step; `save` writes its files."""
+    """Write a derived folder in one step; `save` writes its files."""
     manifest = {
         "kind": kind,
         "rows_fingerprint": store.manifest.rows_fingerprint(),
@@ -68,7 +68,7 @@ def write(store: EmbeddingStore, kind: str, save: Callable[[Path], None], **fact
 
 
 def ensure(store: EmbeddingStore, kind: str, make: Callable[[], object]) -> None:
-    """Make what is not there for the present rows; processes take turns. What is there needs no leave to write."""
+    """Make what is missing for the present rows, one process at a time. What is there needs no right to write."""
     if is_fresh(store, kind):
         return
     with FolderLock(store.folder / FOLDER, wait=True):

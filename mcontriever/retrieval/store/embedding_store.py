@@ -1,10 +1,10 @@
-"""A store, opened for reading: vectors from memory-mapped shards, documents from Parquet, deleted rows left out.
+"""A store opened for reading: vectors from memory-mapped shards, documents from Parquet, and which rows are deleted.
 
-Rows are numbered through the shards in order. Shapes: N rows of the store, R rows asked for, H dimensions.
+Rows are numbered through all shards. Shapes: N rows of the store, R rows asked for, H dimensions.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,18 @@ from mcontriever.errors import StoreError
 from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored
 from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
 
-# (queries, how many rows, rows allowed or None) -> (scores, rows), best first, row -1 where there is none
-RowSearch = Callable[[Any, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
-
 GROUPS_KEPT = 32
 REPAIR = "run mcontriever verify STORE --repair"
 
 
 class EmbeddingStore:
-    """`pieces` and `take` are what every search over vectors needs; `rows_shown` what a hit needs."""
+    """Searches over vectors use `pieces` and `take`; hits use `rows_shown`."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self.starts = np.concatenate([[0], np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)])
-        self.deleted_rows = _deleted_rows(folder, manifest)  # at once: the next deletion removes the file
+        self.deleted_rows = _deleted_rows(folder, manifest)  # now: the next deletion removes the file
         self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
         self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self._mapping = threading.Lock()
@@ -56,7 +53,7 @@ class EmbeddingStore:
 
     @cached_property
     def live_N(self) -> np.ndarray | None:
-        """True where a row may be found; None when all may."""
+        """True where a row may be found; None if all may."""
         if not len(self.deleted_rows):
             return None
         live = np.ones(len(self), dtype=bool)
@@ -64,7 +61,7 @@ class EmbeddingStore:
         return live
 
     def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Rows start to stop as float arrays (fp32, or fp16 as stored), cut at shard borders."""
+        """Rows start to stop as float arrays (fp32, or fp16 as stored), split at shard borders."""
         for number in range(*self._shards_of(start, stop)):
             first = int(self.starts[number])
             vectors, scales = self._map(number)
@@ -85,7 +82,7 @@ class EmbeddingStore:
 
     @cached_property
     def languages(self) -> tuple[np.ndarray, list[str]]:
-        """A code per row, and the languages that the codes stand for."""
+        """A code for each row, and the languages by code."""
         names = sorted({name for shard in self.manifest.shards for name in shard.languages})
         code_of = {name: code for code, name in enumerate(names)}
         codes_N = np.empty(len(self), dtype=np.int32)
@@ -98,14 +95,14 @@ class EmbeddingStore:
 
     @cached_property
     def documents_N(self) -> np.ndarray | None:
-        """The number of the document that each row is a part of; None where every row is a document."""
+        """The number of each row's document; None if every row is a document."""
         if self.manifest.layout.passage_words is None:
             return None
         parts = [self._column(number, "part").to_numpy() for number in self._shard_range()]
         return np.cumsum(np.concatenate(parts) == 0) - 1
 
     def rows_shown(self, rows_R: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """What these rows stand for: id, language, part and, where the store keeps them, title and text."""
+        """What these rows are: id, language, part and, if the store keeps them, title and text."""
         unique, places_R = np.unique(np.asarray(rows_R, dtype=np.int64), return_inverse=True)
         shards = np.searchsorted(self.starts, unique, side="right") - 1
         read = self._read_groups if len(np.unique(unique // ROWS_PER_GROUP)) > GROUPS_KEPT else self._kept_groups
@@ -118,8 +115,13 @@ class EmbeddingStore:
             shown.extend(table.take(_arrow(places)).to_pylist())
         return [shown[place] for place in places_R]
 
+    def passages_of(self, rows_R: Sequence[int]) -> list[str]:
+        """Title and text of these rows, as a cross-encoder reads them."""
+        shown = self.rows_shown(np.array(rows_R, dtype=np.int64), ["title", "text"])
+        return [f"{row['title']} {row['text']}".strip() for row in shown]
+
     def rows_with_hashes(self, hashes: np.ndarray) -> np.ndarray:
-        """Rows whose id has one of these hashes (compare the ids then: hashes may collide)."""
+        """Rows whose id has one of these hashes. Hashes may collide, so compare the ids."""
         ordered, rows = self._hash_order
         return np.sort(rows[np.isin(ordered, hashes)])
 
@@ -151,7 +153,7 @@ class EmbeddingStore:
         return self._parquet(number).read_row_groups(groups, columns=list(columns))
 
     def _kept_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
-        """The few that hits of a query stand in are there for the next one."""
+        """The few groups with the hits of one query are kept for the next query."""
         import pyarrow
 
         return pyarrow.concat_tables([self._group(number, group, columns) for group in groups])
@@ -173,7 +175,7 @@ class EmbeddingStore:
 
     def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         if number not in self._mapped:
-            with self._mapping:  # numpy reads a header by Python's parser, which in 3.11 fails in two threads at once
+            with self._mapping:  # numpy parses headers with Python's parser, which in 3.11 fails in two threads at once
                 shard = self.manifest.shards[number]
                 scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
                 self._mapped[number] = self._load(shard, "vectors"), scales
@@ -182,7 +184,7 @@ class EmbeddingStore:
     def _load(self, shard: ShardEntry, name: str) -> np.ndarray:
         path = self.folder / f"{name}-{shard.number:05}.npy"
         try:
-            # copy-on-write rather than read-only, because torch warns of arrays it may not write
+            # copy-on-write, because torch warns about read-only arrays
             return np.load(path, mmap_mode="c")
         except (ValueError, OSError) as error:
             raise self._unreadable(path, error) from error
@@ -207,7 +209,7 @@ def _deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
 
 
 def _arrow(rows: np.ndarray) -> Any:
-    """As pyarrow takes it without importing pandas, which would be a quarter of a second of a first search."""
+    """Built so that pyarrow need not import pandas, which would take a quarter of a second of the first search."""
     import pyarrow
 
     return pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), [None, pyarrow.py_buffer(rows)])

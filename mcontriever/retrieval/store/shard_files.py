@@ -1,4 +1,4 @@
-"""The files of one shard: vectors as .npy (fp32, fp16, or int8 with a scale per row), what they stand for as Parquet.
+"""The files of one shard: vectors as .npy (fp32, fp16, or int8 with a scale per row), documents as Parquet.
 
 Shapes: N rows, H dimensions.
 """
@@ -13,8 +13,7 @@ import numpy as np
 
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ModelError
-from mcontriever.retrieval.embedding.passages import Passage
-from mcontriever.retrieval.embedding.survey import hash_of_id
+from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.store_manifest import FileEntry, VectorType
 
 ROWS_PER_GROUP = 1000  # a search reads whole groups to show a hit
@@ -25,7 +24,7 @@ _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
 def shard_arrays(
     vectors_NH: np.ndarray | None, passages: Sequence[Passage], dtype: VectorType
 ) -> dict[str, np.ndarray]:
-    """What a shard keeps of its vectors: nothing, "vectors", or "vectors" and "scales"."""
+    """The arrays that a shard stores: none, "vectors", or "vectors" and "scales"."""
     if vectors_NH is None:
         return {}
     assert len(vectors_NH) == len(passages)
@@ -61,8 +60,12 @@ def write_shard_files(folder: Path, number: int, arrays: dict[str, np.ndarray], 
     return {name: write_checked(folder / name, parts) for name, parts in files.items()}
 
 
+def hash_of_id(identifier: str) -> int:
+    return int.from_bytes(hashlib.blake2b(identifier.encode(), digest_size=8).digest(), "little")
+
+
 def write_checked(path: Path, parts: Sequence[bytes | memoryview]) -> FileEntry:
-    """Write a file atomically; its size and checksum."""
+    """Write a file atomically; returns its size and checksum."""
     digest = hashlib.sha256()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         for part in parts:
@@ -72,7 +75,7 @@ def write_checked(path: Path, parts: Sequence[bytes | memoryview]) -> FileEntry:
 
 
 def npy_bytes(array: np.ndarray) -> list[bytes | memoryview]:
-    """A .npy file's header and data, without a copy (numpy's own writer hides why a disk refused)."""
+    """A .npy file's header and data, without a copy. numpy's own writer hides why a disk refused."""
     array, header = np.ascontiguousarray(array), io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     return [header.getvalue(), array.reshape(-1).view(np.uint8).data]

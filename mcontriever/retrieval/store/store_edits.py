@@ -1,4 +1,4 @@
-"""Deleting documents from a store, and freeing the space they took; each takes effect in one step or not at all."""
+"""Deleting documents from a store and freeing their space; each takes effect in one step or not at all."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mcontriever.retrieval.store.store_runs import refuse_while_pending, sweep
 
 
 def delete(folder: Path, identifiers: Sequence[str]) -> tuple[int, list[str]]:
-    """Let no search find these documents any more. Returns how many there were, and the ids that were not there."""
+    """Delete documents by id. Returns how many were deleted, and the ids that were not in the store."""
     store = EmbeddingStore.open(folder)
     refuse_while_pending(folder)
     rows, missing = find_rows(store, identifiers)
@@ -28,7 +28,7 @@ def delete(folder: Path, identifiers: Sequence[str]) -> tuple[int, list[str]]:
 
 
 def compact(folder: Path) -> int:
-    """Write the shards that hold deleted rows anew without them, then remove the old ones. Returns the bytes saved."""
+    """Write shards with deleted rows again without them, then remove the old ones. Returns the bytes freed."""
     store = EmbeddingStore.open(folder)
     refuse_while_pending(folder)
     manifest = store.manifest

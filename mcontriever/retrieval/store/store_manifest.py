@@ -1,12 +1,12 @@
-"""What a store says about itself: manifest.json, the only truth about which files belong to it.
+"""A store's manifest.json, the only record of which files belong to it.
 
     manifest.json           replaced in one step when a run (embed, append, replace, delete, compact) is complete
     vectors-00000.npy       one row per passage; scales-00000.npy beside it for int8
     documents-00000.parquet the same rows: id, language, passage number, title, text
-    deleted-00003.npy       row numbers that no search returns any more
-    pending.json, shard-00000.json   a run under way: its plan, and the shards that are done; gone when it is complete
+    deleted-00003.npy       numbers of deleted rows, which no search returns
+    pending.json, shard-00000.json   an unfinished run: its plan and the shards that are done; removed on completion
 
-Files named here never change: what changes gets a new name, so a reader is never disturbed.
+Files named in the manifest never change. A changed file gets a new name, so readers are never disturbed.
 """
 
 import hashlib
@@ -15,9 +15,10 @@ from typing import Any, Literal, TypeVar
 
 import pydantic
 
+from mcontriever.amounts import shown_size
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
-from mcontriever.retrieval.embedding.passages import PassageLength
+from mcontriever.retrieval.store.passages import PassageLength
 
 FORMAT: Literal["mcontriever store"] = "mcontriever store"
 VERSION: Literal[1] = 1
@@ -35,9 +36,9 @@ class FileEntry(Entry):
 
 
 class ShardEntry(Entry):
-    """A shard; `start` and `stop` are its documents' places in the corpus of its run, empty ones included.
+    """`start` and `stop` are its documents' positions in the corpus of its run, empty documents included.
 
-    `removed_ids` were deleted and then compacted away; `truncated` rows were longer than the encoder takes.
+    `removed_ids` were deleted and compacted; `truncated` rows were longer than the encoder's limit.
     """
 
     number: int
@@ -60,7 +61,7 @@ class EncoderEntry(Entry):
 
 
 class Layout(Entry):
-    """What all shards of a store share."""
+    """What is the same for all shards of a store."""
 
     encoder: EncoderEntry | None
     dtype: VectorType
@@ -75,7 +76,7 @@ class Layout(Entry):
 
 
 class RunEntry(Entry):
-    """One embed, append or replace. `request` is a hash of what was asked for, `content` of all documents."""
+    """One embed, append or replace. `request` is a hash of its settings, `content` of all documents."""
 
     id: str
     request: str
@@ -118,7 +119,7 @@ class Manifest(Entry):
         return sum(shard.documents for shard in self.shards) - (self.deleted.documents if self.deleted else 0)
 
     def rows_fingerprint(self) -> str:
-        """Equal iff two stores hold the same rows in the same order (deleted ones included)."""
+        """Equal iff two stores hold the same rows in the same order, deleted ones included."""
         digest = hashlib.sha256(self.layout.model_dump_json().encode())
         for shard in self.shards:
             for name, file in sorted(shard.files.items()):
@@ -126,13 +127,20 @@ class Manifest(Entry):
         return digest.hexdigest()
 
     def live_fingerprint(self) -> str:
-        """Equal iff a search over the two finds the same."""
+        """Equal iff a search over the two stores finds the same."""
         deleted = self.deleted.sha256 if self.deleted else ""
         return hashlib.sha256(f"{self.rows_fingerprint()}{deleted}".encode()).hexdigest()
 
+    def described(self) -> str:
+        empty = sum(run.empty for run in self.runs)
+        passages = f" in {self.rows:,} passages" if self.layout.passage_words else ""
+        omitted = f", {empty:,} empty ones omitted" if empty else ""
+        size = shown_size(sum(file.bytes for shard in self.shards for file in shard.files.values()))
+        return f"{self.documents:,} documents{passages}{omitted}, {len(self.shards):,} shards, {size}"
+
 
 class Plan(Entry):
-    """pending.json: a run that is not complete yet, and the layout it writes."""
+    """pending.json: an unfinished run, and the layout it writes."""
 
     run: RunEntry
     layout: Layout
@@ -144,13 +152,19 @@ AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
-    if not (folder / MANIFEST).exists():
+    manifest = find_manifest(folder)
+    if manifest is None:
         if (folder / PENDING).exists():
             raise _unfinished(folder)
         raise StoreError(
             "no store here (no manifest.json)", where=folder, fix="make one: mcontriever embed CORPUS --output STORE"
         )
-    return _read(Manifest, folder / MANIFEST)
+    return manifest
+
+
+def find_manifest(folder: Path) -> Manifest | None:
+    """None for a new store, or one whose first run is not complete."""
+    return _read(Manifest, folder / MANIFEST) if (folder / MANIFEST).exists() else None
 
 
 def read_plan(folder: str | Path) -> Plan | None:
@@ -174,7 +188,7 @@ def shard_entry_path(folder: str | Path, number: int) -> Path:
 def _read(model: type[AnyEntry], path: Path) -> AnyEntry:
     values = read_json(path)
     if model is Manifest and (not isinstance(values, dict) or values.get("format") != FORMAT):
-        raise StoreError("this is no manifest of a store", where=path, fix="give a folder that mcontriever embed made")
+        raise StoreError("not the manifest of a store", where=path, fix="give a folder that mcontriever embed made")
     if model is Manifest and values.get("version") != VERSION:
         raise StoreError(
             f"the store has version {values.get('version')}, this mcontriever reads {VERSION}",
@@ -197,5 +211,5 @@ def _unfinished(folder: Path) -> StoreError:
     return StoreError(
         f"this store is not complete: {done} of {len(plan.run.shard_ends)} shards are done",
         where=folder,
-        fix="run the same mcontriever embed command again; it goes on where it stopped",
+        fix="run the same mcontriever embed command again to finish it",
     )

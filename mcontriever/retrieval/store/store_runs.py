@@ -1,8 +1,9 @@
 """Runs that add shards to a store (embed, append, replace); each takes effect in one step or not at all.
 
-Its plan is written to pending.json, its shards one by one, each followed by its shard-00000.json; when all are
-there, whoever finds it so replaces manifest.json and sweeps up. Killed anywhere, the same run goes on from the shards
-that are done. Ranks of one launch share the store's lock and meet in the files alone, so any launcher will do.
+A run writes its plan to pending.json and its shards one by one, each followed by its shard-00000.json. Whichever rank
+finds all of them done replaces manifest.json and removes what is left over. After a kill the same run resumes with the
+shards that are not done. The ranks of one launch share the store's lock and communicate through its files alone, so any
+launcher works.
 """
 
 import contextlib
@@ -14,21 +15,17 @@ import numpy as np
 
 from mcontriever.disk import FolderLock, remove_temporaries
 from mcontriever.errors import StoreError
-from mcontriever.retrieval.embedding.passages import Passage
 from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.shard_files import (
-    passages_table,
-    shard_arrays,
-    write_shard_files,
-)
+from mcontriever.retrieval.store.passages import Passage
+from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
 from mcontriever.retrieval.store.store_manifest import (
     MANIFEST,
     PENDING,
     Manifest,
     Plan,
     ShardEntry,
-    read_manifest,
+    find_manifest,
     read_plan,
     read_shard_entry,
     shard_entry_path,
@@ -49,7 +46,7 @@ def writing(folder: Path, rank: int = 0, world: int = 1) -> Iterator[None]:
 
 
 def meeting(folder: Path) -> FolderLock:
-    """Where the ranks of a launch take turns: to make the plan, and to complete it."""
+    """The lock for what one rank of a launch does at a time: making the plan, and completing it."""
     return FolderLock(folder, name=".lock-plan", wait=True)
 
 
@@ -60,7 +57,7 @@ def done_shards(folder: Path, plan: Plan) -> list[ShardEntry]:
 
 
 def _is_there(folder: Path, entry: ShardEntry) -> bool:
-    """Whether its files have their sizes; one that was cut or lost is made again."""
+    """Whether its files have their sizes; a shard with a cut or lost file is made again."""
     return all(
         (folder / name).is_file() and (folder / name).stat().st_size == f.bytes for name, f in entry.files.items()
     )
@@ -76,7 +73,7 @@ def write_shard(
     empty_ids: Sequence[str],
     truncated: int = 0,
 ) -> ShardEntry:
-    """Write shard `number` of a plan; when its entry stands, it is done."""
+    """Write shard `number` of a plan; it is done when its entry is written."""
     arrays = shard_arrays(vectors_NH, passages, plan.layout.dtype)
     files = write_shard_files(folder, number, arrays, passages_table(passages, plan.layout.keeps_text))
     index = number - plan.run.first_shard
@@ -97,11 +94,11 @@ def write_shard(
 
 
 def complete(folder: Path, plan: Plan) -> bool:
-    """If every shard is done, make them part of the store in one step. False if some rank is still at work."""
+    """If every shard is done, make them part of the store in one step. False if some rank is still working."""
     entries = done_shards(folder, plan)
     if len(entries) < len(plan.run.shard_ends):
         return False
-    base = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    base = find_manifest(folder)
     assert (base.generation if base else 0) == plan.base_generation
     generation = plan.base_generation + 1
     deleted = base.deleted if base else None
@@ -123,11 +120,12 @@ def complete(folder: Path, plan: Plan) -> bool:
     return True
 
 
-def sweep(folder: Path, manifest: Manifest) -> None:
+def sweep(folder: Path, manifest: Manifest | None) -> None:
     """Remove what a complete store does not need: the plan, shard entries, files that no longer belong to it."""
-    named = {name for shard in manifest.shards for name in shard.files} | {MANIFEST}
-    if manifest.deleted:
-        named.add(manifest.deleted.name)
+    named = set()
+    if manifest:
+        named = {name for shard in manifest.shards for name in shard.files}
+        named |= {manifest.deleted.name} if manifest.deleted else set()
     (folder / PENDING).unlink(missing_ok=True)
     for pattern in ("vectors-*.npy", "scales-*.npy", "documents-*.parquet", "deleted-*.npy", "shard-*.json"):
         for path in folder.glob(pattern):
@@ -136,14 +134,8 @@ def sweep(folder: Path, manifest: Manifest) -> None:
 
 
 def abandon(folder: Path) -> None:
-    """Give up a run under way; what the manifest names stays."""
-    (folder / PENDING).unlink(missing_ok=True)
-    if (folder / MANIFEST).exists():
-        sweep(folder, read_manifest(folder))
-    else:
-        for pattern in ("vectors-*.npy", "scales-*.npy", "documents-*.parquet", "shard-*.json"):
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
+    """Give up an unfinished run; what the manifest names stays."""
+    sweep(folder, find_manifest(folder))
 
 
 def refuse_while_pending(folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""The best rows so far of some queries, while block after block of rounded rows goes by.
+"""The best rows so far of some queries, updated with one block of rounded rows after another.
 
-Of a group of rows only the best product is looked at, unless it beats what the query needs; few do. What blocks have
-found waits until there is enough of it, and is then merged. In between the cutoff is an old one, which lets through
-too much, never too little. All but the products is numpy's, which finds and partitions many times faster than torch.
+Only the best product of a group of rows is compared with the query's threshold; the group's other rows are looked at
+only if it passes, and few groups do. What the blocks find is collected and merged when there is enough of it. Until the
+next merge the threshold is out of date, which lets through too many rows, never too few. Everything but the products is
+done in numpy, which finds and partitions many times faster than torch.
 
 Shapes: Q queries, H dimensions, G groups of R rows, C rows wanted, P pairs of a group and a query, S rows found.
 """
@@ -14,32 +15,32 @@ import torch
 
 from mcontriever.retrieval.vector_search.rounded_block import GROUP_ROWS, RoundedBlock
 
-LEAST = -1e30  # what every row scores more than, unless it is hidden
+LEAST = -1e30  # less than the score of any row that is not hidden
 
 
 class BestRows:
-    """`scores_QC` and `rows_QC` in no order, as of the last merge; -infinity fills up."""
+    """`scores_QC` and `rows_QC` as of the last merge, unordered and padded with -infinity."""
 
     def __init__(self, queries_QH: torch.Tensor, count: int, least_Q: np.ndarray | None = None) -> None:
-        """What scores less than `least_Q` is never kept, so that fewer than `count` may be found."""
+        """Rows that score less than `least_Q` are not kept, so fewer than `count` may be found."""
         self.queries_QH, self.count = queries_QH, count
         self.scores_QC = np.zeros((len(queries_QH), 0), dtype=np.float32)
         self.rows_QC = np.zeros((len(queries_QH), 0), dtype=np.int64)
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        self._cutoff_Q = least_Q
+        self._threshold_Q = least_Q
 
     def add(self, block: RoundedBlock, hidden: torch.Tensor, products: torch.Tensor) -> None:
-        """Look at one more block; `products` is memory to work in."""
+        """Update with one more block; `products` is memory to work in."""
         best_GQ = block.multiply(self.queries_QH, hidden, products)
-        cutoff_Q = self._cutoff(best_GQ)
-        places_P = _true_places(best_GQ >= torch.from_numpy(cutoff_Q).to(best_GQ.device))
-        group_P, query_P = places_P // len(cutoff_Q), places_P % len(cutoff_Q)
-        products_PR = _of_pairs(block.products(products, len(cutoff_Q)), group_P, query_P)
+        threshold_Q = self._threshold(best_GQ)
+        places_P = _true_places(best_GQ >= torch.from_numpy(threshold_Q).to(best_GQ.device))
+        group_P, query_P = places_P // len(threshold_Q), places_P % len(threshold_Q)
+        products_PR = _of_pairs(block.products(products, len(threshold_Q)), group_P, query_P)
         scores_PR = block.scores(products_PR, group_P).cpu().numpy()
-        query_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
-        places_S = np.flatnonzero(scores_PR >= cutoff_Q[query_P, None])
+        query_of_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
+        places_S = np.flatnonzero(scores_PR >= threshold_Q[query_of_P, None])
         pair_S, row_S = places_S // GROUP_ROWS, first_P[places_S // GROUP_ROWS] + places_S % GROUP_ROWS
-        self._waiting.append(_by_query(query_P[pair_S], scores_PR.ravel()[places_S], row_S, len(cutoff_Q)))
+        self._waiting.append(_by_query(query_of_P[pair_S], scores_PR.ravel()[places_S], row_S, len(threshold_Q)))
         if sum(scores.shape[1] for scores, _ in self._waiting) >= self.count:
             self.merge()
 
@@ -48,22 +49,22 @@ class BestRows:
         self.scores_QC, self.rows_QC = _best(found, self.count)
         self._waiting = []
         lowest_Q = self.scores_QC.min(axis=1)
-        if self._cutoff_Q is not None:
-            self._cutoff_Q = np.maximum(self._cutoff_Q, lowest_Q)
+        if self._threshold_Q is not None:
+            self._threshold_Q = np.maximum(self._threshold_Q, lowest_Q)
         elif np.isfinite(lowest_Q).all():
-            self._cutoff_Q = lowest_Q
+            self._threshold_Q = lowest_Q
 
-    def _cutoff(self, best_GQ: torch.Tensor) -> np.ndarray:
-        """What a row must score: as many rows as are wanted score at least that, one in each of as many groups."""
-        if self._cutoff_Q is not None:
-            return self._cutoff_Q
+    def _threshold(self, best_GQ: torch.Tensor) -> np.ndarray:
+        """The score a row needs: at least `count` rows reach it, one in each of `count` groups."""
+        if self._threshold_Q is not None:
+            return self._threshold_Q
         if len(best_GQ) < self.count:
             return np.full(best_GQ.shape[1], LEAST, dtype=np.float32)
         return nth_best(best_GQ, self.count)
 
 
 def best_of(bests: Sequence[BestRows]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and rows of what several have found for the same queries, best first."""
+    """Scores and rows found by several searches for the same queries, best first."""
     for best in bests:
         best.merge()
     count = bests[0].count
@@ -71,7 +72,7 @@ def best_of(bests: Sequence[BestRows]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nth_best(best_GQ: torch.Tensor, place: int) -> np.ndarray:
-    """The groups' best scores at that place from above, for each query."""
+    """For each query, the n-th highest of the groups' best scores."""
     best_QG = best_GQ.T.contiguous().cpu().numpy()
     nth_Q = np.partition(best_QG, best_QG.shape[1] - place, axis=1)[:, best_QG.shape[1] - place]
     return np.maximum(nth_Q, np.float32(LEAST))
@@ -84,18 +85,18 @@ def in_order(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> tuple[np
 
 
 def in_any_order(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same rows much faster, or all that there are."""
+    """The same rows unordered, which is much faster; all rows if there are no more."""
     excess = scores_QC.shape[1] - count
     if excess <= 0:
         return scores_QC, rows_QC
     bits_QC = scores_QC.view(np.int32).astype(np.int64)
-    rising_QC = np.where(bits_QC < 0, -(bits_QC & 0x7FFFFFFF), bits_QC)  # whole numbers in the order of the scores
+    rising_QC = np.where(bits_QC < 0, -(bits_QC & 0x7FFFFFFF), bits_QC)  # integers in the order of the scores
     best_QK = np.argpartition((rising_QC << 32) - rows_QC, excess, axis=1)[:, excess:]
     return np.take_along_axis(scores_QC, best_QK, axis=1), np.take_along_axis(rows_QC, best_QK, axis=1)
 
 
 def _best(found: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """In any order, filled up with -infinity."""
+    """Unordered and padded with -infinity."""
     scores, rows = (np.concatenate(values, axis=1) for values in zip(*found, strict=True))
     scores, rows = in_any_order(scores, rows, count)
     filling = ((0, 0), (0, count - scores.shape[1]))
@@ -109,7 +110,7 @@ def _true_places(values: torch.Tensor) -> torch.Tensor:
 
 
 def _of_pairs(products_BQ: torch.Tensor, group_P: torch.Tensor, query_P: torch.Tensor) -> torch.Tensor:
-    """Each pair's products, one for each row of the group; twice as fast as indexing by both."""
+    """The products of each pair, one for each row of the group; twice as fast as indexing by both."""
     queries = products_BQ.shape[1]
     first_P = group_P * (GROUP_ROWS * queries) + query_P
     places_PR = first_P[:, None] + torch.arange(GROUP_ROWS, device=first_P.device) * queries
@@ -119,8 +120,8 @@ def _of_pairs(products_BQ: torch.Tensor, group_P: torch.Tensor, query_P: torch.T
 def _by_query(
     query_S: np.ndarray, score_S: np.ndarray, row_S: np.ndarray, queries: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and rows, a line for each query, filled up with -infinity."""
-    order_S = np.argsort(query_S.astype(np.uint16), kind="stable")  # of 16 bits: sorted by counting, in no time
+    """Scores and rows with a line for each query, padded with -infinity."""
+    order_S = np.argsort(query_S.astype(np.uint16), kind="stable")  # 16 bits, so numpy uses its fast radix sort
     query_S = query_S[order_S]
     counts_Q = np.bincount(query_S, minlength=queries)
     column_S = np.arange(len(query_S)) - (counts_Q.cumsum() - counts_Q)[query_S]

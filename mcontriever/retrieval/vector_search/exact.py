@@ -1,8 +1,8 @@
 """Exact search: every row is scored, block by block over the memory-mapped shards, in bounded memory.
 
-Scores are first approximated by products of rounded rows (rough_search.py), many times faster than fp32. The best of
-them are scored again in fp32, and the differences seen there tell how far the others may be off. A query whose answer
-is not certain by that measure is asked again for more of them, and at last searched in fp32 throughout.
+Scores are first approximated by products of rounded rows (rough_search.py), many times faster than fp32. The best
+candidates are scored again in fp32, and the differences show how wrong the other approximations may be. A query whose
+answer is not certain by that measure is searched again with more candidates, and in the end in fp32 throughout.
 
 Shapes: N rows of the store, Q queries, H dimensions, B rows of a block, K wanted, C candidates scored again.
 """
@@ -20,20 +20,20 @@ from mcontriever.retrieval.vector_search.vectors import Vectors
 
 MEMORY_BYTES = 200 << 20
 VALUES_PER_SCORING = 1 << 22
-ROWS_PER_CONVERSION = 2048  # so that a converted copy stays in the processor's cache
+ROWS_PER_CONVERSION = 2048  # a converted copy stays in the processor's cache
 FEW_QUERIES = 4
 BLOCKS_AT_ONCE = 16
 SPARE_CANDIDATES, SPARE_GROWTH, MOST_SPARE_CANDIDATES = 64, 8, 512
-DEVIATIONS = 5  # how many times the usual difference an unseen row's may be
+DEVIATIONS = 5  # an unseen row may differ by this many times the usual difference
 
 
 class ExactSearch:
-    """Holds on to the rounded rows when all of them fit into the memory budget."""
+    """Keeps the rounded rows if all of them fit into the memory budget."""
 
     def __init__(
         self, vectors: Vectors, *, memory_bytes: int = MEMORY_BYTES, rough_dtype: torch.dtype | None = None
     ) -> None:
-        """`rough_dtype` None: the one that this processor is best at."""
+        """`rough_dtype` None: the type with which this processor is fastest."""
         self.vectors, self.memory_bytes = vectors, memory_bytes
         self.rough_dtype = rough_dtype or product_type(torch.device("cpu"), vectors.dimension)
         self.block_rows = int(np.clip(memory_bytes // 2 // (4 * vectors.dimension), 256, BLOCK_ROWS))
@@ -47,7 +47,7 @@ class ExactSearch:
     def search(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores_QK, rows_QK), best first; of equal scores the lower row first. Rows not allowed are passed over."""
+        """(scores_QK, rows_QK), best first; of equal scores the lower row first."""
         found = len(self.vectors) if allowed_N is None else int(np.count_nonzero(allowed_N))
         k = min(k, found)
         queries_QH = np.ascontiguousarray(queries_QH, dtype=np.float32)
@@ -58,7 +58,7 @@ class ExactSearch:
     def _search(
         self, queries_QH: np.ndarray, k: int, found: int, allowed_N: np.ndarray | None, spare: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """With `spare` candidates more than wanted; the queries that this is too few for, again with more."""
+        """With `spare` extra candidates; queries that need more are searched again."""
         first_time, self._used = not self._used, True
         if len(queries_QH) <= FEW_QUERIES and (first_time or not self.keeps_rows):
             return self._search_few(queries_QH, k, allowed_N)
@@ -80,7 +80,7 @@ class ExactSearch:
         exact_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
         steps_QC = (exact_QC - rough_QC) / self.rough.scales_of(rows_QC)
         usual_Q = np.sqrt(np.square(steps_QC).mean(axis=1))
-        if self.rough_dtype == torch.int8:  # candidates may happen to be whole numbers of steps; others need not
+        if self.rough_dtype == torch.int8:  # candidates may happen to lie on whole steps; other rows need not
             usual_Q = np.maximum(usual_Q, np.linalg.norm(queries_QH, axis=1) / np.sqrt(12))
         margin_Q = DEVIATIONS * usual_Q * self.rough.coarsest
         scores_QK, rows_QK = in_order(exact_QC, rows_QC, k)
@@ -96,8 +96,8 @@ class ExactSearch:
     def _search_few(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Straight from the mapped rows in fp32: for so few products rounding would cost more than it saves."""
-        # always as many columns as there may be queries: with fewer MKL took a quarter longer
+        """In fp32 from the mapped rows: rounding costs more than it saves for so few products."""
+        # padded to FEW_QUERIES columns: with fewer, MKL took a quarter longer
         padded_QH = torch.nn.functional.pad(torch.from_numpy(queries_QH), (0, 0, 0, FEW_QUERIES - len(queries_QH)))
 
         def best_of_block(start: int) -> tuple[np.ndarray, np.ndarray]:

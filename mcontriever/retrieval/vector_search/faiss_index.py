@@ -1,4 +1,4 @@
-"""FAISS over a store: built in bounded memory, tuned until it finds what exact search finds, saved beside the store.
+"""FAISS over a store: built in bounded memory, tuned against exact search, saved beside the store.
 
     flat     every vector in fp32                     bytes a vector: 4 H
     hnsw     a graph over fp32 vectors                4 H + 272
@@ -6,7 +6,7 @@
     ivf-pq   lists of vectors in 4 bits a pair        H / 4 + 8
     rabitq   lists of 1-bit vectors                   H / 8 + 16
 
-The quantised kinds only propose rows; their scores come from the store's own vectors. Shapes: N rows of the store,
+The quantised kinds only propose rows; scores come from the store's own vectors. Shapes: N rows of the store,
 Q queries, H dimensions, K wanted, C proposed.
 """
 
@@ -25,14 +25,14 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_rows
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
-faiss: Any = importlib.import_module("faiss")  # its type stubs lag behind it
+faiss: Any = importlib.import_module("faiss")  # its type stubs are out of date
 
 FaissKind = Literal["flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq"]
 FILE = "index.faiss"
 BLOCK_ROWS = 16_384
 HNSW_LINKS, HNSW_BUILD_DEPTH = 32, 120
 PROPOSED_PER_WANTED = {"flat": 1, "hnsw": 1, "ivf-sq": 2, "ivf-pq": 8, "rabitq": 8}
-SMALL_SHARE = 0.1  # when fewer rows than this are allowed, exact search over just those is faster and complete
+SMALL_SHARE = 0.1  # if fewer rows are allowed, exact search over only those is faster and complete
 TRAIN_ROWS_PER_LIST = 64
 
 

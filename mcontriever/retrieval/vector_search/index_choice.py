@@ -1,4 +1,4 @@
-"""Which kind of index suits a store, how hard it must search to be right often enough, and what that costs."""
+"""Which kind of index suits a store, how much effort reaches the recall wanted, and what that costs."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ from mcontriever.retrieval.vector_search.faiss_index import HNSW_LINKS, FaissInd
 RECALL_DEPTH = 10
 SAMPLE_QUERIES = 400
 LATENCY_QUERIES = 50
-FLAT_ROWS = 20_000  # below this nothing beats looking at every row
+FLAT_ROWS = 20_000  # below this a full scan is fastest
 
 
 def choose_kind(rows: int, dimension: int, memory_bytes: int) -> FaissKind:
@@ -38,7 +38,7 @@ def bytes_per_vector(kind: FaissKind, dimension: int) -> float:
 def tune(
     index: FaissIndex, recall_wanted: float, allowed_N: np.ndarray | None = None, seed: int = 0
 ) -> tuple[FaissIndex, dict[str, Any]]:
-    """The least effort that reaches the recall on a sample of the store's own rows, and what was measured with it."""
+    """The least effort that reaches the recall on a sample of the store's own rows, and the measurements with it."""
     sample = sample_rows(len(index.vectors), allowed_N, seed)
     queries_QH = index.vectors.take(sample)
     _, exact_QK = ExactSearch(index.vectors).search(queries_QH, RECALL_DEPTH + 1, allowed_N)
@@ -59,7 +59,7 @@ def sample_rows(rows: int, allowed_N: np.ndarray | None, seed: int) -> np.ndarra
 
 
 def recall_without_self(exact_QK: np.ndarray, found_QK: np.ndarray, self_Q: np.ndarray) -> float:
-    """The share of each query's 10 nearest rows, other than itself, that were found."""
+    """The share of each query's 10 nearest rows, without itself, that were found."""
     shares = []
     for exact_K, found_K, own in zip(exact_QK, found_QK, self_Q, strict=True):
         wanted = exact_K[exact_K != own][:RECALL_DEPTH]

@@ -1,6 +1,6 @@
-"""Milvus over a store: Milvus Lite in a file, or a server or cluster by its URI. For when one machine is not enough.
+"""Milvus over a store: Milvus Lite in a file, or a server or cluster by its URI, for what one machine cannot hold.
 
-The vectors and languages go to Milvus under their row numbers; texts stay in the store. Needs mcontriever[milvus].
+Milvus gets the vectors and languages under their row numbers; texts stay in the store. Needs mcontriever[milvus].
 Shapes: Q queries, H dimensions, K wanted.
 """
 
@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.hosts import require_host
 from mcontriever.progress import log, track
-from mcontriever.retrieval.language_means import CentredVectors, open_language_means
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.vectors import Vectors
-from mcontriever.streams import require_host
 
 ROWS_PER_CALL = 1000
-MOST_RESULTS = 16_384  # Milvus gives no more for a query
+MOST_RESULTS = 16_384  # Milvus returns no more for a query
 LANGUAGE_LENGTH = 64
 
 
@@ -37,7 +36,7 @@ class MilvusIndex:
 
     @classmethod
     def sync(cls, store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> dict[str, Any]:
-        """Bring a collection to the store's present rows, by what changed if it can. Returns what `open` needs."""
+        """Update a collection to the store's present rows, if possible by what changed. Returns what `open` needs."""
         uri = _absolute(uri)
         client, collection = _connect(uri), _collection_name(store, centred)
         shards = [sorted(file.sha256 for file in shard.files.values()) for shard in store.manifest.shards]
@@ -59,7 +58,7 @@ class MilvusIndex:
         return {"uri": uri, "collection": collection, "shards": shards, **facts}
 
     @classmethod
-    def open(cls, store: EmbeddingStore, facts: dict[str, Any]) -> "MilvusIndex":
+    def open(cls, store: EmbeddingStore, vectors: Vectors, facts: dict[str, Any]) -> "MilvusIndex":
         is_there = "://" in facts["uri"] or Path(facts["uri"]).exists()
         client, collection = _connect(facts["uri"]) if is_there else None, facts["collection"]
         if client is None or not client.has_collection(collection):
@@ -69,13 +68,12 @@ class MilvusIndex:
                 fix=f"fill it: mcontriever index {store.folder} --kind milvus --uri {facts['uri']}",
             )
         client.load_collection(collection)
-        vectors = CentredVectors(store, open_language_means(store)) if facts["centred"] else store
         return cls(store, vectors, client, collection)
 
     def search(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores_QK, rows_QK), best first, row -1 for none. What Milvus cannot give, exact search does."""
+        """(scores_QK, rows_QK), best first, row -1 for none. Exact search answers what Milvus cannot."""
         depth = k
         while depth <= MOST_RESULTS:
             scores_QK, rows_QK, complete = self._search(queries_QH, depth, allowed_N)
@@ -107,7 +105,7 @@ class MilvusIndex:
         return scores_QK, rows_QK, complete
 
     def _language_filter(self, allowed_N: np.ndarray | None) -> str:
-        """The languages of the rows allowed; deleted rows are sorted out afterwards."""
+        """The languages of the rows allowed; deleted rows are filtered afterwards."""
         if allowed_N is None:
             return ""
         codes_N, names = self.store.languages
@@ -118,9 +116,9 @@ class MilvusIndex:
 
 
 def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, collection: str) -> int:
-    """How many of the store's first rows the collection holds; 0 if it must be filled anew.
+    """How many of the store's first rows the collection holds; 0 if it must be filled again.
 
-    Centred vectors all change with their means, and compaction gives rows other numbers.
+    All centred vectors change with their means, and compaction renumbers rows.
     """
     before = derived.manifest_of(store, "milvus")
     if before is None or before["centred"] or (before["uri"], before["collection"]) != (uri, collection):
@@ -171,7 +169,7 @@ def _connect(uri: str) -> Any:
         raise ConfigError(f"{uri} is neither a URI nor a file name.db", fix="for example --uri ./milvus.db")
     else:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # Milvus Lite lacks calls it is asked for, harmlessly
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # harmless complaints of Milvus Lite
     try:
         return MilvusClient(uri)
     except MilvusException as error:
@@ -179,7 +177,7 @@ def _connect(uri: str) -> Any:
 
 
 def _collection_name(store: EmbeddingStore, centred: bool) -> str:
-    """A name of its own for each store, as Milvus allows names."""
+    """A name for each store, in the characters that Milvus allows."""
     folder = store.folder.resolve()
     readable = re.sub(r"[^A-Za-z0-9_]", "_", folder.name)[:64]
     mark = hashlib.sha256(f"{folder} {centred}".encode()).hexdigest()[:8]

@@ -1,8 +1,8 @@
-"""Many queries, deep rankings, scores that are usually right to two thousandths: what mining asks of a search.
+"""Search for many queries and deep rankings, as mining needs it; scores are usually right to two thousandths.
 
-Rows and queries are rounded (rounded_block.py), and nothing is scored again. A block of rows meets hundreds of queries
-at a time, each core its own, and only what may be among a query's best is looked at (best_rows.py): at first by a
-sample of the rows, then by what was found.
+Rows and queries are rounded (rounded_block.py), and nothing is scored again. Each core multiplies its own blocks of
+rows by hundreds of queries at a time and keeps only what may be among a query's best (best_rows.py). The threshold
+comes from a sample of the rows at first, then from what was found.
 
 Shapes: N rows of the store, Q queries, H dimensions, K wanted, R rows asked about, G groups of rows.
 """
@@ -25,15 +25,15 @@ from mcontriever.retrieval.vector_search.rounded_block import (
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors, Vectors
 
 BLOCK_ROWS = 16_384
-BLOCK_ROWS_ON_GPU = 65_536  # where starting a product costs more
+BLOCK_ROWS_ON_GPU = 65_536  # starting a product costs more there
 QUERIES_PER_PRODUCT = 512
-QUERIES_THAT_KEEP_ALL = 32  # at a time, when more rows are wanted than a block has groups
+QUERIES_THAT_KEEP_ALL = 32  # at a time, if more rows are wanted than a block has groups
 SAMPLED_ROWS = 8192
-WORTH_A_SAMPLE = 8  # times as many rows
+WORTH_A_SAMPLE = 8  # the sample is used if there are this many times as many rows
 
 
 class RoughSearch:
-    """Holds on to the rounded rows when all of them fit into half of the memory budget."""
+    """Keeps the rounded rows if all of them fit into half of the memory budget."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class RoughSearch:
     def search(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(scores_QK, rows_QK), best first; rows not allowed are passed over."""
+        """(scores_QK, rows_QK), best first; rows that are not allowed are skipped."""
         k = min(k, len(self.vectors) if allowed_N is None else int(np.count_nonzero(allowed_N)))
         if k == 0 or not len(queries_QH):
             return np.zeros((len(queries_QH), k), np.float32), np.zeros((len(queries_QH), k), np.int64)
@@ -79,7 +79,7 @@ class RoughSearch:
         return off_centre_QK * scales_Q.cpu().numpy()[:, None] + centre_Q[:, None], rows_QK
 
     def scales_of(self, rows_R: np.ndarray) -> np.ndarray:
-        """How coarsely rows that were searched are rounded."""
+        """The rounding step of rows that were searched."""
         return self._scales_G[rows_R // GROUP_ROWS]
 
     @property
@@ -87,9 +87,10 @@ class RoughSearch:
         return float(self._scales_G.max(initial=0))
 
     def _place_in_sample(self, k: int) -> int | None:
-        """At this place of a query's ranking of the sample stands a score that more than k of all rows reach.
+        """The rank in the sample whose score more than k of all rows reach; None if no sample is used.
 
-        The sample should hold `expected` of the k best; by four deviations' more than that it is nearly never wrong.
+        About `expected` of the k best rows are in the sample. Four standard deviations are added, so this is almost
+        never wrong; if it is, the query is searched again without a threshold.
         """
         expected = k * len(self._sampled) / len(self.vectors)
         place = math.ceil(expected + 4 * math.sqrt(expected)) + 1
@@ -99,9 +100,9 @@ class RoughSearch:
     def _best(
         self, queries_QH: torch.Tensor, k: int, allowed_N: np.ndarray | None, place: int | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Products times the rows' scales, and rows; -infinity fills up where too few score what the sample said.
+        """Products times the rows' scales, and rows; padded with -infinity where too few rows reach the threshold.
 
-        Each core has rows of its own, the same ones every time.
+        Each core has its own rows, the same ones every time.
         """
         narrows_at_once = place is not None or k <= self.block_rows // GROUP_ROWS
         parts = queries_QH.split(QUERIES_PER_PRODUCT if narrows_at_once else QUERIES_THAT_KEEP_ALL)
@@ -157,5 +158,5 @@ class RoughSearch:
 
 
 def fit_into(memory_bytes: int, vectors: Vectors, dtype: torch.dtype) -> bool:
-    """Whether all rows do, rounded."""
+    """Whether all rows fit when rounded to `dtype`."""
     return len(vectors) * vectors.dimension * dtype.itemsize <= memory_bytes

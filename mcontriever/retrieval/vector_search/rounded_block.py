@@ -1,7 +1,7 @@
-"""Rows rounded so that products of them are fast: to 8 bits where the processor multiplies those fast, else to bf16.
+"""Rows rounded for fast products: to 8 bits where the processor multiplies them fast, else to bf16 or fp32.
 
-What rows have in common is taken off before: it changes no ranking, but in embeddings that lie in a corner of the
-space it is most of a score, and would be most of the error. Rows stand in groups, which share one scale.
+The rows' mean is subtracted first. It changes no ranking, but in embeddings that share a direction it makes up most of
+a score, and would cause most of the error. The rows of a group share one scale.
 
 Shapes: B rows of a block in G groups of R rows, H dimensions, Q queries.
 """
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcontriever.encoder.cpu_backbone import good_at_bf16
+from mcontriever.cpu_operators import has_int8_product, multiply_int8
+from mcontriever.processor import multiplies_bf16
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
 GROUP_ROWS = 16
-# What is made of rows on the way to 8 bits stays in the processor's cache, and so do products until the best of each
-# group is known; on a GPU starting an operation costs more.
+# Small enough on a CPU that rows being rounded, and products until the best of each group is known, stay in the cache.
+# On a GPU starting an operation costs more.
 VALUES_AT_ONCE = {"cpu": 3 << 19, "cuda": 1 << 26}
 PRODUCTS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
 LARGEST_INT8, LEAST_VALUE = 127, 1e-6
@@ -24,7 +25,7 @@ LARGEST_INT8, LEAST_VALUE = 127, 1e-6
 
 @dataclass(frozen=True, eq=False)
 class RoundedBlock:
-    """Rounded rows in whole groups (the last is filled up), the scale of each group, and the first row's number."""
+    """Rounded rows in whole groups (the last is padded), the scale of each group, and the first row's number."""
 
     rows_BH: torch.Tensor
     scales_G: torch.Tensor
@@ -35,7 +36,7 @@ class RoundedBlock:
     def of(
         cls, vectors: Vectors, first: int, stop: int, centre_H: torch.Tensor, into_BH: torch.Tensor
     ) -> "RoundedBlock":
-        """Rows first to stop less `centre_H`; `into_BH` is where they go, and says what they are rounded to."""
+        """Rows first to stop minus `centre_H`, written to `into_BH` and rounded to its type."""
         rows_BH = into_BH[: whole_groups(stop - first)]
         step = whole_groups(VALUES_AT_ONCE[rows_BH.device.type] // rows_BH.shape[1])
         work_PH = torch.empty(min(step, len(rows_BH)), rows_BH.shape[1], device=rows_BH.device)
@@ -54,23 +55,25 @@ class RoundedBlock:
         return cls(rows_BH, torch.cat(scales), first, stop - first)
 
     def hidden(self, allowed: np.ndarray | None) -> torch.Tensor:
-        """Numbers within the block of the rows that no query may find: not allowed, or there to fill up a group."""
+        """Numbers within the block of rows that no query may find: not allowed, or padding."""
         hidden_B = np.ones(len(self.rows_BH), dtype=bool)
         hidden_B[: self.count] = False if allowed is None else ~allowed
         return torch.from_numpy(np.flatnonzero(hidden_B)).to(self.rows_BH.device)
 
     def multiply(self, queries_QH: torch.Tensor, hidden: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-        """best_GQ: of each group the best product times its scale. All products go into `into`, as BQ.
+        """best_GQ: the best product of each group times its scale. All products are written to `into`, as BQ.
 
-        Memory that is used again costs nothing; fresh memory of this size took as long as the products.
+        Reusing `into` matters: allocating memory of this size took as long as the products.
         """
         best_GQ = torch.empty(len(self.scales_G), len(queries_QH), device=into.device)
         step = whole_groups(PRODUCTS_AT_ONCE[into.device.type] // len(queries_QH))
         for start in range(0, len(self.rows_BH), step):
             rows_PH = self.rows_BH[start : start + step]
             products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]
-            multiply = torch._int_mm if rows_PH.dtype == torch.int8 else torch.mm
-            multiply(rows_PH, queries_QH.T, out=products_PQ)
+            if rows_PH.dtype == torch.int8:
+                multiply_int8(rows_PH, queries_QH, products_PQ)
+            else:
+                torch.mm(rows_PH, queries_QH.T, out=products_PQ)
             if len(hidden):
                 bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
                 products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
@@ -82,36 +85,35 @@ class RoundedBlock:
         return best_GQ
 
     def products(self, into: torch.Tensor, queries: int) -> torch.Tensor:
-        """BQ, as `multiply` has put them into `into`."""
+        """BQ, as `multiply` wrote them."""
         return into[: len(self.rows_BH) * queries].view(-1, queries)
 
     def scores(self, products_PR: torch.Tensor, group_P: torch.Tensor) -> torch.Tensor:
-        """Of groups, a line each; -infinity for hidden rows."""
+        """A line for each group; -infinity for hidden rows."""
         scores_PR = products_PR.float() * self.scales_G[group_P, None]
         return scores_PR.masked_fill_(products_PR == _nothing(products_PR.dtype), -torch.inf)
 
 
 def _nothing(dtype: torch.dtype) -> float:
-    """The product of a hidden row; no other is so low."""
+    """The product of a hidden row; no other product is as low."""
     return torch.iinfo(dtype).min if dtype == torch.int32 else -torch.inf
 
 
 def whole_groups(rows: int) -> int:
-    """As many rows or a few more."""
+    """Rounded up to whole groups."""
     return -(-max(rows, 1) // GROUP_ROWS) * GROUP_ROWS
 
 
 def product_type(device: torch.device, dimension: int) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16
-    # both are private, so a torch without them falls back; of one dimension torch's product is wrong
-    if dimension > 1 and hasattr(torch, "_int_mm") and getattr(torch.cpu, "_is_vnni_supported", bool)():
+    if dimension > 1 and has_int8_product():  # torch's product is wrong for one dimension
         return torch.int8
-    return torch.bfloat16 if good_at_bf16() else torch.float32
+    return torch.bfloat16 if multiplies_bf16() else torch.float32
 
 
 def scale_(rows_RH: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Make the rows, where they are, such that `dtype` can hold them; what each has to be multiplied by again.
+    """Scale rows in place so that `dtype` can hold them; returns the scales that undo it.
 
     In 8 bits a row's largest value becomes 127.
     """

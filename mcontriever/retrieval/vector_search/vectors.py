@@ -1,16 +1,19 @@
-"""What every search over vectors needs of them; an EmbeddingStore has it, and so has an array.
+"""What every search over vectors needs; an EmbeddingStore has it, and so has an array.
 
 Shapes: N rows, H dimensions, R rows asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 
+# (queries_QH, k, rows allowed or None) -> (scores_QK, rows_QK), best first, row -1 where there is none
+FindRows = Callable[[np.ndarray, int, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
+
 
 class Vectors(Protocol):
-    """A store's vectors, or anything that looks like them."""
+    """A store's vectors, or any rows that can be read like them."""
 
     @property
     def dimension(self) -> int: ...

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mcontriever.errors import ConfigError, DataError
+from mcontriever.finetuning.examples.training_example import TrainingExample
 from mcontriever.finetuning.examples.training_set import TrainingSet, open_training_set
-from mcontriever.records import TrainingExample
 
 Shown = tuple[str, list[str], list[str]]
 
@@ -77,7 +77,8 @@ def test_dpr_json_lines_as_contriever_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_json_array_longer_than_a_block_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcontriever.finetuning.examples.rows.CHUNK_BYTES", 61)
+    monkeypatch.setattr("mcontriever.texts.streams.BUFFER_BYTES", 61)
+    monkeypatch.setattr("mcontriever.texts.json_array.CHUNK_BYTES", 61)
     path = tmp_path / "train.json"
     path.write_text(json.dumps(DPR_RECORDS * 3, indent=1, ensure_ascii=False))
     _, found = read(format="dpr", paths=[str(path)])

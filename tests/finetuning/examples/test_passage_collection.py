@@ -9,7 +9,7 @@ import pytest
 
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.passage_collection import PassageCollection, text_key
-from mcontriever.records import Document
+from mcontriever.texts.documents import Document
 
 
 def passages(count: int) -> dict[str, str]:
@@ -65,10 +65,10 @@ def test_bad_lines_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found 1 columns(.|\n)*collection.tsv:2"):
         PassageCollection.open(path)
     path.write_text("1\tone\n2\ttwo\n1\tother\n")
-    with pytest.raises(DataError, match="1 ids stand twice; the first of them in passages 1 and 3"):
+    with pytest.raises(DataError, match="1 duplicate ids; the first is in passages 1 and 3"):
         PassageCollection.open(path)
     path.write_text("")
-    with pytest.raises(DataError, match="holds no passage"):
+    with pytest.raises(DataError, match="contains no passage"):
         PassageCollection.open(path)
     (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "x"}\n{"_id": "b"}\n')
     with pytest.raises(DataError, match=r"no field text(.|\n)*corpus.jsonl:2"):

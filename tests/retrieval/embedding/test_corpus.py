@@ -12,8 +12,8 @@ import zstandard
 from pyarrow import parquet
 
 from mcontriever.errors import DataError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding.corpus import Corpus
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(40)
@@ -116,18 +116,18 @@ def test_fields_and_a_language_for_documents_without_one(tmp_path: Path) -> None
     [
         ("c.jsonl", b'{"id": "1", "text": "a"}\n{"id": ', r"not a JSON line.*\n  where: .*c\.jsonl:2"),
         ("c.jsonl", b"[1]", r"expected a JSON object, found list"),
-        ("c.jsonl", b'{"id": "1", "body": "a"}', r"no field text; the line has id, body.*\n.*\n.*--fields text=NAME"),
+        ("c.jsonl", b'{"id": "1", "body": "a"}', r"no field text; the row has id, body.*\n.*\n.*--fields text=NAME"),
         ("c.jsonl", b'{"text": "a"}', r"no field _id or id"),
-        ("c.jsonl", b'{"id": [1], "text": "a"}', r"the id is list, not a string"),
+        ("c.jsonl", b'{"id": [1], "text": "a"}', r"the id must be a string, is list"),
         ("c.tsv", b'id\ttext\n1\t"never closed\n2\tb\n', r"the quotes do not match.*\n.*c\.tsv:3\n.*--fields id=1"),
-        ("c.jsonl", b'{"id": "1", "text": ["a"]}', r"the text is list, not a string"),
+        ("c.jsonl", b'{"id": "1", "text": ["a"]}', r"the text must be a string, is list"),
         ("c.jsonl", b'{"id": "1", "text": "\\ud800"}', r"not a JSON line"),
         ("c.jsonl", b'{"id": "1", "text": "\xff"}', r"not UTF-8: byte 0xff at 22\n.*c\.jsonl:1\n.*iconv -f"),
         ("c.jsonl", '{"id": "1", "text": "a"}'.encode("utf-16"), r"not UTF-8: byte 0xff at 1\n.*\n.*UTF-16"),
         ("c.tsv", b"id\ttext\n1\tcaf\xe9\n", r"not UTF-8: byte 0xe9 at 6\n.*c\.tsv:2"),
         ("c.jsonl.gz", gzip.compress(b'{"id": "1", "text": "a"}' * 50, mtime=0)[:-12], r"c\.jsonl\.gz"),
         ("c.tsv", b"id\ttext\n1\ta\tb\n", r"3 columns under a header of 2\n  where: .*c\.tsv:2"),
-        ("c.parquet", b"PAR1nothing", r"not a whole Parquet file"),
+        ("c.parquet", b"PAR1nothing", r"the content is damaged"),
         ("c.docx", b"", r"c\.docx ends in none of \.jsonl"),
     ],
 )
@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, ex
 def test_paths_that_hold_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         Corpus.open(tmp_path / "nothing.jsonl")
-    with pytest.raises(DataError, match=r"no corpus\.jsonl, and no JSON lines"):
+    with pytest.raises(DataError, match=r"no corpus\.jsonl, and no file that ends in"):
         Corpus.open(tmp_path)
     with pytest.raises(DataError, match="no file matches"):
         Corpus.open(tmp_path / "*.jsonl")

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.cpu_int8 import can_int8
 from mcontriever.retrieval.embedding import shard_embedding
 from mcontriever.retrieval.store.store_manifest import read_manifest
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents
 
 
-@pytest.mark.skipif(not can_int8(), reason="this build of torch has no 8-bit products")
 def test_all_shards_share_ranges_that_the_first_documents_gave(
     tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

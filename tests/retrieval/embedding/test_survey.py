@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcontriever.errors import DataError
-from mcontriever.records import Document
 from mcontriever.retrieval.embedding import survey as survey_module
 from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.survey import shard_ends, survey
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import mixed_documents, write_lines
 
 
@@ -19,8 +19,7 @@ def test_what_there_is(tmp_path: Path) -> None:
     documents = [*mixed_documents(12), Document("empty", " \n", "", "sw")]
     found = survey(Corpus.open(write_lines(tmp_path / "c.jsonl", documents)), shard_documents=5)
     assert found.documents == 13
-    assert found.empty == 1
-    assert found.empty_places == (f"{tmp_path / 'c.jsonl'}:13",)
+    assert found.drops.report() == {"empty": {"count": 1, "places": [f"{tmp_path / 'c.jsonl'}:13"]}}
     assert found.languages == {"en": 3, "ar": 3, "sw": 3, "hi": 2, "zh": 2}
     assert found.characters == sum(len(document.text) + len(document.title) for document in documents)
     assert found.shard_ends == (5, 10, 13)
@@ -41,7 +40,7 @@ def test_an_id_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "c.jsonl", documents)
     with pytest.raises(DataError) as caught:
         survey(Corpus.open(path))
-    assert f"the id 'd3' comes twice: first at {path}:4" in str(caught.value)
+    assert f"the id 'd3' is a duplicate: first at {path}:4" in str(caught.value)
     assert f"where: {path}:10" in str(caught.value)
 
 
@@ -50,7 +49,7 @@ def test_equal_hashes_of_different_ids_are_no_duplicates(tmp_path: Path, monkeyp
     path = write_lines(tmp_path / "c.jsonl", mixed_documents(9))
     assert survey(Corpus.open(path)).documents == 9
     write_lines(path, [*mixed_documents(9), Document("d8", "again")])
-    with pytest.raises(DataError, match="the id 'd8' comes twice"):
+    with pytest.raises(DataError, match="the id 'd8' is a duplicate"):
         survey(Corpus.open(path))
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError, StoreError
-from mcontriever.records import Document
-from mcontriever.retrieval.embedding.passages import Passage
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.shard_files import shard_arrays
 from mcontriever.retrieval.store.store_manifest import VectorType
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, unit_rows
 
 DOCUMENTS = mixed_documents(90)
@@ -123,7 +123,7 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no store here \(no manifest\.json\)"):
         EmbeddingStore.open(tmp_path)
     (tmp_path / "manifest.json").write_text('{"windows": 3}')
-    with pytest.raises(StoreError, match="this is no manifest of a store"):
+    with pytest.raises(StoreError, match="not the manifest of a store"):
         EmbeddingStore.open(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": "mcontriever store", "version": 9}')
     with pytest.raises(StoreError, match="the store has version 9, this mcontriever reads 1"):

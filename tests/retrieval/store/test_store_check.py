@@ -8,11 +8,12 @@ import pytest
 from mcontriever import verify
 from mcontriever.encoder import Encoder
 from mcontriever.errors import StoreError
-from mcontriever.records import Document
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(40)
@@ -101,7 +102,7 @@ def test_a_damaged_list_of_deleted_rows_cannot_be_guessed(store: EmbeddingStore)
 def test_a_run_under_way_is_checked_and_mended_too(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tests.retrieval.test_store_runs import stop_after
+    from tests.retrieval.store.test_store_runs import stop_after
 
     stop_after(monkeypatch, shards=2)
     with pytest.raises(KeyboardInterrupt):
@@ -119,7 +120,7 @@ def test_a_run_under_way_is_checked_and_mended_too(
 def test_a_repair_leaves_an_append_under_way_alone(
     store: EmbeddingStore, encoder: Encoder, tiny_encoder_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.retrieval.test_store_runs import stop_after
+    from tests.retrieval.store.test_store_runs import stop_after
 
     corpus = write_lines(store.folder.parent / "more.jsonl", mixed_documents(30, prefix="more"))
     request = EmbeddingRequest(

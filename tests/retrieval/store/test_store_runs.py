@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.cpu_int8 import can_int8
 from mcontriever.errors import ConfigError, DataError, StoreError
-from mcontriever.records import Document
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.embedding.embedding_run import embed
 from mcontriever.retrieval.embedding.launching import Place
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store import store_edits, store_runs
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.retrieval.store.store_manifest import read_plan
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(60)
@@ -244,6 +246,7 @@ def test_two_ranks_make_the_same_store_as_one(tmp_path: Path, encoder: Encoder) 
     np.testing.assert_array_equal(all_vectors(one), all_vectors(two))
 
 
+@pytest.mark.skipif(not can_int8(), reason="this build of torch has no 8-bit products")
 def test_int8_ranks_share_one_calibration(tmp_path: Path, tiny_encoder_dir: Path) -> None:
     corpus = str(write_lines(tmp_path / "c.jsonl", mixed_documents(40)))
     one, two = (Encoder.load(tiny_encoder_dir, precision="int8") for _ in range(2))

@@ -12,7 +12,6 @@ import torch
 from mcontriever.core_pool import side_by_side
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import BLOCKS_AT_ONCE, ExactSearch
-from mcontriever.retrieval.vector_search.rounded_block import product_type
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors, Vectors
 from tests.retrieval.small_corpora import all_vectors, unit_rows
 
@@ -46,8 +45,6 @@ DTYPES = [torch.int8, torch.bfloat16, torch.float32]
 
 
 def rounding_search(vectors: Vectors, dtype: torch.dtype, memory_bytes: int = 1 << 28) -> ExactSearch:
-    if dtype == torch.int8 and product_type(torch.device("cpu"), 48) != torch.int8:
-        pytest.skip("this processor does not multiply 8-bit numbers")
     return ExactSearch(vectors, memory_bytes=memory_bytes, rough_dtype=dtype)
 
 

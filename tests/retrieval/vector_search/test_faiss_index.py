@@ -1,7 +1,7 @@
 """index.py: every FAISS kind finds what exact search finds, at the recall it states; old ones are never used."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,19 +9,26 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
-from mcontriever.records import Document
-from mcontriever.retrieval.dense_search import open_dense_search
+from mcontriever.retrieval.dense_search import DenseSearch
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.faiss_index import FaissIndex, FaissKind
 from mcontriever.retrieval.vector_search.index_choice import bytes_per_vector, choose_kind, recall_without_self, tune
-from mcontriever.retrieval.vector_search.vectors import ArrayVectors
+from mcontriever.retrieval.vector_search.vectors import ArrayVectors, FindRows
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import make_store, mixed_documents, unit_rows
 
 MEMORY = 1 << 28
 VECTORS = ArrayVectors(unit_rows(np.random.default_rng(0), 5000, 32, clusters=60))
 QUERIES = unit_rows(np.random.default_rng(0), 5000, 32, clusters=60)[:100] + np.float32(0.02)
+
+
+def finder(store: EmbeddingStore, index: str) -> FindRows:
+    encoder: Any = None  # it is not asked
+    return DenseSearch.open(store, encoder, MEMORY, index=index).find
 
 
 def recall(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -87,33 +94,31 @@ def test_an_index_is_refused_when_the_store_changed_and_left_aside_by_auto(
     assert facts is not None
     assert facts["measured"]["recall_at_10"] >= 0.95
     query = encoder.embed_queries(["The river rises"])
-    search = open_dense_search(store, "auto", None, MEMORY)
+    search = finder(store, "auto")
     assert isinstance(search.__self__, FaissIndex)  # type: ignore[attr-defined]
 
     store_edits.delete(store.folder, ["d0", "d7"])  # deleting needs no new index
     store = EmbeddingStore.open(store.folder)
-    _, rows = open_dense_search(store, "hnsw", None, MEMORY)(query, 60, store.live_N)
+    _, rows = finder(store, "hnsw")(query, 60, store.live_N)
     assert set(rows[0].tolist()) - {-1} <= set(range(60)) - {0, 7}
-    _, exact = open_dense_search(store, "exact", None, MEMORY)(query, 60, store.live_N)
+    _, exact = finder(store, "exact")(query, 60, store.live_N)
     assert exact.shape == (1, 58)
 
     make_store(tmp_path / "more", [Document("new", "text")], None)
-    from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
-
     request = EmbeddingRequest(str(tmp_path / "more.jsonl"), store.folder, model=str(tiny_encoder_dir), mode="append")
     embed(request, encoder=encoder)
     store = EmbeddingStore.open(store.folder)
     with pytest.raises(StoreError, match=r"made from other rows[\s\S]*generation 1, the store is at 3[\s\S]*fix: make"):
-        open_dense_search(store, "hnsw", None, MEMORY)
-    search = open_dense_search(store, "auto", None, MEMORY)
+        finder(store, "hnsw")
+    search = finder(store, "auto")
     assert isinstance(search.__self__, ExactSearch)  # type: ignore[attr-defined]
     verb.run(store.folder, kind="hnsw")
-    assert isinstance(open_dense_search(store, "auto", None, MEMORY).__self__, FaissIndex)  # type: ignore[attr-defined]
+    assert isinstance(finder(store, "auto").__self__, FaissIndex)  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_made_or_found(tmp_path: Path, mixed_store: EmbeddingStore) -> None:
     with pytest.raises(StoreError, match=r"no index of kind rabitq \(there are: none\)"):
-        open_dense_search(mixed_store, "rabitq", None, MEMORY)
+        finder(mixed_store, "rabitq")
     with pytest.raises(ConfigError, match="--kind milvus and --uri go together"):
         verb.run(mixed_store.folder, kind="milvus")
     lexical = make_store(tmp_path / "s", mixed_documents(5), None)
@@ -127,4 +132,4 @@ def test_a_damaged_index_is_named(tmp_path: Path, encoder: Encoder) -> None:
     path = derived.folder_of(store, "flat") / "index.faiss"
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(StoreError, match=r"the index cannot be read[\s\S]*--kind flat"):
-        open_dense_search(store, "flat", None, MEMORY)
+        finder(store, "flat")

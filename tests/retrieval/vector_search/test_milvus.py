@@ -1,6 +1,7 @@
 """milvus.py against Milvus Lite, for real: it returns what exact search returns."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,17 +9,24 @@ import pytest
 from mcontriever import index as verb
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, HubError, StoreError
-from mcontriever.records import Document
-from mcontriever.retrieval.dense_search import open_dense_search
-from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
+from mcontriever.retrieval.dense_search import DenseSearch
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.milvus import MilvusIndex
+from mcontriever.retrieval.vector_search.vectors import FindRows
+from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
 
 pytest.importorskip("milvus_lite")
 MEMORY = 1 << 28
+
+
+def finder(store: EmbeddingStore, index: str) -> FindRows:
+    encoder: Any = None  # it is not asked
+    return DenseSearch.open(store, encoder, MEMORY, index=index).find
 
 
 def test_milvus_lite_returns_what_exact_search_returns(
@@ -30,8 +38,8 @@ def test_milvus_lite_returns_what_exact_search_returns(
     monkeypatch.chdir(tmp_path)
     verb.run(store.folder, kind="milvus", uri="lite.db")
     monkeypatch.undo()
-    milvus = open_dense_search(store, "milvus", None, MEMORY)
-    exact = open_dense_search(store, "exact", None, MEMORY)
+    milvus = finder(store, "milvus")
+    exact = finder(store, "exact")
     queries = all_vectors(store)[:8]
     swahili = rows_in_languages(store, ["sw"])
     store_edits.delete(store.folder, ["d10"])  # after filling: sorted out when searching
@@ -49,7 +57,7 @@ def test_milvus_lite_returns_what_exact_search_returns(
     facts = derived.require_fresh(store, "milvus")
     milvus.__self__.client.drop_collection(facts["collection"])  # type: ignore[attr-defined]
     with pytest.raises(StoreError, match=r"has no collection mcontriever_s_\w+[\s\S]*fill it: mcontriever index"):
-        open_dense_search(store, "milvus", None, MEMORY)
+        finder(store, "milvus")
 
 
 def test_a_changed_store_is_brought_up_to_date_by_what_changed(
@@ -64,7 +72,7 @@ def test_a_changed_store_is_brought_up_to_date_by_what_changed(
         store = EmbeddingStore.open(folder)
         facts = derived.require_fresh(store, "milvus")
         added.append(facts["added"])
-        client = MilvusIndex.open(store, facts).client
+        client = MilvusIndex.open(store, store, facts).client
         found = client.query(facts["collection"], filter="row >= 0", output_fields=["row", "vector"])
         rows = sorted(hit["row"] for hit in found)
         assert rows == sorted(set(range(len(store))) - set(store.deleted_rows.tolist()))

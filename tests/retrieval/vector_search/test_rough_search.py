@@ -9,7 +9,6 @@ import torch
 from mcontriever.retrieval.vector_search import rough_search
 from mcontriever.retrieval.vector_search.best_rows import BestRows
 from mcontriever.retrieval.vector_search.rough_search import RoughSearch
-from mcontriever.retrieval.vector_search.rounded_block import product_type
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors
 
 K = 20
@@ -41,8 +40,6 @@ def test_nearly_equal_to_brute_force(
 ) -> None:
     """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes; with and
     without a sample of the rows that tells where to begin."""
-    if dtype == torch.int8 and product_type(torch.device("cpu"), 48) != torch.int8:
-        pytest.skip("this processor does not multiply 8-bit numbers")
     monkeypatch.setattr(rough_search, "BLOCK_ROWS", block_rows)
     monkeypatch.setattr(rough_search, "SAMPLED_ROWS", sampled)
     rows, queries = vectors(3001, seed=1), vectors(300, seed=2)

@@ -1,0 +1,61 @@
+"""The encoder that a run trains: the checkpoint's, a model by name, or one with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mcontriever.assembly.training_config import TrainConfig
+from mcontriever.encoder import Encoder
+from mcontriever.encoder.bag_of_subwords import unfold_token_weights
+from mcontriever.encoder.new_backbone import is_weighted_bag
+from mcontriever.errors import ConfigError
+from mcontriever.tokens import SPECIALS_PER_ROW
+from mcontriever.training.checkpoints import MODEL
+from mcontriever.training.engine_settings import autocast_dtype
+
+
+def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -> Encoder:
+    section = config.encoder
+    encoder = _from_origin(config, tokenizer, checkpoint)
+    if section.name is not None and is_weighted_bag(vars(encoder.backbone.config)):
+        encoder.token_weights = unfold_token_weights(encoder.backbone, scale_free=encoder.normalize)
+    encoder.checkpoint_layers = section.checkpoint_layers
+    encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
+    if section.dropout is not None:
+        _set_dropout(encoder.backbone, section.dropout)
+    room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
+    longest = config.data.longest_text()
+    if longest > room:
+        raise ConfigError(
+            f"data.window (or max_tokens) is {longest} tokens, the encoder takes {room} between its special tokens",
+            fix=f"set data.window, and max_tokens of column_pairs, to {room} or less",
+        )
+    return encoder
+
+
+def _from_origin(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -> Encoder:
+    section = config.encoder
+    settings = section.model_dump(
+        include={"pooling", "similarity", "max_length", "query_prefix", "document_prefix"}, exclude_none=True
+    )
+    settings |= {} if section.similarity is None else {"normalize": section.similarity == "cosine"}
+    architecture = section.architecture or {}
+    if checkpoint is not None and not architecture.get("token_weights"):
+        return Encoder.load(checkpoint / MODEL, light=False)
+    if section.name is not None:
+        return Encoder.load(section.name, light=False, **settings)
+    # An exported bag of subwords has its token weights folded in, so it is built again and then filled.
+    encoder = Encoder.from_random(architecture, tokenizer, seed=config.run.seed, **settings)
+    if section.embeddings_from is not None and checkpoint is None:
+        encoder.start_embeddings(Encoder.load(section.embeddings_from))
+    return encoder
+
+
+def _set_dropout(backbone: Any, rate: float) -> None:
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = rate
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        if hasattr(backbone.config, name):
+            setattr(backbone.config, name, rate)

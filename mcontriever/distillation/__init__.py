@@ -1,0 +1,1 @@
+"""Learning from a teacher's vectors, which come from stores that `mcontriever embed` made."""

@@ -1,0 +1,30 @@
+"""A loss over labelled queries: its fields are the section `objective` of a configuration, and it is called as it is.
+
+To add one: a subclass with its own `kind`, in a file of its own, and one line in assembly/objectives.py.
+"""
+
+import typing
+from typing import Any, ClassVar
+
+import torch
+
+from mcontriever.config.sections import Count, Section
+from mcontriever.finetuning.candidates import Candidates
+from mcontriever.finetuning.triples import TripleBatch
+
+Metrics = dict[str, float | torch.Tensor]
+
+
+class Loss(Section):
+    """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
+
+    needs_scores: ClassVar[bool] = False  # of a teacher, for every query's own passages
+
+    rows_per_sub_batch: Count | None = None
+
+    def for_encoder(self, encoder: Any) -> typing.Self:
+        """This loss, or a copy that knows what it needs of the encoder; refuses an encoder that does not fit."""
+        return self
+
+    def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        raise NotImplementedError

@@ -1,0 +1,97 @@
+"""What is searched, asked and found: Document, Query and Hit, and how documents are read from rows of any naming."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mcontriever.errors import DataError
+from mcontriever.texts.rows import read_rows
+
+
+class Document(msgspec.Struct, frozen=True):
+    id: str
+    text: str
+    title: str = ""
+    language: str = ""
+
+    @property
+    def full_text(self) -> str:
+        """The title and the text, as they are embedded and searched."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
+
+
+class Query(msgspec.Struct, frozen=True):
+    id: str
+    text: str
+    language: str = ""
+
+
+class Hit(Document, frozen=True, kw_only=True):
+    """A document that was found; `text` is its best passage. `parts` are the scores that were combined."""
+
+    score: float
+    rank: int
+    parts: dict[str, float] = {}
+
+
+FieldNames = Mapping[str, list[str]]
+
+
+def read_documents(path: str | Path, fields: Mapping[str, str] | None = None) -> Iterator[Document]:
+    """Documents of one file. `fields` maps id, text, title and language to the names in the file.
+
+    Without it, `_id` or `id`, `text`, `title` and `language` or `lang` are read.
+    """
+    names = field_names(fields)
+    for row in read_rows(str(path)):
+        yield document_of(row.fields(), names, row.place)
+
+
+def read_queries(path: str | Path, fields: Mapping[str, str] | None = None) -> Iterator[Query]:
+    for document in read_documents(path, fields):
+        yield Query(document.id, document.text, document.language)
+
+
+def field_names(fields: Mapping[str, str] | None) -> FieldNames:
+    names = {"id": ["_id", "id"], "text": ["text"], "title": ["title"], "language": ["language", "lang"]}
+    for ours, theirs in (fields or {}).items():
+        if ours not in names:
+            raise DataError(f"unknown field {ours}={theirs}", fix=f"the fields are {', '.join(names)}")
+        names[ours] = [theirs]
+    return names
+
+
+def document_of(record: Mapping[str, object], names: FieldNames, where: str) -> Document:
+    """One row as a document, by the names of `field_names`; a missing or odd field is a DataError."""
+    identifier, text = first_of(record, names["id"]), first_of(record, names["text"])
+    if identifier is None or text is None:
+        missing = "id" if identifier is None else "text"
+        raise DataError(
+            f"no field {' or '.join(names[missing])}; the row has {', '.join(record)}",
+            where=where,
+            fix=f"name the field that holds the {missing}, for example --fields {missing}=NAME",
+        )
+    if not isinstance(text, str):
+        raise _wrong_type(text, "text", where)
+    title, language = first_of(record, names["title"]), first_of(record, names["language"])
+    for name, value in (("id", identifier), ("title", title), ("language", language)):
+        if isinstance(value, list | dict):
+            raise _wrong_type(value, name, where)
+    if identifier == "":
+        raise DataError("the id is empty", where=where, fix="give each document an id of its own")
+    return Document(str(identifier), text, str(title or ""), str(language or ""))
+
+
+def first_of(record: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first of these fields that has a value."""
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def _wrong_type(value: object, name: str, where: str) -> DataError:
+    return DataError(
+        f"the {name} must be a string, is {type(value).__name__}",
+        where=where,
+        fix=f"fix the row, or name the field that holds the {name}: --fields {name}=NAME",
+    )

@@ -1,0 +1,135 @@
+"""cpu_operators.py: every fallback and every private operator against plain arithmetic, whichever this machine uses."""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import gelu, relu
+
+from mcontriever import cpu_operators
+from mcontriever.cpu_operators import Int8Linear, PreparedLinear, can_int8, can_prepack, to_bytes
+
+
+def small_product() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return tuple(torch.randn(*shape, generator=generator) for shape in ((5, 72), (40, 72), (40,)))
+
+
+@pytest.mark.parametrize("prepack", [False, None])
+@pytest.mark.parametrize(("activation", "function"), [(None, lambda x: x), ("gelu", gelu), ("relu", relu)])
+def test_prepared_linear(prepack: bool | None, activation: str | None, function: Callable[..., torch.Tensor]) -> None:
+    values, weight, bias = small_product()
+    product = PreparedLinear(weight, bias, activation=activation, prepack=prepack)
+    torch.testing.assert_close(product(values), function(values @ weight.T + bias), atol=1e-5, rtol=1e-5)
+
+
+def test_operators_that_are_missing_or_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any) -> torch.Tensor:
+        raise AttributeError
+
+    def wrong(values: torch.Tensor, weight: torch.Tensor, *_: Any) -> torch.Tensor:
+        return torch.zeros(values.shape[0], weight.shape[0])
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", wrong)
+    assert not cpu_operators.has_onednn_product.__wrapped__()
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", missing)
+    assert not can_prepack.__wrapped__(torch.float32)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda weight, _: weight)
+    assert not can_prepack.__wrapped__(torch.float32)
+    monkeypatch.setattr(torch.ops.onednn, "qlinear_prepack", missing)
+    assert not can_int8.__wrapped__()
+
+
+@pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("largest", [False, True])
+def test_int8_linear(native: bool | None, largest: bool) -> None:
+    """Also where bytes and weights are as large as they can be: without VNNI such products saturate."""
+    values, weight, bias = small_product()
+    if largest:
+        values, weight = torch.full_like(values, 3.0), torch.full_like(weight, 2.0)
+    scale, zero_point = 3.0 / 127, 128
+    found_bytes = to_bytes(values, 1 / scale, zero_point)
+    assert torch.equal(found_bytes.int(), (values / scale).round().clamp(-128, 127).int() + 128)
+    steps = weight.abs().amax(1, keepdim=True).double() / 127
+    rounded = (weight / steps.float()).round().double() * steps
+    exact = (found_bytes.double() - zero_point) * scale @ rounded.T + bias
+    product = Int8Linear(weight, bias, scale, zero_point, native=native)
+    torch.testing.assert_close(product(found_bytes).double(), exact, atol=1e-3, rtol=1e-4)
+    residual = torch.ones(5, 40)
+    torch.testing.assert_close(product.plus(found_bytes, residual).double(), exact + 1, atol=1e-3, rtol=1e-4)
+    outputs = product.activated(found_bytes, "gelu", 0.25, 10).int()
+    assert ((outputs - (gelu(exact) / 0.25 + 10).round().clamp(0, 255)).abs() <= 1).all()
+    assert outputs.max() > 20
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_multiply_float32(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not native:
+        monkeypatch.setattr(cpu_operators, "has_onednn_product", lambda: False)
+    rows, keys, _ = small_product()
+    torch.testing.assert_close(
+        cpu_operators.multiply_float32(rows, keys).double(), rows.double() @ keys.double().T, atol=2e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("dimension", [8, 48, 1100])
+def test_multiply_int8(native: bool, dimension: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own is right on every processor, so it is tested on every one; and the largest sums are exact."""
+    monkeypatch.setattr(cpu_operators, "has_int8_product", lambda: native)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randint(-127, 128, (33, dimension), dtype=torch.int8, generator=generator)
+    queries = torch.randint(-127, 128, (17, dimension), dtype=torch.int8, generator=generator)
+    rows[3] = queries[5] = 127
+    found = torch.empty(33, 17, dtype=torch.int32)
+    cpu_operators.multiply_int8(rows, queries, found)
+    assert torch.equal(found.long(), rows.long() @ queries.long().T)
+
+
+@pytest.mark.parametrize("gradient_of", [cpu_operators.softmax_gradient, cpu_operators.plain_softmax_gradient])
+def test_softmax_gradient(gradient_of: Callable[..., torch.Tensor]) -> None:
+    scores, gradient, _ = small_product()
+    scores.requires_grad_(True)
+    probabilities = scores.softmax(-1)
+    probabilities.backward(gradient[:5])
+    assert scores.grad is not None
+    torch.testing.assert_close(gradient_of(gradient[:5], probabilities.detach()), scores.grad)
+
+
+FRESH_PAGES = """
+import resource, sys, threading
+import torch
+from mcontriever.cpu_operators import keep_freed_memory
+
+def fresh_pages(rounds):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(rounds):
+        torch.ones(20_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+fresh_pages(30)
+print(fresh_pages(10))
+threads = [threading.Thread(target=lambda: (fresh_pages(30), print(fresh_pages(10)))) for _ in range(2)]
+for thread in threads:
+    thread.start()
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told anything")
+def test_large_blocks_are_used_again() -> None:
+    pages_of_ten = 10 * 80_000_000 // 4096
+    found = {}
+    for mode in ("keep", "leave"):
+        command = [sys.executable, "-c", FRESH_PAGES, mode]
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[mode] = [int(line) for line in output.split()]
+    assert max(found["keep"]) < pages_of_ten / 100
+    assert min(found["leave"]) > pages_of_ten / 2

@@ -1,0 +1,15 @@
+"""hosts.py: a host out of reach is known in a moment, not after a library's retries."""
+
+import time
+
+import pytest
+
+from mcontriever.errors import HubError
+from mcontriever.hosts import require_host
+
+
+def test_a_host_that_is_not_there_fails_fast_and_names_the_way_out() -> None:
+    started = time.monotonic()
+    with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: give a local folder"):
+        require_host("https://nowhere.invalid/data", "give a local folder")
+    assert time.monotonic() - started < 20  # a hub's own retries take 50 s
