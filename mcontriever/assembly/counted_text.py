@@ -89,7 +89,7 @@ def count_text(
         seen |= {known} if known else set()
         if known and (not _wanted(known, languages) or (known in found and found[known].full)):
             continue
-        for language, text in kept_texts(job.shard, job.rules, job.titles, recipe.normalisation):
+        for language, text in kept_texts(job, recipe.normalisation):
             seen.add(language)
             if not _wanted(language, languages):
                 continue

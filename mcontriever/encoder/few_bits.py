@@ -32,7 +32,7 @@ def pack(name: str, table_VH: torch.Tensor, weights: str) -> dict[str, torch.Ten
 
 
 def unpack_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A file's tensors by the model's names: packed tables (also `four_bit_blocks.py`'s) as float32, others unchanged."""
+    """A file's tensors by the model's names: packed tables, those of blocks too, as float32, others unchanged."""
     found = {}
     for name, tensor in tensors.items():
         plain, _, kind = name.rpartition(".")
