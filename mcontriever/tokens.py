@@ -200,6 +200,11 @@ def tokenize_texts(tokenizer: Any, texts: Sequence[str], max_length: int) -> tup
     return (np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)), lengths
 
 
+def prefix_tokens(tokenizer: Any, prefix: str) -> list[int]:
+    """What stands before a text's own tokens when the text begins with "query: " or the like."""
+    return _token_id_lists(tokenizer, [prefix])[0] if prefix else []
+
+
 def _token_id_lists(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

@@ -18,7 +18,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.pretraining.inbatch import InBatchSettings
 from mcontriever.pretraining.moco import QueueSettings
 from mcontriever.pretraining.pairs import PairLoader, PairSource
-from mcontriever.tokens import SPECIALS_PER_ROW
+from mcontriever.tokens import SPECIALS_PER_ROW, prefix_tokens
 from mcontriever.training.engine_settings import autocast_dtype, rows_in_a_loss
 
 
@@ -93,10 +93,7 @@ class OpenedPretraining:
 
     def batches(self, encoder: Encoder) -> Callable[[np.ndarray], Any]:
         special, first_position = encoder.special, encoder.first_position
-        pairs = None
-        if self.pairs is not None:
-            max_length = self.config.data.longest_text() + SPECIALS_PER_ROW
-            pairs = PairLoader(self.pairs, special=special, first_position=first_position, max_length=max_length).batch
+        pairs = None if self.pairs is None else self._loader(self.pairs, encoder).batch
         if self.texts is None:
             assert pairs is not None
             return pairs
@@ -104,4 +101,18 @@ class OpenedPretraining:
         max_tokens = self.config.data.texts.max_tokens
         return text_batches(
             self.texts, max_tokens, self.languages, pairs, special=special, first_position=first_position
+        )
+
+    def _loader(self, pairs: PairSource, encoder: Encoder) -> PairLoader:
+        query_prefix = prefix_tokens(encoder.tokenizer, encoder.query_prefix)
+        key_prefix = prefix_tokens(encoder.tokenizer, encoder.document_prefix)
+        room = encoder.backbone.config.max_position_embeddings - encoder.first_position
+        room -= max(len(query_prefix), len(key_prefix))
+        return PairLoader(
+            pairs,
+            special=encoder.special,
+            first_position=encoder.first_position,
+            max_length=min(self.config.data.longest_text() + SPECIALS_PER_ROW, room),
+            query_prefix=query_prefix,
+            key_prefix=key_prefix,
         )

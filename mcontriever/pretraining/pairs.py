@@ -95,10 +95,23 @@ class PairBatch:
 
 
 class PairLoader:
-    """The last step of every source: special tokens, positions, tensors."""
+    """The last step of every source: the encoder's prefixes, special tokens, positions, tensors.
 
-    def __init__(self, source: PairSource, *, special: SpecialTokens, first_position: int, max_length: int) -> None:
+    `max_length` counts special tokens and no prefix; the prefixes are the token ids of "query: " and the like.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        *,
+        special: SpecialTokens,
+        first_position: int,
+        max_length: int,
+        query_prefix: Sequence[int] = (),
+        key_prefix: Sequence[int] = (),
+    ) -> None:
         assert max_length > SPECIALS_PER_ROW
+        self.query_prefix, self.key_prefix = query_prefix, key_prefix
         self.source = source
         self.special = special
         self.first_position = first_position
@@ -108,12 +121,17 @@ class PairLoader:
         samples = np.asarray(samples, dtype=np.int64)
         pairs = self.source.draw(samples)
         return PairBatch(
-            queries=self._pack(pairs.queries),
-            keys=self._pack(pairs.keys),
+            queries=self._pack(pairs.queries, self.query_prefix),
+            keys=self._pack(pairs.keys, self.key_prefix),
             language_B=torch.from_numpy(pairs.language_B),
             sample_B=torch.from_numpy(samples),
             text_B=torch.from_numpy(pairs.text_B),
         )
 
-    def _pack(self, rows: Ragged) -> PackedBatch:
-        return pack(rows.values_T, rows.lengths_N, self.special, self.first_position, self.max_length)
+    def _pack(self, rows: Ragged, prefix: Sequence[int]) -> PackedBatch:
+        if len(prefix):
+            prefixes = Ragged(np.tile(np.asarray(prefix, dtype=np.int64), len(rows)), np.full(len(rows), len(prefix)))
+            both = Ragged.join([prefixes, rows]).take(np.arange(2 * len(rows)).reshape(2, -1).T.ravel())
+            rows = Ragged(both.values_T, both.lengths_N.reshape(-1, 2).sum(1))
+        max_length = self.max_length + len(prefix)
+        return pack(rows.values_T, rows.lengths_N, self.special, self.first_position, max_length)

@@ -9,7 +9,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.pretraining.crops import CropSource, IndependentCrops, InverseCloze
 from mcontriever.pretraining.pairs import PairLoader
 from mcontriever.ragged import Ragged
-from mcontriever.tokens import SpecialTokens
+from mcontriever.tokens import SpecialTokens, prefix_tokens
 
 
 def windows(count: int = 400) -> Ragged:
@@ -114,3 +114,23 @@ def test_the_loader_adds_special_tokens_and_counts_what_it_cuts() -> None:
     assert batch.queries.token_ids_T[[0, 11]].tolist() == [0, 2]
     assert batch.sample_B.tolist() == [0, 1, 2, 3]
     assert batch.stats() == {"tokens": 96.0, "rows": 8.0, "truncated": 8.0, "padding_saved": 0.0}
+
+
+def test_the_loader_puts_the_encoders_prefixes_before_every_text() -> None:
+    rows = Ragged.of([np.arange(10, 50)] * 4)
+    source = CropSource(WholeWindows(rows), WholeWindows(rows), IndependentCrops(0.1, 0.5), seed=0)
+    settings = {"special": SpecialTokens(0, 2, 1, 3, 4), "first_position": 2, "max_length": 42}
+    plain = PairLoader(source, **settings).batch(np.arange(4))
+    prefixed = PairLoader(source, **settings, query_prefix=[7, 8], key_prefix=[9]).batch(np.arange(4))
+    for before, after, prefix in ((plain.queries, prefixed.queries, [7, 8]), (plain.keys, prefixed.keys, [9])):
+        for row in range(4):
+            old, new = (one.slice(row, row + 1).token_ids_T.tolist() for one in (before, after))
+            assert new == [old[0], *prefix, *old[1:]]
+    assert prefixed.stats()["truncated"] == 0
+
+
+def test_a_prefix_before_tokens_is_the_prefix_before_the_text(tokenizer: Any, sentences: dict[str, list[str]]) -> None:
+    for text in [*sentences["sw"], *sentences["en"]]:
+        whole = tokenizer("query: " + text, add_special_tokens=False)["input_ids"]
+        assert prefix_tokens(tokenizer, "query: ") + tokenizer(text, add_special_tokens=False)["input_ids"] == whole
+    assert prefix_tokens(tokenizer, "") == []
