@@ -1,6 +1,6 @@
 """Embed a corpus into a store: vector shards with a manifest; safe to kill at any moment and to run again.
 
-mcontriever embed CORPUS --output STORE [--model M] [--processes 4]          M is nano if not given
+mcontriever embed CORPUS --output STORE [--model M] [--processes 4]          M is mini if not given; nano is faster
 deepspeed --no_local_rank --module mcontriever embed CORPUS --model M --output STORE
 srun mcontriever embed CORPUS --model M --output STORE
 """

@@ -1,7 +1,7 @@
 """`mcontriever export CHECKPOINT --output DIR`: a checkpoint's model as a folder that other libraries open.
 
 CHECKPOINT is a run's folder (its newest checkpoint is taken) or one of its checkpoints/step-... folders; or a model (a
-folder, a hub name, nano), to be stored with other --weights: only this package reads int2,
+folder, a hub name, mini, nano), to be stored with other --weights: only this package reads int2,
 int4 and int4-blocks.
 """
 

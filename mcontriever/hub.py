@@ -1,6 +1,6 @@
-"""Where a model named by the user lies: `nano`, a folder, or a hub name in the local cache or within reach.
+"""Where a model named by the user lies: `mini` or `nano`, a folder, or a hub name in the local cache or within reach.
 
-`nano` is the bundled model, wherever the user stands; a folder of that name is called `./nano`.
+`mini` and `nano` are the bundled models, wherever the user stands; a folder of such a name is called `./nano`.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from mcontriever.errors import HubError, ModelError
 from mcontriever.hosts import require_host
 from mcontriever.progress import log
-from mcontriever.shipped import BUNDLED, BUNDLED_FOLDER
+from mcontriever.shipped import BUNDLED, bundled_folder
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NEEDED = ("*.json", "*.txt", "*.model", "*.safetensors")
@@ -18,7 +18,7 @@ _OFFLINE_WAY = "give the path of a folder that holds the model (download it else
 def model_folder(name_or_folder: str | Path) -> Path:
     """The folder with the model's files; a hub name is downloaded if it is not in the cache."""
     if is_bundled(name_or_folder):
-        return _bundled()
+        return _bundled(str(name_or_folder))
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder
@@ -29,7 +29,7 @@ def model_folder(name_or_folder: str | Path) -> Path:
 
 
 def is_bundled(name_or_folder: str | Path) -> bool:
-    return name_or_folder == BUNDLED  # which no Path is equal to: Path("./nano") is a folder
+    return name_or_folder in BUNDLED  # which no Path is equal to: Path("./nano") is a folder
 
 
 def is_at_hand(name: str) -> bool:
@@ -42,11 +42,11 @@ def lasting_name(name: str) -> str:
     return str(Path(name).resolve()) if not is_bundled(name) and Path(name).exists() else name
 
 
-def _bundled() -> Path:
-    beside = Path(BUNDLED)
-    if (beside / "config.json").is_file() and not beside.samefile(BUNDLED_FOLDER):
-        log.warning(f"{BUNDLED} is the model that comes with mcontriever; the folder here is ./{BUNDLED}")
-    return BUNDLED_FOLDER
+def _bundled(name: str) -> Path:
+    beside, folder = Path(name), bundled_folder(name)
+    if (beside / "config.json").is_file() and not beside.samefile(folder):
+        log.warning(f"{name} is a model that comes with mcontriever; the folder here is ./{name}")
+    return folder
 
 
 def _may_be_hub_name(name: str) -> bool:

@@ -12,10 +12,11 @@ from mcontriever.errors import ModelError
 from mcontriever.evaluation.dev_sets import DevSet, score_dev_sets
 from mcontriever.hub import lasting_name, model_folder
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.shipped import ATLAS, BUNDLED_FOLDER
+from mcontriever.shipped import ATLAS, bundled_folder
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 from tests.conftest import REPOSITORY, RunCli
 
+NANO = bundled_folder("nano")
 ARABIC = "أي بلد استضاف أول بطولة لكأس العالم لكرة القدم؟"
 MEGABYTE = 1_000_000
 
@@ -29,30 +30,30 @@ def test_the_name_means_the_bundled_model_and_a_path_means_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert model_folder("nano") == BUNDLED_FOLDER
+    assert model_folder("nano") == NANO
     with pytest.raises(ModelError, match="no such folder"):
         model_folder("./nano")
     (tmp_path / "nano").mkdir()
     (tmp_path / "nano" / "config.json").write_text("{}")
     with caplog.at_level("WARNING", logger="mcontriever"):
-        assert model_folder("nano") == BUNDLED_FOLDER
-    assert "nano is the model that comes with mcontriever; the folder here is ./nano" in caplog.text
+        assert model_folder("nano") == NANO
+    assert "nano is a model that comes with mcontriever; the folder here is ./nano" in caplog.text
     assert model_folder("./nano") == model_folder(Path("nano")) == Path("nano")
     assert (lasting_name("nano"), lasting_name("./nano")) == ("nano", str(tmp_path / "nano"))
 
 
 def test_it_is_small_and_says_what_it_learned_from() -> None:
-    files = [path for path in BUNDLED_FOLDER.rglob("*") if path.is_file()]
+    files = [path for path in NANO.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 16 * MEGABYTE
-    card = (BUNDLED_FOLDER / "README.md").read_text(encoding="utf-8")
+    card = (NANO / "README.md").read_text(encoding="utf-8")
     for part in ("# mcontriever-nano", "## What it is not", "CC BY-SA", "configs/nano/run.sh DATA", "## Scores"):
         assert part in card, part
 
 
-def test_a_store_is_made_with_it_unless_told_otherwise_and_searched_from_anywhere(
+def test_a_store_that_it_made_is_searched_from_anywhere(
     tmp_path: Path, run_cli: RunCli
 ) -> None:
-    made = run_cli("embed", ATLAS / "evaluation", "--output", tmp_path / "store")
+    made = run_cli("embed", ATLAS / "evaluation", "--model", "nano", "--output", tmp_path / "store")
     assert made.returncode == 0, made.stderr
     made_by = EmbeddingStore.open(tmp_path / "store").encoder
     assert made_by is not None

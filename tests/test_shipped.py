@@ -7,7 +7,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from mcontriever.errors import ConfigError
-from mcontriever.shipped import ATLAS, BUNDLED_FOLDER, shipped
+from mcontriever.shipped import ATLAS, BUNDLED, bundled_folder, shipped
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,5 +25,6 @@ def test_the_wheel_holds_what_the_verbs_read(tmp_path: Path) -> None:
     for folder in ("configs", "data_recipes", "benchmarks/quality/suites"):
         for path in (REPOSITORY / folder).rglob("*.yaml"):
             assert f"mcontriever/shipped_files/{path.relative_to(REPOSITORY)}" in names
-    for path in [*ATLAS.rglob("*.*"), *BUNDLED_FOLDER.rglob("*.*")]:
+    models = [path for name in BUNDLED for path in bundled_folder(name).rglob("*") if path.is_file()]
+    for path in [*ATLAS.rglob("*.*"), *models]:
         assert f"mcontriever/{path.relative_to(ATLAS.parent)}" in names

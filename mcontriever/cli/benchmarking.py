@@ -11,7 +11,7 @@ def benchmark(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CE. Several may follow."
+            help="mini, nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CE. Or several."
         ),
     ] = None,
     suite: Annotated[

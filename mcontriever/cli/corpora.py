@@ -10,7 +10,7 @@ from mcontriever.cli.configuration_options import Overrides, PrintConfig, show_c
 def prepare(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML), or the name of one that ships: atlas, ccnet29, ...")],
     output: Annotated[str, typer.Option(help="The folder for the token shards.")],
-    tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, or nano.")],
+    tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, mini or nano.")],
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw away what the folder holds, begin anew.")] = False,

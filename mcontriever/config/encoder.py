@@ -9,8 +9,8 @@ from mcontriever.config.sections import Count, Section, Share
 
 
 class EncoderSection(Section):
-    """Either `name` (a folder, a hub name, nano), or `architecture` (Hugging Face's keys) and `tokenizer` for random
-    weights. What is not given stays as the model says.
+    """Either `name` (a folder, a hub name, mini, nano), or `architecture` (Hugging Face's keys) and `tokenizer` for
+    random weights. What is not given stays as the model says.
     """
 
     name: str | None = None

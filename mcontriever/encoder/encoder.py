@@ -1,6 +1,6 @@
 """A text encoder: a Hugging Face backbone, pooling, and the settings that make two embeddings comparable.
 
-    encoder = Encoder.load("nano")    # the bundled model; or the path of an exported folder, or a hub name
+    encoder = Encoder.load("mini")    # a bundled model; or the path of an exported folder, or a hub name
     encoder.embed_queries(["who wrote it?"]) @ encoder.embed_documents(["She wrote it."]).T
 
 Training differentiates `forward`, which takes packed rows. Inference calls `embed_queries` and `embed_documents`, which
@@ -100,7 +100,7 @@ class Encoder(torch.nn.Module):
         light: bool | None = None,
         **changes: Any,
     ) -> "Encoder":
-        """`nano`, an exported folder, a sentence-transformers model or a plain backbone, by path or hub name.
+        """`mini`, `nano`, an exported folder, a sentence-transformers model or a plain backbone, by path or hub name.
 
         `changes` (pooling, normalize, similarity, max_length, query_prefix, document_prefix, precision, ...) override
         the folder's settings unless they are None. `light` loads without transformers, for inference on the CPU; None

@@ -1,6 +1,6 @@
 """What stands behind `--model`, parsed and nothing more.
 
-nano                      the model that comes with the package (a folder of that name is ./nano)
+mini, nano                the models that come with the package (a folder of that name is ./nano)
 NAME                      a folder (exported by us or any sentence-transformers layout) or a hub name
 bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
 bm25:words                BM25 over the words that `mcontriever search` takes (Chinese in pairs, no Arabic points...)

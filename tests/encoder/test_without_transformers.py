@@ -13,7 +13,7 @@ import torch
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.without_transformers import LightTokenizer, load_light_backbone, load_light_tokenizer
 from mcontriever.preparation.vocabulary import train_tokenizer
-from mcontriever.shipped import BUNDLED_FOLDER
+from mcontriever.shipped import bundled_folder
 from mcontriever.tokens import SpecialTokens, load_tokenizer, tokenize_texts, tokenizer_fingerprint
 
 TEXTS = ["The river rises in the hills.", "ينبع النهر من التلال", "", "nine " * 200]
@@ -66,7 +66,7 @@ def test_weights_that_do_not_match_are_left_to_the_ordinary_way_to_explain(
 @pytest.fixture(scope="module", params=["nano", "small"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "nano":
-        return BUNDLED_FOLDER
+        return bundled_folder("nano")
     from tests.conftest import SENTENCES
 
     return train_tokenizer(SENTENCES, tmp_path_factory.mktemp("light") / "tokenizer", 200)

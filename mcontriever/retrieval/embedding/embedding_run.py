@@ -20,7 +20,7 @@ from mcontriever.retrieval.embedding.shard_embedding import embed_shards
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import Plan, find_manifest, read_manifest
 from mcontriever.retrieval.store.store_runs import complete, meeting, writing
-from mcontriever.shipped import BUNDLED
+from mcontriever.shipped import DEFAULT_MODEL
 from mcontriever.texts.documents import Document
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def _load_encoder(request: EmbeddingRequest, name: str, place: Place) -> "Encode
 
 
 def _model_of(folder: Path) -> str:
-    """What made the store; the bundled model for a new one."""
+    """What made the store; the default model for a new one."""
     manifest = find_manifest(folder)
     if manifest is None:
-        return BUNDLED
+        return DEFAULT_MODEL
     return manifest.layout.encoder.model if manifest.layout.encoder else BM25
 
 
