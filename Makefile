@@ -1,5 +1,6 @@
 # make demo: install, then do the main job on the embedded data.  make test: check, then test.  make check: lint and types.
-.PHONY: demo test check install clean
+# make test-avx2: tests that depend on the processor once more, held down to AVX2. A machine without more has run them.
+.PHONY: demo test test-avx2 check install clean
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt Makefile | cksum | tr ' ' -)
 WORKERS ?= 2
@@ -10,6 +11,16 @@ demo: $(STAMP)
 
 test: check
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+BEYOND_AVX2 := from mcontriever.processor import instruction_sets as found; raise SystemExit(found() <= {"avx2", "fma3"})
+PROCESSOR_TESTS := tests/test_cpu_operators.py tests/test_processor.py tests/encoder tests/retrieval tests/pretraining \
+  tests/training tests/test_train.py tests/test_finetune.py
+
+test-avx2: $(STAMP)
+	@if $(BIN)/python -c '$(BEYOND_AVX2)'; then \
+	  $(AVX2_ONLY) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PROCESSOR_TESTS); \
+	else echo "make test-avx2: this processor has nothing beyond AVX2, so make test covers it"; fi
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

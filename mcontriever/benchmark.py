@@ -88,8 +88,9 @@ def _measure(request: Request, suite: Suite, specs: dict[str, ModelSpec], output
     sys.stdout.write(f"{run.finish()}\n")
     if request.card:
         for label, spec in specs.items():
-            if spec.kind == "encoder" and Path(spec.value).is_dir():
-                write_scores_into_card(Path(spec.value) / "README.md", score_block(output, label))
+            name = spec.parts[0].name
+            if spec.is_one_encoder and Path(name).is_dir():
+                write_scores_into_card(Path(name) / "README.md", score_block(output, label))
     log.info(f"written to {output}: scores.md, scores.png, scores.json")
 
 

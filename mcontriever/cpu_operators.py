@@ -16,6 +16,7 @@ Shapes: T rows of values, I inputs, O outputs; Q queries, P rows of a store, H d
 
 import ctypes
 import functools
+import timeit
 from collections.abc import Callable
 
 import torch
@@ -90,6 +91,20 @@ def can_prepack(dtype: torch.dtype) -> bool:
     return torch.allclose(plain.float(), product, atol=tolerance, rtol=tolerance) and torch.allclose(
         activated.float(), gelu(product), atol=tolerance, rtol=tolerance
     )
+
+
+@functools.cache
+def bf16_slowdown() -> float:
+    """How many times as long a product takes in bf16 as in float32 on this processor: measured once, in some 50 ms."""
+    values_TI, weight_OI = torch.ones(256, 384), torch.ones(1536, 384)
+
+    def seconds(dtype: torch.dtype) -> float:
+        product, values = PreparedLinear(weight_OI, torch.ones(1536), dtype=dtype), values_TI.to(dtype)
+        product(values)  # the first call prepares the kernel
+        return min(timeit.repeat(lambda: product(values), number=1, repeat=3))
+
+    with torch.inference_mode():
+        return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
 class Int8Linear:

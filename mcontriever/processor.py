@@ -43,3 +43,8 @@ def multiplies_int8() -> bool:
 def multiplies_bf16() -> bool:
     """Whether bf16 products are native. Emulated ones are several times slower than float32's."""
     return not BF16.isdisjoint(instruction_sets())
+
+
+def trains_in_bf16() -> bool:
+    """The same for the device that training uses."""
+    return torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else multiplies_bf16()

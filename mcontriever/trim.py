@@ -20,7 +20,7 @@ from mcontriever.assembly.trim_report import measure_language, report_text
 from mcontriever.encoder.chosen_pieces import choose_pieces, with_parts
 from mcontriever.encoder.encoder import Encoder
 from mcontriever.encoder.trimmed_tokenizer import Vocabulary, characters_and_scripts
-from mcontriever.encoder.trimmed_weights import freeze_pieces, keep_layers, keep_pieces
+from mcontriever.encoder.trimmed_weights import keep_layers, keep_pieces
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.progress import log
 
@@ -34,14 +34,10 @@ def run(
     pieces: int | None = None,
     layers: str | None = None,
     weights: dict[str, float] | None = None,
-    frozen_pieces: bool = False,
     max_characters: int = 2_000_000,
     samples: int = 50,
 ) -> None:
-    """Without `pieces`, all that the languages use stay. `samples` texts of each language are compared.
-
-    `frozen_pieces`: a training run that begins with this model leaves the table of pieces as it is.
-    """
+    """Without `pieces`, all that the languages use stay. `samples` texts of each language are compared."""
     _check(output, text, languages, pieces, layers)
     encoder = Encoder.load(model, light=False)
     if layers is not None:
@@ -58,8 +54,6 @@ def run(
         facts["languages"] = {
             language: measure_language(one, kept, whole, encoder, _unit_vectors) for language, one in counted.items()
         }
-    if frozen_pieces:
-        freeze_pieces(encoder.backbone)
     facts |= {"pieces": len(encoder.tokenizer), "layers": encoder.backbone.config.num_hidden_layers}
     facts["parameters"] = sum(one.numel() for one in encoder.backbone.parameters())
     _save(encoder, facts, output)

@@ -82,10 +82,12 @@ def weights(run_folder: Path) -> dict[str, torch.Tensor]:
 
 
 KINDS: dict[str, dict[str, Any]] = {
-    "contrastive": {"objective": {"dimensions": [8], "rows_per_sub_batch": 3}},
+    "contrastive about topics": {
+        "objective": {"dimensions": [8], "rows_per_sub_batch": 3},
+        "data": {"topics": {"clusters": 3}},
+    },
     "passage_relation": {"objective": {"kind": "passage_relation", "alpha": 0.2}},
     "distillation": {"objective": {"kind": "distillation"}, "data": {"hard_ratio": 1.0, "margin_bins": 4}},
-    "topics": {"data": {"topics": {"clusters": 3}}},
     "asam": {
         "run": {"asam": {"rho": 0.1}},
         "deepspeed": {"zero_optimization": {"stage": 1}, "torch_autocast": AUTOCAST},

@@ -68,6 +68,21 @@ def assert_same_end(*runs: Path) -> None:
         assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0]), name
 
 
+def test_frozen_weights_stay_and_the_rest_learns(
+    values: dict[str, Any], tmp_path: Path, tiny_encoder_dir: Path
+) -> None:
+    values["encoder"] = {"name": str(tiny_encoder_dir), "frozen_embeddings": True}
+    values["deepspeed"]["zero_optimization"] = {"stage": 0}
+    straight = run(values, f"run.output={tmp_path / 'straight'}")
+    run(values, "run.stop_at=3")
+    assert_same_end(straight, run(values))
+    ends = [load_file(folder / "model.safetensors") for folder in (tiny_encoder_dir, straight / "model")]
+    same = {name for name in ends[0] if torch.equal(ends[0][name], ends[1][name])}
+    assert same == {"embeddings.word_embeddings.weight"}
+    optimizer = load_file(checkpoints_of(straight)[-1] / "optimizer.safetensors")
+    assert not [name for name in optimizer if "word_embeddings" in name]
+
+
 def test_another_zero_stage_goes_on_from_the_portable_state(values: dict[str, Any], tmp_path: Path) -> None:
     straight = run(values, f"run.output={tmp_path / 'straight'}", "run.steps=6")
     run(values, "run.steps=3", "deepspeed.zero_optimization.stage=0")

@@ -211,16 +211,6 @@ def test_layers_are_the_first_ones_or_those_listed(model_dirs: dict[str, Path], 
         assert torch.equal(first[old].output.dense.weight, picked[new].output.dense.weight)
 
 
-def test_frozen_pieces_stay_as_they_are_in_training(model_dirs: dict[str, Path], tmp_path: Path) -> None:
-    trim.run(str(model_dirs["xlm-r"]), tmp_path / "frozen", layers="0", frozen_pieces=True)
-    for light in (False, True):
-        encoder = Encoder.load(tmp_path / "frozen", light=light)
-        assert not encoder.backbone.get_input_embeddings().weight.requires_grad
-    trained = {name for name, weight in Encoder.load(tmp_path / "frozen").named_parameters() if weight.requires_grad}
-    assert "backbone.encoder.layer.0.output.dense.weight" in trained
-    assert "backbone.embeddings.word_embeddings.weight" not in trained
-
-
 def test_pieces_are_counted_in_token_shards_too(
     tiny_encoder_dir: Path, tiny_tokens_dir: Path, tmp_path: Path, model_dirs: dict[str, Path]
 ) -> None:

@@ -8,6 +8,7 @@ import torch
 from mcontriever.assembly.training_config import TrainConfig
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.bag_of_subwords import unfold_token_weights
+from mcontriever.encoder.frozen_weights import freeze
 from mcontriever.encoder.new_backbone import is_weighted_bag
 from mcontriever.errors import ConfigError
 from mcontriever.tokens import SPECIALS_PER_ROW
@@ -24,6 +25,7 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
     encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
     if section.dropout is not None:
         _set_dropout(encoder.backbone, section.dropout)
+    freeze(encoder.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
     longest = config.data.longest_text()
     if longest > room:

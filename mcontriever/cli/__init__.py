@@ -9,6 +9,7 @@ import typer
 
 from mcontriever.cli.benchmarking import SeveralValues, benchmark
 from mcontriever.cli.corpora import prepare, tokenizer
+from mcontriever.cli.machine import doctor
 from mcontriever.cli.stores import delete, embed, index, search, verify
 from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
@@ -84,3 +85,4 @@ app.command()(mine)
 app.command()(demo)
 app.command()(generate)
 app.command()(run)
+app.command()(doctor)

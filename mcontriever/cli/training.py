@@ -68,9 +68,6 @@ def trim(
     weights: Annotated[
         str | None, typer.Option(help="Languages that matter more or less than the others: en=3,sw=0.5")
     ] = None,
-    frozen_pieces: Annotated[
-        bool, typer.Option("--frozen-pieces", help="Training that begins with the model leaves its pieces as they are.")
-    ] = False,
     max_characters: Annotated[
         int, typer.Option(min=1000, help="How much text of each language is counted.")
     ] = 2_000_000,
@@ -87,7 +84,6 @@ def trim(
         pieces=pieces,
         layers=layers,
         weights=verb.language_weights(weights) if weights else None,
-        frozen_pieces=frozen_pieces,
         max_characters=max_characters,
         samples=samples,
     )

@@ -23,6 +23,8 @@ class EncoderSection(Section):
     query_prefix: str | None = None
     document_prefix: str | None = None
     dropout: Share | None = None
+    frozen_embeddings: bool | None = None  # subword vectors stay as they are: faster steps on short texts, less memory
+    frozen_layers: Count | None = None  # the lowest so many stay, and all embeddings
     checkpoint_layers: bool = False  # keep no activations, compute them again: less memory, a third more work
 
     @pydantic.model_validator(mode="after")

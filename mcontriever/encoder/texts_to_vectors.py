@@ -11,7 +11,9 @@ Shapes: N rows, H hidden, T tokens in all.
 
 import contextlib
 import copy
+import functools
 import itertools
+import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 
 from mcontriever.core_pool import pool_of_cores
+from mcontriever.cpu_operators import bf16_slowdown
 from mcontriever.encoder.bag_of_subwords import is_plain_bag
 from mcontriever.encoder.packed_forward import can_pack, packed_hidden_states
 from mcontriever.errors import ModelError
@@ -176,7 +179,26 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         )
     if precision == "float16":
         raise ModelError("float16 is for GPUs", fix="set precision to bfloat16, float32, int8 or auto on a CPU")
-    return ("bfloat16" if multiplies_bf16() else "float32") if precision == "auto" else precision
+    return _best_cpu_precision() if precision == "auto" else precision
+
+
+@functools.cache
+def _best_cpu_precision() -> str:
+    """By capability; where that says little (outside x86-64), bfloat16 must also win a short measurement."""
+    is_best = multiplies_bf16() and (platform.machine() == "x86_64" or bf16_slowdown() < 1)
+    return "bfloat16" if is_best else "float32"
+
+
+@functools.cache
+def _report_cpu_precision(asked: str, used: str) -> None:
+    """Once per process: what `auto` chose, and what an emulated type costs."""
+    if asked == "auto":
+        log.info(f"precision auto: {used}, because this processor {'has' if multiplies_bf16() else 'emulates'} bf16")
+    elif used == "bfloat16" and not multiplies_bf16():
+        log.warning(
+            f"precision bfloat16: this processor emulates it, so products take {bf16_slowdown():.1f} times as long "
+            "as in float32; auto is faster here"
+        )
 
 
 def build_inference_model(encoder: "Encoder") -> Embed:
@@ -196,6 +218,7 @@ def build_inference_model(encoder: "Encoder") -> Embed:
     if encoder.device.type == "cpu":
         from mcontriever.encoder.cpu_backbone import FastCpuBackbone
 
+        _report_cpu_precision(encoder.precision, precision)
         return _pooling(encoder, FastCpuBackbone.of(encoder.folded_backbone(), dtype))
     backbone = encoder.folded_backbone()
     backbone = backbone if dtype == torch.float32 else copy.deepcopy(backbone).to(dtype)

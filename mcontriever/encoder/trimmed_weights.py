@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from mcontriever.encoder.new_backbone import FROZEN_KEY
 from mcontriever.encoder.packed_forward import can_pack
 from mcontriever.errors import ConfigError, ModelError
 
@@ -26,14 +25,6 @@ def keep_pieces(backbone: Any, kept: Sequence[int]) -> None:
         old = getattr(config, name, None)
         if old is not None:
             setattr(config, name, new_ids.get(old))
-
-
-def freeze_pieces(backbone: Any) -> None:
-    """Note in the configuration that training leaves the table of pieces as it is."""
-    table = backbone.get_input_embeddings()
-    names = [f"{name}.weight" for name, module in backbone.named_modules() if module is table]
-    noted = {*getattr(backbone.config, FROZEN_KEY, ()), *names}
-    setattr(backbone.config, FROZEN_KEY, sorted(noted))
 
 
 def keep_layers(backbone: Any, layers: Sequence[int], *, where: object = None) -> None:

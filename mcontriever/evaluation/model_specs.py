@@ -1,12 +1,12 @@
-"""What stands behind `--model`, parsed and nothing more.
+"""What `--model` means: parsed here, loaded elsewhere.
 
-mini, nano                the models that come with the package (a folder of that name is ./nano)
-NAME                      a folder (exported by us or any sentence-transformers layout) or a hub name
+mini, nano                the models that come with the package (a folder of such a name is ./nano)
+NAME                      a folder (exported by us, or any sentence-transformers layout) or a hub name
 bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
-bm25:words                BM25 over the words that `mcontriever search` takes (Chinese in pairs, no Arabic points...)
+bm25:words                BM25 over the words of `mcontriever search` (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
-hybrid:A,B                the hits of two or more models fused by reciprocal rank
-blend:A,B                 their scores as they are: cosines, and BM25's as shares of what a query could reach
+hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
+blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
 """
 
@@ -18,71 +18,87 @@ from typing import Literal
 from mcontriever.errors import ConfigError
 
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
-FUSED = ("hybrid", "blend")
+Kind = Literal["encoder", "bm25", "bm25:words", "bm25:subwords"]
+Fusion = Literal["", "hybrid", "blend"]
+PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
+FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend"}
+
+
+@dataclass(frozen=True)
+class SearchSpec:
+    """One search. `name` is the encoder's, or that of the tokenizer for subwords."""
+
+    kind: Kind
+    name: str = ""
+
+    @property
+    def is_lexical(self) -> bool:
+        return self.kind != "encoder"
+
+    def label(self, short: dict[str, str]) -> str:
+        name = short.get(self.name, self.name)
+        return f"{SUBWORDS}{name}" if self.kind == "bm25:subwords" else name or self.kind
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`value` is the name of the encoder, of the cross-encoder, or of the tokenizer that cuts subwords."""
+    """One or more searches, how they are fused, and the cross-encoder that re-ranks the result ("": none)."""
 
-    kind: Literal["encoder", "bm25", "bm25:words", "bm25:subwords", "hybrid", "blend", "rerank"]
-    value: str = ""
-    parts: tuple["ModelSpec", ...] = ()
+    parts: tuple[SearchSpec, ...]
+    fusion: Fusion = ""
+    reranker: str = ""
+
+    @property
+    def is_one_encoder(self) -> bool:
+        return len(self.parts) == 1 and not self.parts[0].is_lexical and not self.reranker
 
     @property
     def names(self) -> list[str]:
-        """The folders and hub names that it takes."""
-        own = [self.value] if self.value else []
-        return own + [name for part in self.parts for name in part.names]
+        """Its folders and hub names."""
+        return [name for name in (*(part.name for part in self.parts), self.reranker) if name]
 
     def label(self, short: dict[str, str]) -> str:
-        """How tables call it, with the paths made short."""
-        value = short.get(self.value, self.value)
-        parts = [part.label(short) for part in self.parts]
-        if self.kind in ("bm25", "bm25:words"):
-            return self.kind
-        if self.kind == "bm25:subwords":
-            return f"{SUBWORDS}{value}"
-        if self.kind in FUSED:
-            return f"{self.kind}:" + ",".join(parts)
-        return f"{parts[0]}{RERANK}{value}" if self.kind == "rerank" else value
+        """Its name in tables, with short paths."""
+        label = ",".join(part.label(short) for part in self.parts)
+        label = f"{self.fusion}:{label}" if self.fusion else label
+        return f"{label}{RERANK}{short.get(self.reranker, self.reranker)}" if self.reranker else label
 
 
 def parse_model(text: str) -> ModelSpec:
-    first, rerank, cross_encoder = text.rpartition(RERANK)
-    if rerank:
-        if not first or not cross_encoder:
-            raise _unreadable(text, "X+rerank:CROSS_ENCODER, for example bm25+rerank:BAAI/bge-reranker-v2-m3")
-        return ModelSpec("rerank", cross_encoder, (parse_model(first),))
-    kind, colon, names = text.partition(":")
-    if colon and kind in FUSED:
+    first, rerank, cross_encoder = text.partition(RERANK)
+    if rerank and not (first and cross_encoder):
+        raise _unreadable(text, "X+rerank:CROSS_ENCODER, for example bm25+rerank:BAAI/bge-reranker-v2-m3")
+    kind, colon, names = first.partition(":")
+    if colon and kind in FUSIONS:
         parts = names.split(",")
         if len(parts) < 2 or not all(parts):
             raise _unreadable(text, f"{kind}:A,B, for example {kind}:bm25:words,nano")
-        return ModelSpec("hybrid" if kind == "hybrid" else "blend", parts=tuple(parse_model(name) for name in parts))
-    if text.startswith(SUBWORDS) and text != SUBWORDS:
-        return ModelSpec("bm25:subwords", text.removeprefix(SUBWORDS))
-    if text == "bm25":
-        return ModelSpec("bm25")
-    if text == "bm25:words":
-        return ModelSpec("bm25:words")
-    if not text or text.startswith("bm25:"):
-        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, blend:A,B, X+rerank:CROSS_ENCODER, or a model"
-        raise _unreadable(text, forms)
-    return ModelSpec("encoder", text)
+        return ModelSpec(tuple(map(_parse_search, parts)), FUSIONS[kind], cross_encoder)
+    return ModelSpec((_parse_search(first),), reranker=cross_encoder)
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, ModelSpec]:
-    """label -> spec, in order. Folders are called by the end of their path, as much of it as tells them apart."""
+    """label -> spec, in order. A folder's label is the end of its path, as long as needed to be unique."""
     specs = [parse_model(text) for text in texts]
     short = _short_names([name for spec in specs for name in spec.names])
     labelled: dict[str, ModelSpec] = {}
     for spec in specs:
         label = spec.label(short)
         if label in labelled:
-            raise ConfigError(f"--model {label} is given twice", fix="name each model once")
+            raise ConfigError(f"duplicate --model {label}", fix="give each model once")
         labelled[label] = spec
     return labelled
+
+
+def _parse_search(text: str) -> SearchSpec:
+    if text.startswith(SUBWORDS) and text != SUBWORDS:
+        return SearchSpec("bm25:subwords", text.removeprefix(SUBWORDS))
+    if text in PLAIN:
+        return SearchSpec(PLAIN[text])
+    if not text or text.startswith("bm25:"):
+        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, blend:A,B, X+rerank:CROSS_ENCODER, or a model"
+        raise _unreadable(text, forms)
+    return SearchSpec("encoder", text)
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:

@@ -47,9 +47,8 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
 
 
 def is_centred(search: Any) -> bool:
-    """Whether any part of a search has embeddings that were centred."""
-    parts = [*getattr(search, "parts", []), *([search.first] if hasattr(search, "first") else [])]
-    return getattr(search, "centre", None) is not None or any(is_centred(part) for part in parts)
+    """Whether any part of a search has centred embeddings."""
+    return any(getattr(part, "centre", None) is not None for part in (search, *getattr(search, "parts", ())))
 
 
 def hub_models(names: Iterable[str]) -> list[tuple[str, str | None]]:

@@ -1,6 +1,6 @@
-"""Searches made of others behind MTEB's SearchProtocol: BM25 and the like, a fusion of several, and re-ranking.
+"""Searches behind MTEB's SearchProtocol that are made of others: BM25 over texts, and several searches as one.
 
-Each takes ready objects, so that nothing here knows which BM25, which fusion or which cross-encoder it is.
+Each gets ready objects, so nothing here depends on a kind of BM25, fusion or cross-encoder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +13,16 @@ from mteb.models import ModelMeta
 from mcontriever.evaluation.mteb_search import Hits, document_texts, hits_of
 
 Find = Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]]
-Ranking = list[tuple[int, float]]
+Ranking = Sequence[tuple[int, float]]
+TextsOf = Callable[[Sequence[int]], list[str]]
+Combine = Callable[[str, list[Ranking], TextsOf], Ranking]
 
 
 class TextSearch:
-    """A search built from texts: `build(texts)` gives `find(queries, k)` -> positions_QK (-1: none), scores_QK."""
+    """`build(texts)` returns `find(queries, k)`, which returns scores_QK and positions_QK (-1: none)."""
 
     def __init__(self, build: Callable[[list[str]], Find], meta: ModelMeta) -> None:
-        self.build = build
-        self.mteb_model_meta = meta
+        self.build, self.mteb_model_meta = build, meta
         self._corpus: Dataset | None = None
 
     def index(self, corpus: Dataset, **context: Any) -> None:
@@ -31,68 +32,36 @@ class TextSearch:
 
     def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
         assert self._corpus is not None
-        positions_QK, scores_QK = self._find(queries["text"][:], min(top_k, len(self._corpus)))
+        scores_QK, positions_QK = self._find(queries["text"][:], min(top_k, len(self._corpus)))
         return hits_of(queries["id"][:], self._corpus["id"][:], positions_QK, scores_QK)
 
 
-class FusedSearch:
-    """Several searches made one: `fuse` merges their rankings of a query's documents, by position in the corpus."""
+class CombinedMtebSearch:
+    """`combine(query, rankings of the parts, texts_of)` returns one; a ranking is (position, score), best first.
 
-    def __init__(self, parts: Sequence[Any], fuse: Callable[[list[Ranking]], Ranking], meta: ModelMeta) -> None:
-        self.parts, self.fuse, self.mteb_model_meta = parts, fuse, meta
+    `texts_of(positions)` reads documents, for re-ranking.
+    """
+
+    def __init__(self, parts: Sequence[Any], combine: Combine, meta: ModelMeta) -> None:
+        self.parts, self.combine, self.mteb_model_meta = parts, combine, meta
 
     def index(self, corpus: Dataset, **context: Any) -> None:
         for part in self.parts:
             part.index(corpus, **context)
-        self._ids = corpus["id"][:]
+        self._corpus, self._ids = corpus, corpus["id"][:]
         self._position = {document: position for position, document in enumerate(self._ids)}
 
     def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
         answers = [part.search(queries, top_k=top_k, **context) for part in self.parts]
-        return {
-            query: {
-                self._ids[position]: score
-                for position, score in self.fuse([self._ranking(answer.get(query, {})) for answer in answers])[:top_k]
-            }
-            for query in queries["id"][:]
-        }
+        found: Hits = {}
+        for query, text in zip(queries["id"][:], queries["text"][:], strict=True):
+            ranking = self.combine(text, [self._ranking(answer.get(query, {})) for answer in answers], self._texts_of)
+            found[query] = {self._ids[position]: score for position, score in ranking[:top_k]}
+        return found
 
-    def _ranking(self, hits: Mapping[str, float]) -> Ranking:
+    def _ranking(self, hits: Mapping[str, float]) -> list[tuple[int, float]]:
         ranking = [(self._position[document], score) for document, score in hits.items()]
         return sorted(ranking, key=lambda item: (-item[1], item[0]))
 
-
-class RerankedSearch:
-    """The best `depth` hits of a search in the order of `score_pairs(pairs of query and document)`; the rest follow."""
-
-    def __init__(
-        self,
-        first: Any,
-        score_pairs: Callable[[list[tuple[str, str]]], Sequence[float]],
-        meta: ModelMeta,
-        depth: int,
-    ) -> None:
-        self.first, self.score_pairs, self.mteb_model_meta, self.depth = first, score_pairs, meta, depth
-        self._corpus: Dataset | None = None
-
-    def index(self, corpus: Dataset, **context: Any) -> None:
-        self.first.index(corpus, **context)
-        self._corpus = corpus
-        self._position = {document: position for position, document in enumerate(corpus["id"][:])}
-
-    def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
-        found = self.first.search(queries, top_k=top_k, **context)
-        return {
-            query: self._reordered(text, found.get(query, {}))
-            for query, text in zip(queries["id"][:], queries["text"][:], strict=True)
-        }
-
-    def _reordered(self, query: str, hits: Mapping[str, float]) -> dict[str, float]:
-        assert self._corpus is not None
-        ordered = sorted(hits, key=lambda document: (-hits[document], self._position[document]))
-        head, tail = ordered[: self.depth], ordered[self.depth :]
-        texts = document_texts(self._corpus.select([self._position[document] for document in head]))
-        scores = [float(score) for score in self.score_pairs([(query, text) for text in texts])]
-        lowest = min(scores, default=0.0)
-        below = [lowest - 1.0 - rank for rank in range(len(tail))]
-        return dict(zip(head + tail, scores + below, strict=True))
+    def _texts_of(self, positions: Sequence[int]) -> list[str]:
+        return document_texts(self._corpus.select(positions))

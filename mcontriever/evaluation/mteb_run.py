@@ -96,6 +96,9 @@ def language_counts(subsets: list[SubsetScores]) -> LanguageCounts | None:
 
 
 def _recorder(search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> Callable[..., dict[str, float]]:
+    # Some tasks add scores (PeerQA). The class's method, because the instance's may be a recorder already.
+    add_own_scores = type(task).task_specific_scores
+
     def record(
         scores: dict[str, dict[str, float]],
         qrels: Mapping[str, Mapping[str, int]],
@@ -119,7 +122,7 @@ def _recorder(search: Any, label: str, task: Any, metrics: list[str], folder: Pa
             values={metric: query_values(metric, scores, qrels, results) for metric in metrics},
             languages=counts.to_dict() if counts else None,
         ).save(folder)
-        return {}
+        return add_own_scores(task, scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
 
     return record
 

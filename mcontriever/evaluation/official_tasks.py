@@ -5,6 +5,7 @@ a repository as `ORG/NAME/...` works too. The files are read in place, without a
 """
 
 import difflib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,16 @@ def _task_named(name: str, subsets: list[str] | None = None) -> Any:
 
 def _nearest_names(wanted: str) -> list[str]:
     """Compared without case, and without the word in which nearly all names end."""
-    plain = {task.metadata.name.lower().removesuffix("retrieval"): task.metadata.name for task in _retrieval_tasks()}
+    plain = {name.lower().removesuffix("retrieval"): name for name in _retrieval_names()}
     asked = wanted.lower().removesuffix("retrieval")
     holding = [key for key in plain if asked in key][:3]
     near = difflib.get_close_matches(asked, plain, n=4, cutoff=0.5)
     return [plain[key] for key in dict.fromkeys([*holding, *near])]
 
 
-def _retrieval_tasks() -> Any:
-    return mteb.get_tasks(task_types=["Retrieval"])
+@functools.cache
+def _retrieval_names() -> list[str]:
+    return [task.metadata.name for task in mteb.get_tasks(task_types=["Retrieval"])]
 
 
 def _checked_subsets(entry: SuiteTask) -> list[str] | None:

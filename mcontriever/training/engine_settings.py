@@ -1,11 +1,16 @@
 """The `deepspeed:` block: handed over verbatim, once what cannot be right is refused and what is implied filled in."""
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
+from mcontriever.cpu_operators import bf16_slowdown
 from mcontriever.errors import ConfigError
+from mcontriever.processor import trains_in_bf16
 from mcontriever.progress import log
 
 # DeepSpeed passes over a top-level key that it does not know; a misspelt `zero_optimization` would train without it.
@@ -46,6 +51,7 @@ ELSEWHERE = {
     "amp": "set torch_autocast: {enabled: true, dtype: bfloat16}",
 }
 NEVER = 10**12
+AUTO = "auto"  # torch_autocast.enabled: where the device multiplies bf16 natively
 
 
 def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps: int) -> dict[str, Any]:
@@ -54,6 +60,8 @@ def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps:
     _check_precision(block)
     _check_zero(block)
     settings = {"steps_per_print": NEVER, **block, **_batch_sizes(block, world_size)}
+    if "torch_autocast" in block:
+        settings["torch_autocast"] = {**block["torch_autocast"], "enabled": autocast_dtype(block) is not None}
     if "scheduler" in block:
         settings["scheduler"] = _check_scheduler(block["scheduler"], total_steps)
     _check_optimizer(block)
@@ -72,7 +80,8 @@ def zero_stage(block: Mapping[str, Any]) -> int:
 def autocast_dtype(block: Mapping[str, Any]) -> str | None:
     """The name of the type that matrix products run in, or None for float32."""
     autocast = block.get("torch_autocast") or {}
-    return str(autocast.get("dtype", "bfloat16")) if autocast.get("enabled") else None
+    enabled = trains_in_bf16() if autocast.get("enabled") == AUTO else autocast.get("enabled")
+    return str(autocast.get("dtype", "bfloat16")) if enabled else None
 
 
 def _check_keys(block: Mapping[str, Any]) -> None:
@@ -95,12 +104,27 @@ def _check_precision(block: Mapping[str, Any]) -> None:
         raise ConfigError(
             "deepspeed.bf16 keeps the weights in bf16: the momentum encoder would follow rounded weights", fix=autocast
         )
-    exchanged = (block.get("torch_autocast") or {}).get("lower_precision_safe_modules")
+    autocast_block = block.get("torch_autocast") or {}
+    if autocast_block.get("enabled", False) not in (True, False, AUTO):
+        raise ConfigError(
+            f"deepspeed.torch_autocast.enabled is {autocast_block['enabled']!r}", fix="set it to true, false or auto"
+        )
+    if autocast_block.get("enabled") is True and not torch.cuda.is_available() and not trains_in_bf16():
+        _warn_of_emulated_bf16()
+    exchanged = autocast_block.get("lower_precision_safe_modules")
     if autocast_dtype(block) and exchanged != [] and zero_stage(block) == 3:
         log.warning(
             "torch_autocast exchanges weights and gradients of ZeRO-3 in bf16: a resumed run may differ in the last "
             "bits; lower_precision_safe_modules: [] exchanges them in fp32"
         )
+
+
+@functools.cache
+def _warn_of_emulated_bf16() -> None:
+    log.warning(
+        f"torch_autocast: this processor emulates bfloat16, so products take {bf16_slowdown():.1f} times as long as in "
+        "float32; set deepspeed.torch_autocast.enabled: auto"
+    )
 
 
 def _check_zero(block: Mapping[str, Any]) -> None:

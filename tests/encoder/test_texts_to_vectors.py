@@ -1,6 +1,7 @@
 """Texts to embeddings: order, precision, fallbacks, odd texts, and no stale weights."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mcontriever.encoder import Encoder, texts_to_vectors
 from mcontriever.encoder.cpu_backbone import FastCpuBackbone
 from mcontriever.processor import multiplies_bf16
+from mcontriever.progress import log
 from mcontriever.tokens import load_tokenizer, pack, tokenize_texts
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
@@ -98,6 +100,26 @@ def test_precision_reaches_the_embeddings(encoder: Encoder, texts: list[str], tm
     assert smallest_cosine(exact, low) >= 0.9995
     automatic = Encoder.load(folder, precision="auto").embed_documents(texts)
     np.testing.assert_array_equal(automatic, low if multiplies_bf16() else exact)
+
+
+def test_what_auto_chose_and_what_emulated_bf16_costs_is_said_once(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    texts_to_vectors._report_cpu_precision.cache_clear()
+    folder = encoder.save(tmp_path / "model")
+    with caplog.at_level("INFO", "mcontriever"):
+        for precision in ("auto", "auto", "bfloat16", "bfloat16", "float32"):
+            Encoder.load(folder, precision=precision).embed_queries(["river"])
+    said = [message for message in caplog.messages if message.startswith("precision")]
+    if multiplies_bf16():
+        assert said == ["precision auto: bfloat16, because this processor has bf16"]
+    else:
+        assert said[0] == "precision auto: float32, because this processor emulates bf16"
+        assert re.fullmatch(
+            r"precision bfloat16: this processor emulates it, so products take [\d.]+ times as .*", said[1]
+        )
+        assert len(said) == 2
 
 
 def test_other_architectures_embed_too(tiny_tokenizer_dir: Path, texts: list[str]) -> None:

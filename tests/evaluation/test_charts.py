@@ -17,7 +17,7 @@ def scores_of(models: int, tasks: int) -> dict[str, dict[Row, float]]:
     return {f"model {i}": {row: float(random.random()) for row in rows} for i in range(models)}
 
 
-@pytest.mark.parametrize(("models", "tasks"), [(1, 1), (3, 14), (12, 40)])
+@pytest.mark.parametrize(("models", "tasks"), [(1, 1), (9, 12)])
 def test_the_chart_grows_with_its_rows_and_nothing_is_cut_off(tmp_path: Path, models: int, tasks: int) -> None:
     path = tmp_path / "scores.png"
     plot_scores(score_table(scores_of(models, tasks), [], "ndcg_at_10"), path, "title")
@@ -29,10 +29,10 @@ def test_the_chart_grows_with_its_rows_and_nothing_is_cut_off(tmp_path: Path, mo
 
 def test_every_model_has_its_own_colour_in_the_picture(tmp_path: Path) -> None:
     path = tmp_path / "scores.png"
-    plot_scores(score_table(scores_of(8, 10), [], "ndcg_at_10"), path, "title")
-    pixels = {tuple(pixel) for pixel in (imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3)}
-    expected = {tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in COLOURS}
-    assert expected <= pixels
+    plot_scores(score_table(scores_of(8, 4), [], "ndcg_at_10"), path, "title")
+    red, green, blue = (imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3).T
+    found = set(np.unique((red << 16) + (green << 8) + blue).tolist())
+    assert {int(colour[1:], 16) for colour in COLOURS} <= found
     assert len(MARKERS) == len(COLOURS) == len(set(MARKERS))
 
 

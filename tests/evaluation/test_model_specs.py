@@ -3,25 +3,22 @@ from pathlib import Path
 import pytest
 
 from mcontriever.errors import ConfigError
-from mcontriever.evaluation.model_specs import ModelSpec, parse_model, parse_models
+from mcontriever.evaluation.model_specs import ModelSpec, SearchSpec, parse_model, parse_models
 
-BM25, NANO = ModelSpec("bm25"), ModelSpec("encoder", "nano")
+BM25, NANO = SearchSpec("bm25"), SearchSpec("encoder", "nano")
 
 
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("bm25", BM25),
-        ("bm25:words", ModelSpec("bm25:words")),
-        ("bm25:subwords=org/tokenizer", ModelSpec("bm25:subwords", "org/tokenizer")),
-        ("nano", NANO),
-        ("hybrid:bm25,nano", ModelSpec("hybrid", parts=(BM25, NANO))),
-        (
-            "blend:bm25,bm25:subwords=nano,nano",
-            ModelSpec("blend", parts=(BM25, ModelSpec("bm25:subwords", "nano"), NANO)),
-        ),
-        ("bm25+rerank:org/ce", ModelSpec("rerank", "org/ce", (BM25,))),
-        ("hybrid:bm25,nano+rerank:org/ce", ModelSpec("rerank", "org/ce", (ModelSpec("hybrid", parts=(BM25, NANO)),))),
+        ("bm25", ModelSpec((BM25,))),
+        ("bm25:words", ModelSpec((SearchSpec("bm25:words"),))),
+        ("bm25:subwords=org/tokenizer", ModelSpec((SearchSpec("bm25:subwords", "org/tokenizer"),))),
+        ("nano", ModelSpec((NANO,))),
+        ("hybrid:bm25,nano", ModelSpec((BM25, NANO), "hybrid")),
+        ("blend:bm25,bm25:subwords=nano,nano", ModelSpec((BM25, SearchSpec("bm25:subwords", "nano"), NANO), "blend")),
+        ("bm25+rerank:org/ce", ModelSpec((BM25,), reranker="org/ce")),
+        ("hybrid:bm25,nano+rerank:org/ce", ModelSpec((BM25, NANO), "hybrid", "org/ce")),
     ],
 )
 def test_every_form_is_read_and_written_back(text: str, spec: ModelSpec) -> None:
@@ -54,9 +51,10 @@ def test_folders_are_called_by_as_much_of_their_path_as_tells_them_apart(tmp_pat
     a, b, c = (str(tmp_path / name) for name in ("a/export", "b/export", "c/other"))
     specs = parse_models([a, b, c, f"hybrid:bm25,{c}"])
     assert list(specs) == ["a/export", "b/export", "other", "hybrid:bm25,other"]
-    assert specs["a/export"] == ModelSpec("encoder", a)
+    assert specs["a/export"] == ModelSpec((SearchSpec("encoder", a),))
+    assert [spec.is_one_encoder for spec in specs.values()] == [True, True, True, False]
 
 
 def test_a_model_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--model bm25 is given twice"):
+    with pytest.raises(ConfigError, match="duplicate --model bm25"):
         parse_models(["bm25", "bm25"])

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation import mteb_search
-from mcontriever.evaluation.mteb_combined import FusedSearch, RerankedSearch, TextSearch
+from mcontriever.evaluation.mteb_combined import CombinedMtebSearch, TextSearch
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, combined_meta, model_meta
 from mcontriever.evaluation.mteb_search import EncoderSearch, document_texts
 from tests.conftest import SENTENCES
@@ -155,7 +155,7 @@ def shared_words(texts: list[str]) -> Any:
         scores_QD = np.array([[len(set(q.split()) & set(t.split())) for t in texts] for q in questions], dtype=float)
         positions_QK = np.argsort(-scores_QD, axis=1, kind="stable")[:, :k]
         found_QK = np.take_along_axis(scores_QD, positions_QK, axis=1)
-        return np.where(found_QK > 0, positions_QK, -1), found_QK
+        return found_QK, np.where(found_QK > 0, positions_QK, -1)
 
     return find
 
@@ -170,7 +170,7 @@ def test_a_text_search_leaves_out_what_it_did_not_find(corpus: Dataset) -> None:
 
 
 def test_fusion_equals_reciprocal_ranks_by_hand(corpus: Dataset, encoder: Encoder) -> None:
-    def fuse(rankings: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    def fuse(_: str, rankings: list[list[tuple[int, float]]], __: Any) -> list[tuple[int, float]]:
         sums: dict[int, float] = {}
         for ranking in rankings:
             for rank, (position, _) in enumerate(ranking, start=1):
@@ -186,29 +186,30 @@ def test_fusion_equals_reciprocal_ranks_by_hand(corpus: Dataset, encoder: Encode
         for hits in answers
     ]
     expected = {d: sum(1 / (60 + rank[d]) for rank in ranks if d in rank) for d in set(ranks[0]) | set(ranks[1])}
-    fused = search(FusedSearch(parts, fuse, combined_meta("hybrid", parts)), corpus, asked)["q"]
-    assert fused == pytest.approx(expected)
-    assert len(search(FusedSearch(parts, fuse, combined_meta("hybrid", parts)), corpus, asked, top_k=3)["q"]) == 3
+    hybrid = CombinedMtebSearch(parts, fuse, combined_meta("hybrid", parts))
+    assert search(hybrid, corpus, asked)["q"] == pytest.approx(expected)
+    assert len(search(hybrid, corpus, asked, top_k=3)["q"]) == 3
 
 
-def test_reranking_reorders_the_head_and_keeps_the_tail_below(corpus: Dataset, encoder: Encoder) -> None:
+def test_what_combines_rankings_sees_them_best_first_and_reads_their_documents(
+    corpus: Dataset, encoder: Encoder
+) -> None:
     asked = Dataset.from_dict({"id": ["q"], "text": ["river"]})
     dense = MtebEncoder(encoder, "tiny")
     first = EncoderSearch(dense, dense.mteb_model_meta)
     before = search(first, corpus, asked)["q"]
     order = sorted(before, key=lambda document: -before[document])
+    texts = dict(zip(corpus["id"], document_texts(corpus), strict=True))
     seen: list[tuple[str, str]] = []
 
-    def score_pairs(pairs: list[tuple[str, str]]) -> list[float]:
-        seen.extend(pairs)
-        return [float(len(text)) for _, text in pairs]
+    def longest_first(query: str, rankings: list[Any], texts_of: Any) -> list[tuple[int, float]]:
+        positions = [position for position, _ in rankings[0][:6]]
+        seen.extend((query, text) for text in texts_of(positions))
+        return [(position, float(len(texts[f"d{position}"]))) for position in positions]
 
-    model = RerankedSearch(first, score_pairs, combined_meta("x+rerank:y", [first]), depth=6)
-    after = search(model, corpus, asked)["q"]
-    texts = dict(zip(corpus["id"], document_texts(corpus), strict=True))
+    after = search(CombinedMtebSearch([first], longest_first, combined_meta("x", [first])), corpus, asked)["q"]
     assert seen == [("river", texts[document]) for document in order[:6]]
-    expected = sorted(order[:6], key=lambda document: -len(texts[document])) + order[6:]
-    assert sorted(after, key=lambda document: -after[document]) == expected
+    assert after == {found: len(texts[found]) for found in order[:6]}
 
 
 def test_a_combination_changes_its_revision_with_any_part() -> None:

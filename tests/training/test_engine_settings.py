@@ -4,9 +4,12 @@ import logging
 from typing import Any
 
 import pytest
+import torch
 
 from mcontriever.errors import ConfigError
-from mcontriever.training.engine_settings import NEVER, complete_settings
+from mcontriever.processor import multiplies_bf16
+from mcontriever.training import engine_settings
+from mcontriever.training.engine_settings import NEVER, autocast_dtype, complete_settings
 
 OPTIMIZER = {"type": "AdamW", "params": {"lr": 1e-3}}
 BLOCK: dict[str, Any] = {"train_micro_batch_size_per_gpu": 4, "optimizer": OPTIMIZER}
@@ -75,14 +78,31 @@ def test_what_cannot_be_right_is_refused(changes: dict[str, Any], what: str, fix
     assert fix in caught.value.fix
 
 
+def test_autocast_that_is_auto_follows_the_device(caplog: pytest.LogCaptureFixture) -> None:
+    autocast = {"dtype": "bfloat16", "lower_precision_safe_modules": []}
+    native = torch.cuda.is_available() or multiplies_bf16()
+    with caplog.at_level(logging.WARNING, "mcontriever"):
+        logging.getLogger("mcontriever").propagate = True
+        assert complete(torch_autocast={**autocast, "enabled": "auto"})["torch_autocast"]["enabled"] is native
+        assert autocast_dtype({"torch_autocast": {**autocast, "enabled": "auto"}}) == ("bfloat16" if native else None)
+        assert not caplog.messages
+        engine_settings._warn_of_emulated_bf16.cache_clear()
+        for _ in range(2):
+            assert complete(torch_autocast={**autocast, "enabled": True})["torch_autocast"]["enabled"] is True
+    assert len(caplog.messages) == (0 if native else 1)
+    assert native or "this processor emulates bfloat16, so products take" in caplog.messages[0]
+    with pytest.raises(ConfigError, match=r"torch_autocast\.enabled is 'yes'"):
+        complete(torch_autocast={**autocast, "enabled": "yes"})
+
+
 def test_a_lossy_exchange_under_zero_3_is_named(caplog: pytest.LogCaptureFixture) -> None:
     autocast = {"enabled": True, "dtype": "bfloat16"}
     with caplog.at_level(logging.WARNING, "mcontriever"):
         logging.getLogger("mcontriever").propagate = True
         complete(zero_optimization={"stage": 3}, torch_autocast={**autocast, "lower_precision_safe_modules": []})
-        assert not caplog.messages
+        assert not [message for message in caplog.messages if "last bits" in message]
         complete(zero_optimization={"stage": 3}, torch_autocast=autocast)
-    assert "may differ in the last bits" in caplog.messages[0]
+    assert "may differ in the last bits" in caplog.messages[-1]
 
 
 def test_a_warm_up_longer_than_the_run_is_named_but_runs(caplog: pytest.LogCaptureFixture) -> None:
