@@ -124,7 +124,14 @@ def _chosen(
     if pieces is None:
         return with_parts(always | set(np.flatnonzero(counts_LV.any(0)).tolist()), vocabulary.parts_of)
     weights_L = np.array([weights.get(language, 1.0) for language in counted])
-    return choose_pieces(counts_LV, pieces, always=always, parts_of=vocabulary.parts_of, weights_L=weights_L)
+    return choose_pieces(
+        counts_LV,
+        pieces,
+        always=always,
+        parts_of=vocabulary.parts_of,
+        weights_L=weights_L,
+        probable_V=vocabulary.probabilities(),
+    )
 
 
 def _with_pieces(encoder: Encoder, vocabulary: Vocabulary, kept: npt.NDArray[np.int64]) -> Encoder:

@@ -178,6 +178,16 @@ def test_every_language_keeps_its_quota_and_the_rest_goes_by_use() -> None:
         assert all(use[piece] <= least for piece in set(range(60)) - kept)
 
 
+def test_what_the_vocabulary_holds_probable_counts_too(model_dirs: dict[str, Path]) -> None:
+    counts = np.array([[100, 81, 64, 49, 0]])
+    probable = np.array([0.01, 0.01, 0.2, 0.2, 0.9])
+    assert choose_pieces(counts, 2, always=set(), parts_of={}, probable_V=probable).tolist() == [2, 3]
+    found = Vocabulary.of(Encoder.load(model_dirs["xlm-r"]).tokenizer).probabilities()
+    assert found is not None
+    assert (found <= 1).all()
+    assert Vocabulary.of(Encoder.load(model_dirs["mbert"]).tokenizer).probabilities() is None
+
+
 def test_a_language_may_weigh_more() -> None:
     counts = np.array([[9, 8, 7, 6, 0, 0, 0, 0], [0, 0, 0, 0, 9, 8, 7, 6]])
     weights = np.array([1.0, 100.0])

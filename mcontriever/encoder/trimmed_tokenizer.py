@@ -75,6 +75,13 @@ class Vocabulary:
             kept.add(model["vocab"][model["unk_token"]])
         return kept
 
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """Of the pieces in the text that the vocabulary was made of; None where it does not say."""
+        if self.rules["model"]["type"] != "Unigram":
+            return None
+        scores = [score for _, score in self.rules["model"]["vocab"]]
+        return np.exp(np.array(scores + [-np.inf] * (len(self) - len(scores))))
+
     def _bytes(self) -> set[int]:
         """The pieces that stand for single bytes: any text can be made of them."""
         if "ByteLevel" in json.dumps([self.rules["pre_tokenizer"], self.rules["decoder"]]):

@@ -130,8 +130,6 @@ class PairLoader:
 
     def _pack(self, rows: Ragged, prefix: Sequence[int]) -> PackedBatch:
         if len(prefix):
-            prefixes = Ragged(np.tile(np.asarray(prefix, dtype=np.int64), len(rows)), np.full(len(rows), len(prefix)))
-            both = Ragged.join([prefixes, rows]).take(np.arange(2 * len(rows)).reshape(2, -1).T.ravel())
-            rows = Ragged(both.values_T, both.lengths_N.reshape(-1, 2).sum(1))
+            rows = Ragged.of([[*prefix, *row] for row in (rows[number] for number in range(len(rows)))])
         max_length = self.max_length + len(prefix)
         return pack(rows.values_T, rows.lengths_N, self.special, self.first_position, max_length)
