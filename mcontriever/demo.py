@@ -17,8 +17,8 @@ from mcontriever.errors import RunError
 from mcontriever.shipped import ATLAS, DEFAULT_MODEL, shipped
 
 INTRODUCTION = f"""\
-The atlas: 64 topics in English, Arabic, Swahili, French, Hindi and Chinese. {DEFAULT_MODEL}, a transformer that comes with
-the package, searches one half, is trained further on the text of the other half, and is measured on the first again.
+The atlas: 64 topics in English, Arabic, Swahili, French, Hindi and Chinese. {DEFAULT_MODEL}, a transformer that comes
+with the package, searches one half, is trained further on the text of the other half, and is measured again.
 """
 ARABIC = "أي بلد استضاف أول بطولة لكأس العالم لكرة القدم؟"
 SWAHILI = "Newton alitumia nini badala ya lenzi katika darubini aliyoiunda mwaka 1668?"
