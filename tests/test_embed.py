@@ -32,7 +32,7 @@ def test_a_corpus_becomes_a_store_that_is_checked_changed_and_indexed(
     done = run_cli("verify", store)
     assert done.returncode == 0
     assert "4 files are whole; 700 documents in " in done.stderr
-    done = run_cli("delete", store, "d1", "d2", "nobody", "--compact")
+    done = run_cli("delete", store, "d1", "d2", "nobody", "--compact", "--missing-ok")
     assert "deleted 2 documents" in done.stderr
     assert "1 ids are not in the store: nobody" in done.stderr
     assert "698 documents" in done.stderr
