@@ -6,6 +6,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from mcontriever.shown_text import shown_message, shown_text
+
 log = logging.getLogger("mcontriever")
 
 PLAIN_LINE_SECONDS = 10.0
@@ -16,10 +18,17 @@ def setup_logging(level: str = "info", quiet: bool = False) -> None:
     """Send our log to stderr. `quiet` keeps warnings and errors only, and hides progress."""
     _state["quiet"] = quiet
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if level != "debug" else "%(asctime)s %(name)s %(message)s"))
+    handler.setFormatter(_SafeFormatter("%(message)s" if level != "debug" else "%(asctime)s %(name)s %(message)s"))
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else getattr(logging, level.upper()))
+
+
+class _SafeFormatter(logging.Formatter):
+    """Foreign parts of a message cannot control the terminal or show a password."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_message(super().format(record))
 
 
 def track(total: int | None, label: str, unit: str = "items") -> "Progress":
@@ -64,7 +73,7 @@ class Progress:
 
     def _detail(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
-        shown = "".join(f"  {name} {value}" for name, value in self._fields.items())
+        shown = "".join(f"  {name} {shown_text(str(value))}" for name, value in self._fields.items())
         return f"{self.done / seconds:,.0f} {self.unit}/s{shown}"
 
     def _line(self) -> str:
@@ -93,7 +102,7 @@ def _rich_bar(total: int | None, label: str) -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=Console(stderr=True),
     )
     return bar, bar.add_task(label, total=total, detail="")

@@ -14,6 +14,7 @@ from mcontriever.cli.stores import delete, embed, index, search, verify
 from mcontriever.cli.training import demo, export, generate, mine, plot, run, train
 from mcontriever.errors import ConfigError, UserError
 from mcontriever.progress import log, setup_logging
+from mcontriever.standard_output import replace_unknown_letters
 
 HEAD_START_SECONDS = 10.0
 INTERRUPTED = 130
@@ -21,6 +22,7 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a verb; a user's mistake becomes one message on stderr and exit code 2."""
+    replace_unknown_letters()
     try:
         app(args=arguments, standalone_mode=True)
     except UserError as error:
