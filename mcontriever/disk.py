@@ -185,9 +185,9 @@ _DISK_ADVICE = {
     errno.EACCES: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EPERM: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
-    errno.ENOTDIR: ("a file stands where a folder is needed", "choose another folder"),
-    errno.EEXIST: ("a file stands where a folder is needed", "choose another folder"),
-    errno.EISDIR: ("a folder stands where a file is needed", "choose another path"),
+    errno.ENOTDIR: ("this is a file, but a folder is needed", "choose another folder"),
+    errno.EEXIST: ("this is a file, but a folder is needed", "choose another folder"),
+    errno.EISDIR: ("this is a folder, but a file is needed", "choose another path"),
 }
 
 

@@ -7,7 +7,7 @@ from mcontriever.shown_text import shown_message
 
 
 class UserError(Exception):
-    """A mistake the user can fix. `what` holds both values (found and expected), `fix` the way out.
+    """A mistake the user can fix. `what` names both values (found and expected), `fix` the remedy.
 
     File names, ids and addresses come from strangers, so controls are escaped and passwords removed here.
     """
@@ -37,7 +37,7 @@ class ModelError(UserError):
 
 
 class StoreError(UserError):
-    """A folder of ours (token shards, embeddings, a run) that is damaged, locked or of another making."""
+    """One of our folders (token shards, embeddings, a run) that is damaged, locked or made by something else."""
 
 
 class HubError(UserError):

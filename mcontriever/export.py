@@ -19,7 +19,7 @@ def run(source: str, output: Path, *, weights: str = "float32") -> None:
     if output.exists() and any(output.iterdir()) and not (output / "modules.json").exists():
         raise StoreError("the folder is not empty and holds no exported model", where=output, fix="give a new folder")
     if is_at_hand(source) and (model_folder(source) / "config.json").is_file():
-        _store_anew(source, output, weights)
+        _store_again(source, output, weights)
         log.info(f"exported {source} to {output}")
         return
     found = find_checkpoint(Path(source))
@@ -28,7 +28,7 @@ def run(source: str, output: Path, *, weights: str = "float32") -> None:
     log.info(f"exported step {state['step']:,} ({state['samples']:,} samples) of {found} to {output}")
 
 
-def _store_anew(model: str, output: Path, weights: str) -> None:
+def _store_again(model: str, output: Path, weights: str) -> None:
     from mcontriever.encoder import Encoder
 
     card = model_folder(model) / "README.md"

@@ -1,6 +1,6 @@
-"""Where a model named by the user lies: `nano`, a folder, or a hub name in the local cache or within reach.
+"""Where to find a model that the user names: `nano`, a folder, or a hub name in the local cache or within reach.
 
-`nano` is the bundled model, wherever the user stands; a folder of that name is called `./nano`.
+`nano` is the bundled model, in any working directory; a folder of that name is called `./nano`.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def is_bundled(name_or_folder: str | Path) -> bool:
 
 
 def is_at_hand(name: str) -> bool:
-    """Whether the model is a folder or comes with us, so that no hub is asked."""
+    """Whether the model is a folder or the bundled one, so that no hub is needed."""
     return is_bundled(name) or Path(name).is_dir()
 
 

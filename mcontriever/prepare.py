@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcontriever.amounts import shown_size
 from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
 from mcontriever.drops import listed, shown
@@ -145,9 +146,7 @@ def _announce(expected: str, disk_bytes: int, folder: Path) -> None:
     log.info(expected)
     free = shutil.disk_usage(folder).free
     if disk_bytes > free:
-        log.warning(
-            "warning: %s MB of disk may be needed, %s MB are free", f"{disk_bytes / 1e6:,.0f}", f"{free / 1e6:,.0f}"
-        )
+        log.warning(f"warning: {shown_size(disk_bytes)} of disk may be needed, {shown_size(free)} are free")
 
 
 def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:

@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import Any
 
+from mcontriever.amounts import shown_duration
 from mcontriever.shown_text import shown_message, shown_text
 
 log = logging.getLogger("mcontriever")
@@ -83,13 +84,7 @@ class Progress:
         left = seconds / max(self.done, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / self.total
         counts = f"{self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
-        return f"{self.label}: {counts}, {self._detail()}, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+        return f"{self.label}: {counts}, {self._detail()}, {shown_duration(left)} left"
 
 
 def _rich_bar(total: int | None, label: str) -> Any:

@@ -82,7 +82,7 @@ def test_the_second_writer_is_refused_and_told_who_holds_the_folder(tmp_path: Pa
 
 def test_a_file_in_the_way_of_a_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="this is a file, but a folder is needed"):
         write_json(tmp_path / "file" / "inner" / "x.json", {})
 
 

@@ -13,11 +13,11 @@ def prepare(
     tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, or nano.")],
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what the folder holds, begin anew.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Remove what the folder holds and start again.")] = False,
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Turn shards of text into token shards, by a recipe. Interrupted, it goes on where it was."""
+    """Turn shards of text into token shards, by a recipe. The same command resumes it after an interruption."""
     from mcontriever import prepare as verb
     from mcontriever.config import load_recipe
 

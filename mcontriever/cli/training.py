@@ -42,7 +42,7 @@ def export(
     output: Annotated[Path, typer.Option(help="The folder for the model.")],
     weights: Annotated[
         Literal["float32", "float16", "float8", "int4", "int2"],
-        typer.Option(help="In how many bytes tables are stored; int4, int2: for mcontriever alone."),
+        typer.Option(help="The type of stored tables; int4 and int2 are read by mcontriever only."),
     ] = "float32",
 ) -> None:
     """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
@@ -69,7 +69,7 @@ def mine(
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Find hard negatives for labelled queries in a corpus. Interrupted, it goes on where it was."""
+    """Find hard negatives for labelled queries in a corpus. The same command resumes it after an interruption."""
     from mcontriever import mine as verb
     from mcontriever.config import MineConfig, load_config
 
@@ -99,7 +99,7 @@ def run(
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Run several verbs one after another: train, mine, train again. Interrupted, it goes on where it was."""
+    """Run several verbs one after another: train, mine, train again. The same command resumes it."""
     from mcontriever import run as verb
     from mcontriever.config import PlanConfig, load_config
 

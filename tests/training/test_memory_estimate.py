@@ -80,7 +80,7 @@ def test_each_configuration_says_what_it_costs(path: Path) -> None:
     comment = " ".join(
         line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
     )
-    found = re.search(r"Computed \(--estimate --gpus (\d+)\): (.*?GiB per GPU \(ZeRO-\d\))", comment)
+    found = re.search(r"Computed \(--estimate --gpus (\d+)\): (.*?GB per GPU \(ZeRO-\d\))", comment)
     assert found, path
     vocabulary = re.search(r"--vocabulary (\d+)", comment)  # of a tokenizer that is made first
     changes = [f"encoder.architecture.vocab_size={vocabulary[1]}"] if vocabulary else []
