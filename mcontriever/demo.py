@@ -41,7 +41,7 @@ def run(output: str) -> None:
     print("More training, on raw text alone:")
     _step("prepare", "atlas", "--output", tokens, "--tokenizer", BUNDLED)
     _train(tokens, trained)
-    _step("export", trained, "--output", continued)
+    _step("export", trained, "--output", continued, "--overwrite")
     print("Before and after, compared with BM25 over words and over subwords, and combined with it:")
     subwords = f"bm25:subwords={BUNDLED}"
     models = (BUNDLED, continued, "bm25", subwords, f"blend:bm25,{subwords},{continued}")

@@ -7,7 +7,7 @@ folder, a hub name, nano), to be stored with other --weights: only this package 
 from pathlib import Path
 
 from mcontriever.disk import atomic_folder
-from mcontriever.errors import StoreError
+from mcontriever.encoder.saved_model import MODEL_FOLDER
 from mcontriever.hub import is_at_hand, model_folder
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import read_state
@@ -15,9 +15,8 @@ from mcontriever.training.compact_weights import compact_weights
 from mcontriever.training.exported_model import copy_model, find_checkpoint
 
 
-def run(source: str, output: Path, *, weights: str = "float32") -> None:
-    if output.exists() and any(output.iterdir()) and not (output / "modules.json").exists():
-        raise StoreError("the folder is not empty and holds no exported model", where=output, fix="give a new folder")
+def run(source: str, output: Path, *, weights: str = "float32", overwrite: bool = False) -> None:
+    MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     if is_at_hand(source) and (model_folder(source) / "config.json").is_file():
         _store_again(source, output, weights)
         log.info(f"exported {source} to {output}")

@@ -21,7 +21,7 @@ from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
 from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
-from mcontriever.preparation.claim import REPORT, claim
+from mcontriever.preparation.claim import REPORT, TOKENS, claim
 from mcontriever.preparation.duplicates import repeats
 from mcontriever.preparation.finish_shard import finish_shard
 from mcontriever.preparation.preparation_report import build_report, print_table, warnings_of
@@ -51,6 +51,7 @@ def run(
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)
+    TOKENS.require_own(output)
     with FolderLock(output):
         claim(output, new_plan, restart=restart)
         if (output / MANIFEST).is_file():

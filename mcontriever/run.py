@@ -20,11 +20,13 @@ from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, Pla
 from mcontriever.disk import FolderLock, read_json, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
+from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import checkpoint_name, step_of
 from mcontriever.training.run_folder import finished_facts
 
 DONE = "commands-done.json"
+PLAN = FolderKind("run of a plan", marks=(DONE, "stage-*"))
 
 
 def run(plan: PlanConfig) -> None:
@@ -33,6 +35,7 @@ def run(plan: PlanConfig) -> None:
         check_stage(stage, f"stages.{number}")
     launcher = found_launcher(plan.launcher)
     output = Path(plan.output)
+    PLAN.require_own(output)
     with FolderLock(output):
         for number, stage in enumerate(plan.stages, start=1):
             kind = next(iter(stage.model_fields_set))

@@ -41,5 +41,5 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, tiny_encoder_dir: Path
     run = make_run(tmp_path / "run", tiny_encoder_dir, steps=(1,))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
-    with pytest.raises(StoreError, match="not empty and holds no exported model"):
+    with pytest.raises(StoreError, match="is not empty and is not a model: it holds cat"):
         export.run(str(run), tmp_path / "photos")

@@ -39,6 +39,7 @@ def tokenizer(
         str | None,
         typer.Option(help="Bilingual word lists, as data/en-{language}.tsv.gz, whose words may become pieces."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the tokenizer in the output folder.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train a sentencepiece tokenizer in XLM-R's layout on a recipe's text."""
@@ -55,4 +56,5 @@ def tokenizer(
         seed=seed,
         lowercase=lowercase,
         dictionaries=dictionaries,
+        overwrite=overwrite,
     )

@@ -44,11 +44,12 @@ def export(
         Literal["float32", "float16", "float8", "int4", "int2"],
         typer.Option(help="The type of stored tables; int4 and int2 are read by mcontriever only."),
     ] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
 ) -> None:
     """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
     from mcontriever import export as verb
 
-    verb.run(checkpoint, output, weights=weights)
+    verb.run(checkpoint, output, weights=weights, overwrite=overwrite)
 
 
 def plot(

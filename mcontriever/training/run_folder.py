@@ -13,6 +13,7 @@ import yaml
 from mcontriever import ranks
 from mcontriever.disk import FolderLock, read_json, remove_temporaries, write_bytes, write_json
 from mcontriever.errors import ConfigError, StoreError
+from mcontriever.output_folder import FolderKind
 from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.checkpoints import checkpoints_of
 
@@ -30,6 +31,8 @@ MAY_CHANGE = (
     "deepspeed.zero_optimization",
 )
 
+RUN = FolderKind("training run", marks=("config.yaml", "checkpoints"))
+
 
 @contextlib.contextmanager
 def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
@@ -37,6 +40,7 @@ def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
     lock = FolderLock(path) if ranks.is_main() else contextlib.nullcontext()
 
     def prepare() -> None:
+        RUN.require_own(path)
         lock.__enter__()
         remove_temporaries(path)
         _check_same_run(path, values)
