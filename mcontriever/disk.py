@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from mcontriever.errors import StoreError
+from mcontriever.errors import StoreError, UserError
 
 TEMPORARY_PREFIX = ".partial-"
+LEAST_FREE_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
@@ -26,16 +27,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     _make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        _raise_if_disk(error, path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors_named(path):
+        try:
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -43,19 +42,37 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success its files are fsynced and it takes `path`'s place."""
     path = Path(path)
     _make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
-    temporary.chmod(0o755)
+    with disk_errors_named(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    sync_file(file)
+            _replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors_named(path: str | Path) -> Iterator[None]:
+    """Turn what a disk refuses (no space, no permission, ...) into a StoreError with advice."""
     try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                sync_file(file)
-        _replace_folder(temporary, path)
+        yield
     except OSError as error:
-        _raise_if_disk(error, path)
+        if error.errno in _DISK_ADVICE:
+            what, fix = _DISK_ADVICE[error.errno]
+            raise StoreError(what, where=path, fix=fix) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except UserError:
+        raise
+    except Exception as error:  # libraries in Rust report a full disk by errors of their own
+        parent = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.is_dir())
+        if shutil.disk_usage(parent).free < LEAST_FREE_BYTES:
+            what, fix = _DISK_ADVICE[errno.ENOSPC]
+            raise StoreError(what, where=path, fix=fix) from error
+        raise
 
 
 def remove_temporaries(folder: str | Path) -> None:
@@ -111,11 +128,8 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         _make_folder(self.folder)
         lock_file = self.folder / self.name
-        try:
+        with disk_errors_named(lock_file):
             handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            _raise_if_disk(error, lock_file)
-            raise
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
@@ -141,13 +155,11 @@ class FolderLock:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:
-        raise StoreError("no folder can be made here", where=folder, fix="choose another path") from error
-    except OSError as error:
-        _raise_if_disk(error, folder)
-        raise
+    with disk_errors_named(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            raise StoreError("no folder can be made here", where=folder, fix="choose another path") from error
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
@@ -189,10 +201,3 @@ _DISK_ADVICE = {
     errno.EEXIST: ("this is a file, but a folder is needed", "choose another folder"),
     errno.EISDIR: ("this is a folder, but a file is needed", "choose another path"),
 }
-
-
-def _raise_if_disk(error: OSError, path: Path) -> None:
-    """Turn the disk's complaints into a user's error; other failures stay what they are."""
-    if error.errno in _DISK_ADVICE:
-        what, fix = _DISK_ADVICE[error.errno]
-        raise StoreError(what, where=path, fix=fix) from error

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mcontriever.amounts import shown_size
 from mcontriever.config import PrepareRecipe
-from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
+from mcontriever.disk import FolderLock, atomic_path, disk_errors_named, read_json, write_bytes, write_json
 from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
 from mcontriever.preparation.claim import REPORT, TOKENS, claim
@@ -52,14 +52,13 @@ def run(
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)
     TOKENS.require_own(output)
-    with FolderLock(output):
+    with FolderLock(output), disk_errors_named(output):
         claim(output, new_plan, restart=restart)
         if (output / MANIFEST).is_file():
             log.info("already prepared; nothing to do")
         else:
             settings = _settings(output, recipe, tokenizer_plan, strict)
-            settings.tokenizer_file.parent.mkdir(exist_ok=True)
-            settings.tokenizer_file.write_text(tokenizer_json, encoding="utf-8")
+            write_bytes(settings.tokenizer_file, tokenizer_json.encode())
             _make_shards(jobs, settings, workers)
             _conclude(output, {**new_plan["tokenizer"], "name": tokenizer}, new_plan["recipe"], jobs, settings)
         for name in ("staging", "keys"):

@@ -26,6 +26,7 @@ from mcontriever.training.checkpoints import checkpoint_name, step_of
 from mcontriever.training.run_folder import finished_facts
 
 DONE = "commands-done.json"
+REPLACING = ("tokenizer", "export")  # verbs that refuse an output of theirs without --overwrite
 PLAN = FolderKind("run of a plan", marks=(DONE, "stage-*"))
 
 
@@ -123,10 +124,17 @@ class Follower:
         self._start([sys.executable, "-m", "mcontriever", verb, "--config", self._written(values)])
 
     def _command(self, arguments: Sequence[str]) -> None:
-        """Done once: a command that has ended well is not started again, unless it was changed."""
+        """Done once: a command that has ended well is not started again, unless it was changed.
+
+        A command that was killed just after its output was complete replaces this output.
+        """
         done = read_json(self.output / DONE) if (self.output / DONE).exists() else {}
+        begun = self.output / f"{self.name}.begun.json"
         if done.get(self.name) != list(arguments):
-            self._start([sys.executable, "-m", "mcontriever", *arguments])
+            was_begun = begun.exists() and read_json(begun) == list(arguments)
+            write_json(begun, list(arguments))
+            again = ["--overwrite"] if was_begun and arguments[0] in REPLACING else []
+            self._start([sys.executable, "-m", "mcontriever", *arguments, *again])
             write_json(self.output / DONE, {**done, self.name: list(arguments)})
 
     def _written(self, values: Mapping[str, Any]) -> str:

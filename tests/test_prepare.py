@@ -410,7 +410,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path
         {"reader": "jsonl", "paths": [here], "filters": {"min_characters": 9, "max_characters": 5}}
     )
     assert "'a/b' is not a language code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
-    assert "pip install what fsspec needs for nosuch://" in message(
+    assert "fix: install what fsspec needs for nosuch://" in message(
         {"reader": "text", "paths": ["nosuch://bucket/a.txt"], "languages": ["sw"]}
     )
     assert "titles: true needs" in message({"reader": "text", "paths": [here], "languages": ["sw"], "titles": True})
