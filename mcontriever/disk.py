@@ -18,7 +18,7 @@ import orjson
 from mcontriever.errors import StoreError, UserError
 
 TEMPORARY_PREFIX = ".partial-"
-LEAST_FREE_BYTES = 1 << 16
+PROBE_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -68,9 +68,9 @@ def disk_errors_named(path: str | Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # libraries in Rust report a full disk by errors of their own
-        parent = next(folder for folder in (Path(path), *Path(path).absolute().parents) if folder.is_dir())
-        if shutil.disk_usage(parent).free < LEAST_FREE_BYTES:
-            what, fix = _DISK_ADVICE[errno.ENOSPC]
+        refusal = _refusal(next(folder for folder in Path(path).absolute().parents if folder.is_dir()))
+        if refusal in _DISK_ADVICE:
+            what, fix = _DISK_ADVICE[refusal]
             raise StoreError(what, where=path, fix=fix) from error
         raise
 
@@ -112,6 +112,17 @@ def sha256_of(path: str | Path) -> str:
 
 def folder_bytes(folder: str | Path) -> int:
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+def _refusal(folder: Path) -> int | None:
+    """Why a megabyte cannot be written here; None if it can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.write(b"\0")  # after a part of a write, the next one says why
+    except OSError as error:
+        return error.errno
+    return None
 
 
 class FolderLock:

@@ -13,6 +13,7 @@ from mcontriever.finetuning.part_folder import PARTS
 from mcontriever.output_folder import FolderKind
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed
 from mcontriever.shipped import ATLAS
+from tests.test_disk import files_of_at_most
 
 MODEL = FolderKind("model", marks=("modules.json",), files=("*.json", "*.safetensors", "1_Pooling/config.json"))
 
@@ -139,3 +140,15 @@ def test_a_model_with_other_files_beside_it_is_not_replaced(tmp_path: Path, tiny
     with pytest.raises(StoreError, match=r"do not belong to a model: 1_Pooling/thesis\.txt"):
         encoder.save(folder, overwrite=True)
     assert (folder / "1_Pooling/thesis.txt").read_text() == "content"
+
+
+@pytest.mark.parametrize("verb", ["tokenizer", "prepare", "export"])
+def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(
+    tmp_path: Path, verb: str, tiny_encoder_dir: Path
+) -> None:
+    with (
+        pytest.raises(StoreError, match=r"the file would be larger than may be written here\n  where: .*out"),
+        files_of_at_most(2048),
+    ):
+        VERBS[verb](tmp_path / "out", tiny_encoder_dir)
+    assert not {"tokenizer.json", "manifest.json", "config.json"} & {path.name for path in tmp_path.rglob("*")}
