@@ -94,6 +94,7 @@ class Work:
     checkpoint_layers: bool
     rows_at_once: int | None
     asam: bool = False
+    frozen_parameters: int = 0
 
     @property
     def tokens_per_update(self) -> float:
@@ -117,14 +118,14 @@ class Work:
     def memory_bytes(self, stage: int) -> dict[str, float]:
         """Per GPU. With ZeRO-1 and 2 the owner of a stretch of weights keeps a second copy of it."""
         size, share = self.architecture.parameters, 1 / self.world_size
-        fp32 = 4 * size
+        fp32, trained = 4 * size, 4 * (size - self.frozen_parameters)
         return {
-            "weights": fp32 * (share if stage == 3 else 1) + (fp32 * share if stage in (1, 2) else 0),
-            "gradients": fp32 * (share if stage >= 2 else 1),
-            "optimizer": 2 * fp32 * (share if stage >= 1 else 1),
+            "weights": fp32 * (share if stage == 3 else 1) + (trained * share if stage in (1, 2) else 0),
+            "gradients": trained * (share if stage >= 2 else 1),
+            "optimizer": 2 * trained * (share if stage >= 1 else 1),
             "momentum and queue": self._momentum_bytes() + 4 * self.queue_size * self.architecture.hidden,
             "activations": self._activation_bytes(),
-            **({"ASAM": 2 * fp32} if self.asam else {}),
+            **({"ASAM": 2 * trained} if self.asam else {}),
         }
 
     def _momentum_bytes(self) -> float:
@@ -191,4 +192,5 @@ def summary(work: Work, stage: int, checkpoints: int) -> str:
 def _checkpoint_bytes(work: Work) -> float:
     """Engine (weights, fp32 copy, two moments), whole weights, whole moments, momentum weights and queue."""
     fp32 = 4 * work.architecture.parameters
-    return 7 * fp32 + (fp32 if work.momentum else 0) + 4 * work.queue_size * work.architecture.hidden
+    trained = fp32 - 4 * work.frozen_parameters
+    return 2 * fp32 + 5 * trained + (fp32 if work.momentum else 0) + 4 * work.queue_size * work.architecture.hidden
