@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mcontriever.retrieval.vector_search.index_kinds import KINDS
+
 
 def embed(
     corpus: Annotated[
@@ -151,10 +153,7 @@ def delete(
 
 def index(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
-    kind: Annotated[
-        Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"],
-        typer.Option(help="auto chooses by size and memory."),
-    ] = "auto",
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}; auto chooses by size and memory.")] = "auto",
     memory_mb: Annotated[
         int | None, typer.Option(min=1, help="Memory for the index; half of what is free if not given.")
     ] = None,
