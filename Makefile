@@ -1,6 +1,7 @@
 # make demo: install, then do the main job on the embedded data.  make test: check, then test.  make check: lint and types.
 # make test-avx2: tests that depend on the processor once more, held down to AVX2. A machine without more has run them.
-.PHONY: demo test test-avx2 check install clean
+# make docs: the documentation site, into build/docs.
+.PHONY: demo test test-avx2 check docs install clean
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt Makefile | cksum | tr ' ' -)
 WORKERS ?= 2
@@ -26,6 +27,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python docs/generate_reference.py
+	$(BIN)/mkdocs build --quiet
 
 install: $(STAMP)
 

@@ -15,6 +15,7 @@ from typing import Any
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
 from mcontriever.evaluation.model_specs import ModelSpec, parse_models
+from mcontriever.evaluation.results import SCORES
 from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
 from mcontriever.hosts import require_host
 from mcontriever.hub import is_at_hand
@@ -63,6 +64,7 @@ def run(request: Request) -> None:
     offline = _data_folder(request, suite) if request.suite else None
     _require_models(specs, offline)
     _quiet_libraries(offline)
+    SCORES.require_own(request.output)
     with FolderLock(request.output):
         _measure(request, suite, specs, request.output, offline)
 

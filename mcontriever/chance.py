@@ -43,8 +43,8 @@ def permuted(
 ) -> npt.NDArray[np.int64]:
     """Where each index of range(size) goes under a pseudo-random permutation that is never stored.
 
-    A balanced Feistel network is a bijection on the next power of four; indices that fall outside range(size) walk on
-    along their cycle until they are inside. `key` holds more numbers that choose the permutation (an epoch, say);
+    A balanced Feistel network is a bijection on the next power of four; indices that fall outside range(size) follow
+    their cycle until they are inside. `key` are more numbers that select the permutation (an epoch, for example);
     `size` may differ from index to index.
     """
     index_array = np.asarray(index, dtype=np.int64)

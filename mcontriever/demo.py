@@ -2,17 +2,17 @@
 
     mcontriever demo --output runs/demo
 
-mini embeds the atlas and answers an Arabic and a Swahili question, goes on learning from raw text of the other half on
-two processes, and is measured before and after. Interrupted and run again, it goes on: each command knows what it did.
+mini embeds the atlas and answers an Arabic and a Swahili question, is trained further on raw text of the other half on
+two processes, and is measured before and after. After an interruption the same command resumes it.
 """
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mcontriever.child_processes import run_command
 from mcontriever.errors import RunError
 from mcontriever.shipped import ATLAS, DEFAULT_MODEL, shipped
 
@@ -24,7 +24,7 @@ ARABIC = "أي بلد استضاف أول بطولة لكأس العالم لك�
 SWAHILI = "Newton alitumia nini badala ya lenzi katika darubini aliyoiunda mwaka 1668?"
 MEANINGS = {
     ARABIC: "In Arabic: which country was host to the first football World Cup? Only an English passage tells.",
-    SWAHILI: "In Swahili: what did Newton put in the place of a lens? Passages in six languages tell.",
+    SWAHILI: "In Swahili: what did Newton use instead of a lens? Passages in six languages tell.",
 }
 
 
@@ -41,7 +41,7 @@ def run(output: str) -> None:
     print("More training, on raw text alone:")
     _step("prepare", "atlas", "--output", tokens, "--tokenizer", DEFAULT_MODEL)
     _train(tokens, trained)
-    _step("export", trained, "--output", continued)
+    _step("export", trained, "--output", continued, "--overwrite")
     print("Before and after, beside the faster nano, and BM25 over words and over subwords:")
     models = (DEFAULT_MODEL, continued, "nano", "bm25", f"bm25:subwords={DEFAULT_MODEL}")
     _step("benchmark", "--model", *models, "--suite", "atlas", "--output", scores)
@@ -77,7 +77,7 @@ def _command(words: Sequence[str]) -> None:
     print(f"$ {shlex.join(words)}", flush=True)
     programs = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")])}
-    done = subprocess.run(words, env=environment, check=False)
-    if done.returncode:
-        raise RunError(f"`{' '.join(words[:2])}` ended with exit code {done.returncode}", fix="see its message above")
+    code = run_command(words, environment)
+    if code:
+        raise RunError(f"`{' '.join(words[:2])}` ended with exit code {code}", fix="see its message above")
     print(flush=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 import orjson
 
-from mcontriever.errors import StoreError
+from mcontriever.errors import StoreError, UserError
 
 TEMPORARY_PREFIX = ".partial-"
+PROBE_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -26,16 +27,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     _make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        _raise_if_disk(error, path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors_named(path):
+        try:
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -43,19 +42,37 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success its files are fsynced and it takes `path`'s place."""
     path = Path(path)
     _make_folder(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
-    temporary.chmod(0o755)
+    with disk_errors_named(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        temporary.chmod(0o755)
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    sync_file(file)
+            _replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def disk_errors_named(path: str | Path) -> Iterator[None]:
+    """Turn what a disk refuses (no space, no permission, ...) into a StoreError with advice."""
     try:
-        yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                sync_file(file)
-        _replace_folder(temporary, path)
+        yield
     except OSError as error:
-        _raise_if_disk(error, path)
+        if error.errno in _DISK_ADVICE:
+            what, fix = _DISK_ADVICE[error.errno]
+            raise StoreError(what, where=path, fix=fix) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except UserError:
+        raise
+    except Exception as error:  # libraries in Rust report a full disk by errors of their own
+        refusal = _refusal(next(folder for folder in Path(path).absolute().parents if folder.is_dir()))
+        if refusal in _DISK_ADVICE:
+            what, fix = _DISK_ADVICE[refusal]
+            raise StoreError(what, where=path, fix=fix) from error
+        raise
 
 
 def remove_temporaries(folder: str | Path) -> None:
@@ -97,6 +114,17 @@ def folder_bytes(folder: str | Path) -> int:
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
+def _refusal(folder: Path) -> int | None:
+    """Why a megabyte cannot be written here; None if it can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.write(b"\0")  # after a part of a write, the next one says why
+    except OSError as error:
+        return error.errno
+    return None
+
+
 class FolderLock:
     """One writer per folder. The lock is the operating system's, so it is gone when its holder dies.
 
@@ -111,11 +139,8 @@ class FolderLock:
     def __enter__(self) -> "FolderLock":
         _make_folder(self.folder)
         lock_file = self.folder / self.name
-        try:
+        with disk_errors_named(lock_file):
             handle = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            _raise_if_disk(error, lock_file)
-            raise
         try:
             fcntl.flock(handle, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
@@ -141,13 +166,11 @@ class FolderLock:
 
 
 def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileNotFoundError as error:
-        raise StoreError("no folder can be made here", where=folder, fix="choose another path") from error
-    except OSError as error:
-        _raise_if_disk(error, folder)
-        raise
+    with disk_errors_named(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            raise StoreError("no folder can be made here", where=folder, fix="choose another path") from error
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
@@ -185,14 +208,7 @@ _DISK_ADVICE = {
     errno.EACCES: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EPERM: ("no permission to write", "choose another folder, or change its permissions"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
-    errno.ENOTDIR: ("a file stands where a folder is needed", "choose another folder"),
-    errno.EEXIST: ("a file stands where a folder is needed", "choose another folder"),
-    errno.EISDIR: ("a folder stands where a file is needed", "choose another path"),
+    errno.ENOTDIR: ("this is a file, but a folder is needed", "choose another folder"),
+    errno.EEXIST: ("this is a file, but a folder is needed", "choose another folder"),
+    errno.EISDIR: ("this is a folder, but a file is needed", "choose another path"),
 }
-
-
-def _raise_if_disk(error: OSError, path: Path) -> None:
-    """Turn the disk's complaints into a user's error; other failures stay what they are."""
-    if error.errno in _DISK_ADVICE:
-        what, fix = _DISK_ADVICE[error.errno]
-        raise StoreError(what, where=path, fix=fix) from error

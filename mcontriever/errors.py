@@ -3,19 +3,24 @@
 The command line turns any of them into one message on stderr and exit code 2 (see `cli/`).
 """
 
+from mcontriever.shown_text import shown_message
+
 
 class UserError(Exception):
-    """A mistake the user can mend. `what` holds both values (found and expected), `fix` the way out."""
+    """A mistake the user can fix. `what` names both values (found and expected), `fix` the remedy.
+
+    File names, ids and addresses come from strangers, so controls are escaped and passwords removed here.
+    """
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
-        self.what = what
-        self.where = None if where is None else str(where)
-        self.fix = fix
-        lines = [what]
+        self.what = shown_message(what)
+        self.where = None if where is None else shown_message(str(where))
+        self.fix = None if fix is None else shown_message(fix)
+        lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
-        if fix:
-            lines.append(f"  fix: {fix}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
         super().__init__("\n".join(lines))
 
 
@@ -32,7 +37,7 @@ class ModelError(UserError):
 
 
 class StoreError(UserError):
-    """A folder of ours (token shards, embeddings, a run) that is damaged, locked or of another making."""
+    """One of our folders (token shards, embeddings, a run) that is damaged, locked or made by something else."""
 
 
 class HubError(UserError):

@@ -8,7 +8,7 @@ int4 and int4-blocks.
 from pathlib import Path
 
 from mcontriever.disk import atomic_folder
-from mcontriever.errors import StoreError
+from mcontriever.encoder.saved_model import MODEL_FOLDER
 from mcontriever.hub import is_at_hand, model_folder
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import read_state
@@ -16,11 +16,10 @@ from mcontriever.training.compact_weights import compact_weights
 from mcontriever.training.exported_model import copy_model, find_checkpoint
 
 
-def run(source: str, output: Path, *, weights: str = "float32") -> None:
-    if output.exists() and any(output.iterdir()) and not (output / "modules.json").exists():
-        raise StoreError("the folder is not empty and holds no exported model", where=output, fix="give a new folder")
+def run(source: str, output: Path, *, weights: str = "float32", overwrite: bool = False) -> None:
+    MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     if is_at_hand(source) and (model_folder(source) / "config.json").is_file():
-        _store_anew(source, output, weights)
+        _store_again(source, output, weights)
         log.info(f"exported {source} to {output}")
         return
     found = find_checkpoint(Path(source))
@@ -29,7 +28,7 @@ def run(source: str, output: Path, *, weights: str = "float32") -> None:
     log.info(f"exported step {state['step']:,} ({state['samples']:,} samples) of {found} to {output}")
 
 
-def _store_anew(model: str, output: Path, weights: str) -> None:
+def _store_again(model: str, output: Path, weights: str) -> None:
     from mcontriever.encoder import Encoder
 
     card = model_folder(model) / "README.md"

@@ -13,7 +13,7 @@ from typing import Any
 
 from mcontriever.config import GenerateConfig
 from mcontriever.disk import FolderLock, remove_temporaries
-from mcontriever.finetuning.part_folder import PartFolder
+from mcontriever.finetuning.part_folder import PARTS, PartFolder
 from mcontriever.finetuning.query_writer import QueryWriter
 from mcontriever.progress import log, track
 from mcontriever.retrieval.embedding.corpus import Corpus
@@ -25,6 +25,7 @@ NOT_IN_THE_RESULT = {"output", "device"}
 def run(config: GenerateConfig) -> None:
     output = Path(config.output)
     corpus = Corpus.open(config.corpus, fields=config.corpus_fields, language=config.language)
+    PARTS.require_own(output)
     with FolderLock(output):
         remove_temporaries(output)
         folder = PartFolder(output, "generated" if config.write == "queries" else "expanded")

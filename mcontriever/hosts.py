@@ -12,9 +12,14 @@ _HUB_HOSTS = {"hf": "huggingface.co"}
 
 def require_host(url_or_host: str, offline_way: str) -> None:
     """Fail within two seconds when a host cannot be reached, and say what to do without it."""
-    parsed = urllib.parse.urlsplit(url_or_host if "://" in url_or_host else f"https://{url_or_host}")
-    host = _HUB_HOSTS.get(parsed.scheme, parsed.hostname or "")
-    port = parsed.port or (80 if parsed.scheme == "http" else 443)
+    try:
+        parsed = urllib.parse.urlsplit(url_or_host if "://" in url_or_host else f"https://{url_or_host}")
+        host = _HUB_HOSTS.get(parsed.scheme, parsed.hostname or "")
+        port = parsed.port or (80 if parsed.scheme == "http" else 443)
+    except ValueError as error:
+        raise HubError(f"not an address: {error}", where=url_or_host, fix="check the address") from error
+    if not host:
+        raise HubError("the address names no host", where=url_or_host, fix="write it as https://host/path")
     problem = _connection_problem(host, port)
     if problem:
         raise HubError(f"{host} cannot be reached: {problem}", where=url_or_host, fix=offline_way)

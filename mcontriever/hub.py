@@ -1,6 +1,6 @@
-"""Where a model named by the user lies: `mini` or `nano`, a folder, or a hub name in the local cache or within reach.
+"""Where to find a model that the user names: `mini` or `nano`, a folder, or a hub name, cached or within reach.
 
-`mini` and `nano` are the bundled models, wherever the user stands; a folder of such a name is called `./nano`.
+`mini` and `nano` are the bundled models, in any working directory; a folder of such a name is called `./nano`.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def is_bundled(name_or_folder: str | Path) -> bool:
 
 
 def is_at_hand(name: str) -> bool:
-    """Whether the model is a folder or comes with us, so that no hub is asked."""
+    """Whether the model is a folder or the bundled one, so that no hub is needed."""
     return is_bundled(name) or Path(name).is_dir()
 
 

@@ -5,7 +5,7 @@ mcontriever index STORE --kind milvus --uri http://localhost:19530
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mcontriever.amounts import shown_size
 from mcontriever.disk import FolderLock, folder_bytes
@@ -14,20 +14,21 @@ from mcontriever.progress import log
 from mcontriever.retrieval.lexical_index import Term, open_lexical_index
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-
-Kind = Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"]
+from mcontriever.retrieval.vector_search.index_kinds import KINDS
 
 
 def run(
     folder: Path,
     *,
-    kind: Kind,
+    kind: str,
     memory_mb: int | None = None,
     recall: float = 0.95,
     center_languages: bool = False,
     terms: Term = "words",
     uri: str | None = None,
 ) -> None:
+    if kind not in KINDS:
+        raise ConfigError(f"no index of kind {kind!r}", fix=f"choose one of {', '.join(KINDS)}")
     store = EmbeddingStore.open(folder)
     if (kind == "milvus") != (uri is not None):
         raise ConfigError("--kind milvus and --uri go together", fix="for example --kind milvus --uri ./milvus.db")

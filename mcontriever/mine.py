@@ -20,7 +20,7 @@ from mcontriever.finetuning.mining.miner import Miner, Searcher, SecondOpinion
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.mining.mining_report import mining_report
 from mcontriever.finetuning.mining.mining_statistics import PartStatistics
-from mcontriever.finetuning.part_folder import PartFolder, mined_folder
+from mcontriever.finetuning.part_folder import PARTS, PartFolder, mined_folder
 from mcontriever.progress import log
 from mcontriever.retrieval.dense_search import DenseSearch
 from mcontriever.retrieval.embedding.embedding_run import embed
@@ -46,6 +46,7 @@ def run(config: MineConfig) -> None:
     examples = open_training_set(**config.examples.model_dump())
     encoder = _encoder(config)
     facts = _facts(config, examples, encoder)
+    PARTS.require_own(output)
     with FolderLock(output):
         remove_temporaries(output)
         mined = mined_folder(output)

@@ -58,7 +58,7 @@ def _curve(panel: Any, label: str, lines: list[Line], name: str, style: str = "-
 
 
 def _thinned(points: list[tuple[int, float]], every: int) -> tuple[list[int], list[float]]:
-    """The mean of each `every` points, so that a long run stays readable."""
+    """The mean of each `every` points, so that a long run is readable."""
     groups = [points[start : start + every] for start in range(0, len(points), every)]
     return [group[-1][0] for group in groups], [sum(value for _, value in group) / len(group) for group in groups]
 

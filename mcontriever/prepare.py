@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mcontriever.amounts import shown_size
 from mcontriever.config import PrepareRecipe
-from mcontriever.disk import FolderLock, atomic_path, read_json, write_json
+from mcontriever.disk import FolderLock, atomic_path, disk_errors_named, read_json, write_bytes, write_json
 from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
-from mcontriever.preparation.claim import REPORT, claim
+from mcontriever.preparation.claim import REPORT, TOKENS, claim
 from mcontriever.preparation.duplicates import repeats
 from mcontriever.preparation.finish_shard import finish_shard
 from mcontriever.preparation.preparation_report import build_report, print_table, warnings_of
@@ -50,14 +51,14 @@ def run(
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)
-    with FolderLock(output):
+    TOKENS.require_own(output)
+    with FolderLock(output), disk_errors_named(output):
         claim(output, new_plan, restart=restart)
         if (output / MANIFEST).is_file():
             log.info("already prepared; nothing to do")
         else:
             settings = _settings(output, recipe, tokenizer_plan, strict)
-            settings.tokenizer_file.parent.mkdir(exist_ok=True)
-            settings.tokenizer_file.write_text(tokenizer_json, encoding="utf-8")
+            write_bytes(settings.tokenizer_file, tokenizer_json.encode())
             _make_shards(jobs, settings, workers)
             _conclude(output, {**new_plan["tokenizer"], "name": tokenizer}, new_plan["recipe"], jobs, settings)
         for name in ("staging", "keys"):
@@ -145,9 +146,7 @@ def _announce(expected: str, disk_bytes: int, folder: Path) -> None:
     log.info(expected)
     free = shutil.disk_usage(folder).free
     if disk_bytes > free:
-        log.warning(
-            "warning: %s MB of disk may be needed, %s MB are free", f"{disk_bytes / 1e6:,.0f}", f"{free / 1e6:,.0f}"
-        )
+        log.warning(f"warning: {shown_size(disk_bytes)} of disk may be needed, {shown_size(free)} are free")
 
 
 def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:

@@ -6,6 +6,9 @@ import time
 from types import TracebackType
 from typing import Any
 
+from mcontriever.amounts import shown_duration
+from mcontriever.shown_text import shown_message, shown_text
+
 log = logging.getLogger("mcontriever")
 
 PLAIN_LINE_SECONDS = 10.0
@@ -16,10 +19,17 @@ def setup_logging(level: str = "info", quiet: bool = False) -> None:
     """Send our log to stderr. `quiet` keeps warnings and errors only, and hides progress."""
     _state["quiet"] = quiet
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if level != "debug" else "%(asctime)s %(name)s %(message)s"))
+    handler.setFormatter(_SafeFormatter("%(message)s" if level != "debug" else "%(asctime)s %(name)s %(message)s"))
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else getattr(logging, level.upper()))
+
+
+class _SafeFormatter(logging.Formatter):
+    """Foreign parts of a message cannot control the terminal or show a password."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_message(super().format(record))
 
 
 def track(total: int | None, label: str, unit: str = "items") -> "Progress":
@@ -64,7 +74,7 @@ class Progress:
 
     def _detail(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
-        shown = "".join(f"  {name} {value}" for name, value in self._fields.items())
+        shown = "".join(f"  {name} {shown_text(str(value))}" for name, value in self._fields.items())
         return f"{self.done / seconds:,.0f} {self.unit}/s{shown}"
 
     def _line(self) -> str:
@@ -74,13 +84,7 @@ class Progress:
         left = seconds / max(self.done, 1) * max(self.total - self.done, 0)
         share = 100 * self.done / self.total
         counts = f"{self.done:,} of {self.total:,} {self.unit} ({share:.0f} %)"
-        return f"{self.label}: {counts}, {self._detail()}, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+        return f"{self.label}: {counts}, {self._detail()}, {shown_duration(left)} left"
 
 
 def _rich_bar(total: int | None, label: str) -> Any:
@@ -93,7 +97,7 @@ def _rich_bar(total: int | None, label: str) -> Any:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=Console(stderr=True),
     )
     return bar, bar.add_task(label, total=total, detail="")

@@ -1,11 +1,11 @@
-"""Ranks of a distributed run, and gathers that keep gradients right. In one process everything here is the identity.
+"""Ranks of a distributed run, and gathers with correct gradients. In one process everything here is the identity.
 
     every_key_GH = gather_with_grad(key_BH)      # rows in rank order, G = world size * B
 
 The convention that makes N ranks equal one rank on the joined batch: each rank's loss is the mean over *its own*
 rows, and the gradients of the parameters are averaged over ranks, as DeepSpeed and DDP do. The loss of the joined
 batch is then the average of the ranks' losses, and the gradient that a gathered row sends home is the *sum* of what
-all ranks found for it. Nothing else has to be scaled.
+all ranks computed for it. Nothing else is scaled.
 
 Shapes: B rows of one rank, G rows of all ranks, H hidden.
 """
@@ -70,7 +70,7 @@ def broadcast_object(value: Any) -> Any:
 
 
 def check_equal_shapes(rows: torch.Tensor) -> None:
-    """Ranks that gather different shapes hang or mix up rows without a word, so they compare shapes first."""
+    """Ranks that gather different shapes hang or mix up rows silently, so they compare shapes first."""
     shapes = [torch.zeros(1 + rows.dim(), dtype=torch.long, device=rows.device) for _ in range(world_size())]
     distributed.all_gather(shapes, torch.tensor([rows.dim(), *rows.shape], device=rows.device))
     found = [shape.tolist()[1:] for shape in shapes]

@@ -1,14 +1,12 @@
-"""Several verbs one after another, from one file: `mcontriever run PLAN.yaml`, and again to go on after a stop.
+"""Several verbs one after another, from one file: `mcontriever run PLAN.yaml`, and again to resume.
 
-A plan is what a paper's recipe is: train, mine with the result, train again; or train and mine in turns (ANCE). Every
+A plan is a paper's recipe: train, mine with the result, train again; or train and mine in turns (ANCE). Every
 stage is one of our own commands in a process of its own, so that each has the machine to itself, and resumes as it
 does alone. All stages are checked before the first one starts.
 """
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,29 +15,34 @@ from typing import Any
 import yaml
 
 from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig, parse_train_config
+from mcontriever.child_processes import run_command
 from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, PlanConfig, StageSection, parse_config
 from mcontriever.disk import FolderLock, read_json, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
+from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import checkpoint_name, step_of
 from mcontriever.training.run_folder import finished_facts
 
 DONE = "commands-done.json"
+REPLACING = ("tokenizer", "export")  # verbs that refuse an output of theirs without --overwrite
+PLAN = FolderKind("run of a plan", marks=(DONE, "stage-*"))
 
 
 def run(plan: PlanConfig) -> None:
-    """Run or go on. An error of a stage is the plan's; training that was told to stop ends it quietly."""
+    """Run or resume. A stage's error ends the plan; so does training that was told to stop, without an error."""
     for number, stage in enumerate(plan.stages):
         check_stage(stage, f"stages.{number}")
     launcher = found_launcher(plan.launcher)
     output = Path(plan.output)
+    PLAN.require_own(output)
     with FolderLock(output):
         for number, stage in enumerate(plan.stages, start=1):
             kind = next(iter(stage.model_fields_set))
             log.info(f"stage {number} of {len(plan.stages)}: {kind}")
             if not Follower(launcher, output, f"stage-{number:02}-{kind}").follow(stage):
-                log.info("stopped; the same command goes on from there")
+                log.info("stopped; the same command resumes the plan")
                 return
     log.info("the plan is done")
 
@@ -63,14 +66,14 @@ def check_stage(stage: StageSection, place: str) -> None:
 
 
 def found_launcher(words: Sequence[str]) -> list[str]:
-    """With the program's whole path, also where it stands beside our Python and not on the PATH."""
+    """With the program's full path, also if it is next to our Python and not on the PATH."""
     if not words:
         return []
     places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
     program = shutil.which(words[0], path=os.pathsep.join(places))
     if program is None:
         raise ConfigError(
-            f"the launcher {words[0]} is not to be found", fix="install it, or --set launcher=[] for one process"
+            f"the launcher {words[0]} is not found", fix="install it, or --set launcher=[] for one process"
         )
     return [program, *words[1:]]
 
@@ -103,7 +106,7 @@ class Follower:
         return _has_ended(config)
 
     def _alternate(self, section: AlternateSection) -> bool:
-        """Train to the next refresh, mine with the checkpoint that stands there, and so on to the end."""
+        """Train to the next refresh, mine with the checkpoint written there, and so on to the end."""
         config = _train_config(section.train, self.name)
         assert isinstance(config, FinetuneConfig), "checked before the first stage"
         every = config.data.refresh_every
@@ -121,10 +124,17 @@ class Follower:
         self._start([sys.executable, "-m", "mcontriever", verb, "--config", self._written(values)])
 
     def _command(self, arguments: Sequence[str]) -> None:
-        """Done once: a command that has ended well is not started again, unless it was changed."""
+        """Done once: a command that has ended well is not started again, unless it was changed.
+
+        A command that was killed just after its output was complete replaces this output.
+        """
         done = read_json(self.output / DONE) if (self.output / DONE).exists() else {}
+        begun = self.output / f"{self.name}.begun.json"
         if done.get(self.name) != list(arguments):
-            self._start([sys.executable, "-m", "mcontriever", *arguments])
+            was_begun = begun.exists() and read_json(begun) == list(arguments)
+            write_json(begun, list(arguments))
+            again = ["--overwrite"] if was_begun and arguments[0] in REPLACING else []
+            self._start([sys.executable, "-m", "mcontriever", *arguments, *again])
             write_json(self.output / DONE, {**done, self.name: list(arguments)})
 
     def _written(self, values: Mapping[str, Any]) -> str:
@@ -133,21 +143,12 @@ class Follower:
         return str(path)
 
     def _start(self, command: Sequence[str]) -> None:
-        """Wait for the command; a wish to stop is passed on to it, and what it saves is waited for."""
-        process = subprocess.Popen(command)
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        code = run_command(command)
         if code != 0:
             raise RunError(
                 f"{self.name} ended with exit code {code}",
                 where=" ".join(command),
-                fix="its own message stands above; mend that, and start the plan again",
+                fix="correct what its own message above says, then start the plan again",
             )
 
 
@@ -160,7 +161,7 @@ def _has_ended(config: TrainConfig) -> bool:
 
 
 def _round(section: AlternateSection, config: TrainConfig, step: int) -> dict[str, Any]:
-    """Mining with the checkpoint of this step. Its embeddings serve one round only, so they are not kept."""
+    """Mining with the checkpoint of this step. Its embeddings are for one round only, so they are not kept."""
     folder = Path(config.run.output)
     return {
         "keep_store": False,

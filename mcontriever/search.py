@@ -5,6 +5,7 @@ mcontriever search STORE --queries queries.jsonl --trec -k 100 > run.trec
 """
 
 import itertools
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from mcontriever.errors import ConfigError, DataError
 from mcontriever.retrieval.hit_table import show_hits
 from mcontriever.retrieval.search_options import SearchOptions
 from mcontriever.retrieval.searcher import Index
+from mcontriever.shown_text import has_controls, safe_json
+from mcontriever.standard_output import can_write_all_letters, writing_results
 from mcontriever.texts.documents import Hit, Query, read_queries
 
 RUN_NAME = "mcontriever"
@@ -65,10 +68,10 @@ def run(
 def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, explain: bool) -> None:
     hits = next(index.search_many([query], options=options))
     if not as_json:
-        show_hits(hits, explain)
+        with writing_results():
+            show_hits(hits, explain)
         return
-    for hit in hits:
-        _print_line(_record(hit, explain))
+    _write_lines(_json_line(_record(hit, explain)) for hit in hits)
 
 
 def _answer_prompt(index: Index, options: SearchOptions, as_json: bool, explain: bool) -> None:
@@ -84,11 +87,10 @@ def _answer_prompt(index: Index, options: SearchOptions, as_json: bool, explain:
 def _answer_all(index: Index, queries: Iterable[Query], options: SearchOptions, as_trec: bool, explain: bool) -> None:
     asked, answered = itertools.tee(queries)
     for query, hits in zip(answered, index.search_many(asked, options=options, texts=not as_trec), strict=True):
-        for hit in hits:
-            if as_trec:
-                sys.stdout.write(_trec_line(query, hit) + "\n")
-            else:
-                _print_line({"query": query.id, **_record(hit, explain)})
+        if as_trec:
+            _write_lines(_trec_line(query, hit) for hit in hits)
+        else:
+            _write_lines(_json_line({"query": query.id, **_record(hit, explain)}) for hit in hits)
 
 
 def _record(hit: Hit, explain: bool) -> dict[str, object]:
@@ -103,13 +105,19 @@ def _record(hit: Hit, explain: bool) -> dict[str, object]:
     return {**record, "parts": hit.parts} if explain else record
 
 
-def _print_line(record: dict[str, object]) -> None:
-    sys.stdout.write(orjson.dumps(record).decode() + "\n")
+def _write_lines(lines: Iterable[str]) -> None:
+    text = "".join(f"{line}\n" for line in lines)
+    with writing_results():
+        sys.stdout.write(text)
+
+
+def _json_line(record: dict[str, object]) -> str:
+    return safe_json(orjson.dumps(record).decode()) if can_write_all_letters() else json.dumps(record)
 
 
 def _trec_line(query: Query, hit: Hit) -> str:
     for identifier in (query.id, hit.id):
-        if not identifier or any(character.isspace() for character in identifier):
+        if not identifier or has_controls(identifier) or any(character.isspace() for character in identifier):
             raise DataError(
                 f"the id {identifier!r} cannot be in a TREC run, whose columns are separated by spaces",
                 fix="omit --trec to write JSON lines",

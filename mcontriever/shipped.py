@@ -1,4 +1,4 @@
-"""Files of the project that verbs read: beside the package in a checkout, inside it in an installed wheel.
+"""Files of the project that verbs read: next to the package in a checkout, inside it in an installed wheel.
 
 `mini` and `nano`, the models that come with the package, are always inside it.
 """

@@ -12,7 +12,7 @@ from mcontriever.config import PrepareRecipe
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.preparation.source_plan import Job, plan_sources
 from mcontriever.preparation.stage_shard import kept_texts
-from mcontriever.preparation.vocabulary import train_tokenizer
+from mcontriever.preparation.vocabulary import TOKENIZER, train_tokenizer
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.dictionaries.likely_words import likely_words
 from mcontriever.progress import log
@@ -30,11 +30,13 @@ def run(
     seed: int = 0,
     lowercase: bool = False,
     dictionaries: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train on at most `max_characters` of the recipe's text; no language is read beyond that.
 
     `dictionaries` is a path with {language}: their translations of the English text's words are trained on too.
     """
+    TOKENIZER.require_replaceable(output, overwrite=overwrite)
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     texts = {
         language: RecipeTexts(jobs, language, recipe.normalisation, max_characters)
@@ -52,6 +54,7 @@ def run(
         seed=seed,
         lowercase=lowercase,
         words_by_language=words,
+        overwrite=overwrite,
     )
 
 

@@ -8,7 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,24 @@ def tiny_tokens_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir
     folder = tmp_path_factory.mktemp("tokens") / "atlas"
     prepare.run(load_recipe("atlas"), folder, str(tiny_tokenizer_dir), workers=1)
     return folder
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
+    """Run `mcontriever ...` in this process, which costs no start of another."""
+    from mcontriever import progress
+    from mcontriever.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, int(end.value.code or 0), *capsys.readouterr())
+
+    before = progress.log.handlers[:], progress.log.propagate, progress.log.level, dict(progress._state)
+    yield run
+    progress.log.handlers[:], progress.log.propagate = before[:2]
+    progress.log.setLevel(before[2])
+    progress._state.update(before[3])
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ That all of them run is `make demo`; the README's blocks, which are tested, hold
 """
 
 import shlex
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,11 +21,8 @@ def test_every_printed_command_is_well_formed(
 
     from mcontriever.cli import app
 
-    def start_nothing(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(words, 0)
-
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(subprocess, "run", start_nothing)
+    monkeypatch.setattr(demo, "run_command", lambda words, environment: 0)
     demo.run(str(tmp_path))
     typed = [shlex.split(line[2:]) for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
     verbs = ["embed", "search", "search", "prepare", "train.py", "export", "benchmark"]

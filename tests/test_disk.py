@@ -1,7 +1,10 @@
 """disk.py: nothing half-written, one writer at a time, clear words when the disk says no."""
 
+import contextlib
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,7 +85,7 @@ def test_the_second_writer_is_refused_and_told_who_holds_the_folder(tmp_path: Pa
 
 def test_a_file_in_the_way_of_a_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="a file stands where a folder is needed"):
+    with pytest.raises(StoreError, match="this is a file, but a folder is needed"):
         write_json(tmp_path / "file" / "inner" / "x.json", {})
 
 
@@ -95,3 +98,36 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
 def test_checksum_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A limit on file sizes acts as a full disk: a write fails in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+class LibraryError(Exception):
+    """As libraries in Rust report a refused write: without an error number."""
+
+
+def test_a_refused_write_is_one_message_however_a_library_reports_it(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+
+    def write(like_a_library: bool) -> None:
+        with files_of_at_most(4096), atomic_folder(target) as folder:
+            try:
+                (folder / "weights").write_bytes(bytes(10_000))
+            except OSError as refused:
+                raise (LibraryError("write failed") if like_a_library else refused) from None
+
+    for like_a_library in (False, True):
+        with pytest.raises(StoreError, match=r"the file would be larger than may be written here\n  where: .*model"):
+            write(like_a_library)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LibraryError), atomic_folder(target):
+        raise LibraryError("nothing to do with the disk")

@@ -24,7 +24,7 @@ def make_run(run: Path, encoder_folder: Path, steps: tuple[int, ...]) -> Path:
 def test_a_run_gives_its_newest_checkpoint_and_a_checkpoint_itself(tmp_path: Path, tiny_encoder_dir: Path) -> None:
     run = make_run(tmp_path / "run", tiny_encoder_dir, steps=(5, 10, 100))
     for given, step in ((run, 100), (run / "checkpoints", 100), (run / "checkpoints" / "step-00000005", 5)):
-        export.run(given, tmp_path / "out")
+        export.run(given, tmp_path / "out", overwrite=True)
         assert (tmp_path / "out" / "README.md").read_text() == f"# step {step}"
         assert (tmp_path / "out" / "training.yaml").read_text() == "stage: pretrain\n"
     texts = ["one text", "another text"]
@@ -41,5 +41,5 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, tiny_encoder_dir: Path
     run = make_run(tmp_path / "run", tiny_encoder_dir, steps=(1,))
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
-    with pytest.raises(StoreError, match="not empty and holds no exported model"):
+    with pytest.raises(StoreError, match="is not empty and is not a model: it holds cat"):
         export.run(str(run), tmp_path / "photos")

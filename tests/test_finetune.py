@@ -217,7 +217,7 @@ def test_metrics_tell_how_well_negatives_are_told_apart(values: dict[str, Any]) 
     [
         ({"data.negatives": 0, "deepspeed.train_micro_batch_size_per_gpu": 1}, "nothing to contrast"),
         ({"objective": {"kind": "distillation"}, "data.hard_ratio": 0.0}, r"hard_ratio 0.0"),
-        ({"objective.dimensions": [32]}, "objective.dimensions has 32, the encoder 32 in all"),
+        ({"objective.dimensions": [32]}, "objective.dimensions has 32, the encoder has 32 dimensions"),
         ({"data.passage_length": 500}, "the encoder takes"),
         (
             {"run.asam": {}, "deepspeed.zero_optimization": {"stage": 2}},

@@ -8,6 +8,12 @@ from mcontriever.errors import HubError
 from mcontriever.hosts import require_host
 
 
+@pytest.mark.parametrize("address", ["http://", "https:///path", "http://[::1", "http://host:port/"])
+def test_an_address_without_a_host_is_named(address: str) -> None:
+    with pytest.raises(HubError, match=r"the address names no host|not an address"):
+        require_host(address, "give a local folder")
+
+
 def test_a_host_that_is_not_there_fails_fast_and_names_the_way_out() -> None:
     started = time.monotonic()
     with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: give a local folder"):

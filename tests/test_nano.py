@@ -50,9 +50,7 @@ def test_it_is_small_and_says_what_it_learned_from() -> None:
         assert part in card, part
 
 
-def test_a_store_that_it_made_is_searched_from_anywhere(
-    tmp_path: Path, run_cli: RunCli
-) -> None:
+def test_a_store_that_it_made_is_searched_from_anywhere(tmp_path: Path, run_cli: RunCli) -> None:
     made = run_cli("embed", ATLAS / "evaluation", "--model", "nano", "--output", tmp_path / "store")
     assert made.returncode == 0, made.stderr
     made_by = EmbeddingStore.open(tmp_path / "store").encoder

@@ -1,4 +1,4 @@
-"""Kill -9 at random moments, run again: the same bytes as a run that nobody disturbed, and no work done twice."""
+"""Stopped at random moments in every way and run again: the bytes of an undisturbed run, and no work done twice."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mcontriever import prepare
 from mcontriever.config import load_recipe
 
 SHARDS = 24
 DOCUMENTS = 120
-KILLS = 3
 
 
 @pytest.fixture(scope="module")
@@ -54,55 +54,48 @@ def checksums(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def kill_after(process: subprocess.Popen[str], output: Path, shards: int, pause: float) -> None:
-    """Kill -9 the run, not its workers, once so many shards are done; the workers must follow it by themselves."""
+def stop(process: subprocess.Popen[str], output: Path, shards: int, how: str, pause: float) -> str:
+    """Once so many shards are done, kill a worker, or stop the run by a signal; no worker may outlive it."""
     while len(done_shards(output)) < shards:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.002)
     time.sleep(pause)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    _, alive = psutil.wait_procs(workers, timeout=10)
+    children = psutil.Process(process.pid).children(recursive=True)
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    if how == "worker":
+        workers[0].kill()
+    else:
+        process.send_signal(signal.Signals[how])
+    _, printed = process.communicate(timeout=120)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
+    assert "Traceback" not in printed
+    return printed
 
 
-def test_killed_three_times_the_result_is_the_same(
-    tmp_path: Path, recipe: Path, tiny_tokenizer_dir: Path, sentences: dict[str, list[str]]
-) -> None:
-    from mcontriever import prepare
-
+def test_disturbed_in_every_way_the_result_is_the_same(tmp_path: Path, recipe: Path, tiny_tokenizer_dir: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
     prepare.run(load_recipe(str(recipe)), undisturbed, str(tiny_tokenizer_dir), workers=1)
     disturbed = tmp_path / "disturbed"
     drawn = random.Random(os.environ.get("KILL_SEED", "7"))
-    done_at_kill = 0
-    for number in range(KILLS):
+    done_before = 0
+    ways = {
+        "worker": (2, "a worker process was killed"),
+        "SIGTERM": (130, "interrupted; run the same command again"),
+        "SIGKILL": (-9, ""),
+    }
+    for number, (how, (code, message)) in enumerate(ways.items(), start=1):
         process = start(recipe, disturbed, tiny_tokenizer_dir)
-        aim = drawn.randint(done_at_kill + 1, SHARDS * (number + 1) // KILLS)
-        kill_after(process, disturbed, aim, pause=drawn.random() * 0.05)
+        aim = drawn.randint(done_before + 1, SHARDS * number // len(ways))
+        assert message in stop(process, disturbed, aim, how, pause=drawn.random() * 0.05)
+        assert process.returncode == code, how
         assert not (disturbed / "manifest.json").exists()
-        done_at_kill = len(done_shards(disturbed))
+        done_before = len(done_shards(disturbed))
     process = start(recipe, disturbed, tiny_tokenizer_dir)
     _, printed = process.communicate(timeout=120)
     assert process.returncode == 0, printed
     skipped = re.search(r"(\d+) of 24 shards were done before", printed)
     assert skipped
-    assert int(skipped[1]) == done_at_kill
+    assert int(skipped[1]) == done_before
     assert checksums(disturbed) == checksums(undisturbed)
     assert json.loads((disturbed / "report.json").read_text())["total"]["dropped"]["duplicate"] > SHARDS
-
-
-def test_a_worker_that_dies_is_one_message(tmp_path: Path, recipe: Path, tiny_tokenizer_dir: Path) -> None:
-    output = tmp_path / "out"
-    process = start(recipe, output, tiny_tokenizer_dir)
-    while not done_shards(output):
-        assert process.poll() is None
-        time.sleep(0.002)
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    workers[0].kill()
-    _, printed = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "a worker process was killed" in printed
-    assert "Traceback" not in printed
-    assert done_shards(output)

@@ -76,7 +76,7 @@ def test_every_stage_is_checked_before_the_first_one_starts(stages: list[dict[st
     ):
         followed([{"mine": {}, "train": {}}], tmp_path / "plan")
     values = {"output": str(tmp_path / "plan"), "launcher": ["no-such-launcher", "-n", "2"], "stages": stages[:1]}
-    with pytest.raises(ConfigError, match=r"the launcher no-such-launcher is not to be found(.|\n)*launcher=\[\]"):
+    with pytest.raises(ConfigError, match=r"the launcher no-such-launcher is not found(.|\n)*launcher=\[\]"):
         plan.run(parse_config(PlanConfig, values, source="plan.yaml"))
     assert not (tmp_path / "tokenizer").exists()
 

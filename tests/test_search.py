@@ -1,5 +1,6 @@
 """`mcontriever search` as a user types it: tables, JSON lines, runs, the prompt."""
 
+import io
 import json
 import os
 import pty
@@ -21,13 +22,13 @@ def lexical_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_store(tmp_path_factory.mktemp("stores") / "lexical", DOCUMENTS, None).folder
 
 
-def test_json_lines_by_an_encoder(tmp_path: Path, tiny_encoder_dir: Path, run_cli: RunCli) -> None:
+def test_json_lines_by_an_encoder(tmp_path: Path, tiny_encoder_dir: Path, cli: RunCli) -> None:
     from mcontriever.encoder import Encoder
     from mcontriever.retrieval.searcher import Index
 
     encoder = Encoder.load(tiny_encoder_dir)
     store = make_store(tmp_path / "s", DOCUMENTS, encoder, model=str(tiny_encoder_dir))
-    done = run_cli("search", store.folder, QUERY, "-k", 4, "--json", "--mode", "hybrid", "--explain")
+    done = cli("search", store.folder, QUERY, "-k", 4, "--json", "--mode", "hybrid", "--explain")
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [list(record) for record in records] == [["rank", "id", "score", "language", "title", "text", "parts"]] * 4
@@ -36,23 +37,23 @@ def test_json_lines_by_an_encoder(tmp_path: Path, tiny_encoder_dir: Path, run_cl
     assert records[0]["parts"]["fused"] == pytest.approx(expected[0].score)
 
 
-def test_a_table_for_people(lexical_store: Path, run_cli: RunCli) -> None:
-    done = run_cli("search", lexical_store, QUERY, "-k", 2, "--language", "en,sw")
+def test_a_table_for_people(lexical_store: Path, cli: RunCli) -> None:
+    done = cli("search", lexical_store, QUERY, "-k", 2, "--language", "en,sw")
     assert done.returncode == 0
     assert "score" in done.stdout.splitlines()[0]
     assert "A small telescope shows four bright moons" in done.stdout
     assert "\x1b" not in done.stdout
 
 
-def test_a_file_of_queries_gives_json_lines_or_a_run(tmp_path: Path, lexical_store: Path, run_cli: RunCli) -> None:
+def test_a_file_of_queries_gives_json_lines_or_a_run(tmp_path: Path, lexical_store: Path, cli: RunCli) -> None:
     queries = write_lines(tmp_path / "q.jsonl", [DOCUMENTS[2], DOCUMENTS[11]])
-    done = run_cli("search", lexical_store, "--queries", queries, "-k", 3)
+    done = cli("search", lexical_store, "--queries", queries, "-k", 3)
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(record["query"], record["rank"]) for record in records] == [
         (name, rank) for name in ("d2", "d11") for rank in (1, 2, 3)
     ]
     assert records[0]["id"] == "d2"
-    run = run_cli("search", lexical_store, "--queries", queries, "-k", 3, "--trec")
+    run = cli("search", lexical_store, "--queries", queries, "-k", 3, "--trec")
     lines = [line.split(" ") for line in run.stdout.splitlines()]
     assert [(q, d, int(rank)) for q, _, d, rank, _, _ in lines] == [
         (record["query"], record["id"], record["rank"]) for record in records
@@ -62,10 +63,10 @@ def test_a_file_of_queries_gives_json_lines_or_a_run(tmp_path: Path, lexical_sto
         assert float(line[4]) == pytest.approx(record["score"], abs=1e-6)
 
 
-def test_ids_with_spaces_cannot_be_in_a_run(tmp_path: Path, run_cli: RunCli) -> None:
+def test_ids_with_spaces_cannot_be_in_a_run(tmp_path: Path, cli: RunCli) -> None:
     store = make_store(tmp_path / "s", [type(DOCUMENTS[0])("an id", "telescope")], None)
     queries = write_lines(tmp_path / "q.jsonl", [type(DOCUMENTS[0])("q", "telescope")])
-    done = run_cli("search", store.folder, "--queries", queries, "--trec")
+    done = cli("search", store.folder, "--queries", queries, "--trec")
     assert done.returncode == 2
     assert "error: the id 'an id' cannot be in a TREC run" in done.stderr
 
@@ -85,6 +86,61 @@ def test_the_prompt_answers_until_the_end_of_input(lexical_store: Path) -> None:
     assert [json.loads(line)["language"] for line in text.splitlines()] == ["en", "sw"]
 
 
+EVIL = "\x1b[2J\x9b0m\u202e\u2066"
+
+
+@pytest.fixture(scope="module")
+def strange_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    Item = type(DOCUMENTS[0])
+    documents = [Item(f"id{EVIL}", f"telescope{EVIL} ينبع النهر", f"title{EVIL}", f"xx{EVIL}[red]"), DOCUMENTS[0]]
+    return make_store(tmp_path_factory.mktemp("stores") / "strange", documents, None).folder
+
+
+@pytest.mark.parametrize("options", [[], ["--explain"], ["--json"]])
+def test_nothing_foreign_controls_the_terminal(strange_store: Path, options: list[str], cli: RunCli) -> None:
+    done = cli("search", strange_store, "telescope", *options)
+    assert done.returncode == 0
+    for character in "\x1b\x9b\u202e\u2066":
+        assert character not in done.stdout + done.stderr
+    if options == ["--json"]:
+        record = json.loads(done.stdout)
+        assert (record["id"], record["title"], record["language"]) == (f"id{EVIL}", f"title{EVIL}", f"xx{EVIL}[red]")
+    else:
+        assert "\\x1b" in done.stdout
+        assert "[red]" in "".join(done.stdout.split())
+        assert done.stdout.count("\u2068") == done.stdout.count("\u2069") > 0  # the Arabic part is isolated
+
+
+def test_an_unknown_language_and_an_id_for_a_run_are_shown_safely(
+    tmp_path: Path, strange_store: Path, cli: RunCli
+) -> None:
+    done = cli("search", strange_store, "x", "--language", "yy")
+    assert done.returncode == 2
+    assert "\\x1b[2J" in done.stderr
+    assert "\x1b" not in done.stderr
+    queries = write_lines(tmp_path / "q.jsonl", [type(DOCUMENTS[0])("q", "telescope")])
+    done = cli("search", strange_store, "--queries", queries, "--trec")
+    assert done.returncode == 2
+    assert "cannot be in a TREC run" in done.stderr
+
+
+def test_a_full_disk_and_an_encoding_that_lacks_letters(strange_store: Path, run_cli: RunCli) -> None:
+    command = [sys.executable, "-m", "mcontriever", "search", str(strange_store), "telescope", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: the results cannot be written: No space left on device\n  where: standard output"
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    plain = run_cli("search", strange_store, "telescope", "--json", PYTHONIOENCODING="ascii")
+    assert json.loads(plain.stdout)["text"] == f"telescope{EVIL} ينبع النهر"
+    table = run_cli("search", strange_store, "telescope", PYTHONIOENCODING="ascii")
+    assert table.returncode == 0
+    assert "\\u064a\\u0646" in "".join(table.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -99,14 +155,17 @@ def test_the_prompt_answers_until_the_end_of_input(lexical_store: Path) -> None:
         (["x", "--mode", "dense"], "the store has no vectors"),
     ],
 )
-def test_mistakes_are_one_message(lexical_store: Path, arguments: list[str], expected: str, run_cli: RunCli) -> None:
-    done = run_cli("search", lexical_store, *arguments)
+def test_mistakes_are_one_message(
+    lexical_store: Path, arguments: list[str], expected: str, cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    done = cli("search", lexical_store, *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith(f"error: {expected}")
 
 
-def test_a_folder_without_a_store(tmp_path: Path, run_cli: RunCli) -> None:
-    done = run_cli("search", tmp_path, "x")
+def test_a_folder_without_a_store(tmp_path: Path, cli: RunCli) -> None:
+    done = cli("search", tmp_path, "x")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no store here (no manifest.json)")

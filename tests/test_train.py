@@ -217,7 +217,7 @@ def test_a_folder_of_another_run_is_refused_with_the_keys(values: dict[str, Any]
     stranger = tmp_path / "photos"
     stranger.mkdir()
     (stranger / "cat.png").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"holds cat.png but no run of ours"):
+    with pytest.raises(StoreError, match=r"holds cat.png but no training run"):
         run(values, f"run.output={stranger}")
 
 
@@ -233,7 +233,7 @@ def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
         (["data.tokens=nowhere"], StoreError, "this is not a token store"),
         (["data.languages=[en, xx]"], DataError, "no windows in xx"),
         (["data.window=63"], ConfigError, "data.window (or max_tokens) is 63 tokens, the encoder takes 62"),
-        (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is asked for"),
+        (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is set"),
         (
             ["deepspeed.zero_optimization.stagee=1"],
             ConfigError,
@@ -250,7 +250,7 @@ def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
             "keys_per_query is 2",
         ),
         (["evaluation.sets=[nowhere]"], DataError, "no such folder"),
-        (["run.output=/dev/null/run"], StoreError, "a file stands where a folder is needed"),
+        (["run.output=/dev/null/run"], StoreError, "this is a file, but a folder is needed"),
         ([f"evaluation.sets=[{ATLAS}]", "evaluation.metric=mean/mrr"], ConfigError, "evaluation.metric is 'mean/mrr'"),
         (["objective.momentum_rise_updates=5"], ConfigError, "a rising momentum needs both"),
         (["encoder={name: nowhere/at-all}"], UserError, "nowhere/at-all"),

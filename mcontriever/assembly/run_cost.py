@@ -31,9 +31,17 @@ def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> st
         checkpoint_layers=config.encoder.checkpoint_layers,
         rows_at_once=None if isinstance(config.objective, QueueSettings) else config.objective.rows_per_sub_batch,
         asam=config.run.asam is not None,
+        frozen_parameters=_frozen_parameters(config, architecture_of(config)),
     )
     show = costs.summary if short else costs.report
     return show(work, zero_stage(settings), config.run.keep_last + 1)
+
+
+def _frozen_parameters(config: TrainConfig, size: Architecture) -> int:
+    section = config.encoder
+    if section.frozen_layers:
+        return size.embedding_parameters + size.layer_parameters * section.frozen_layers // max(size.layers, 1)
+    return size.vocabulary * size.hidden if section.frozen_embeddings else 0
 
 
 def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:

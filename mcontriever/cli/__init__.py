@@ -1,6 +1,7 @@
 """`mcontriever <verb>`: the command line. Each verb is imported when it runs, so help needs no torch."""
 
 import os
+import signal
 import sys
 import time
 from typing import Annotated, NoReturn
@@ -14,13 +15,16 @@ from mcontriever.cli.stores import delete, embed, index, search, verify
 from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
 from mcontriever.progress import log, setup_logging
+from mcontriever.standard_output import replace_unknown_letters
 
 HEAD_START_SECONDS = 10.0
 INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run a verb; a user's mistake becomes one message on stderr and exit code 2."""
+    """Run a verb; a user's mistake becomes one message on stderr and exit code 2. SIGTERM does what Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    replace_unknown_letters()
     try:
         app(args=arguments, standalone_mode=True)
     except UserError as error:

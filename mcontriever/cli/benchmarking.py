@@ -35,7 +35,7 @@ def benchmark(
     center_languages: Annotated[
         bool, typer.Option("--center-languages", help="Each encoder a second time, less each language's mean vector.")
     ] = False,
-    rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: reads anew.")] = 100,
+    rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: scores again.")] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     card: Annotated[
         bool, typer.Option("--card", help="Write the scores into the model card of each model folder.")

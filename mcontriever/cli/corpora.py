@@ -13,11 +13,11 @@ def prepare(
     tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, mini or nano.")],
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw away what the folder holds, begin anew.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Remove what the folder holds and start again.")] = False,
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Turn shards of text into token shards, by a recipe. Interrupted, it goes on where it was."""
+    """Turn shards of text into token shards, by a recipe. The same command resumes it after an interruption."""
     from mcontriever import prepare as verb
     from mcontriever.config import load_recipe
 
@@ -39,6 +39,7 @@ def tokenizer(
         str | None,
         typer.Option(help="Bilingual word lists, as data/en-{language}.tsv.gz, whose words may become pieces."),
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the tokenizer in the output folder.")] = False,
     overrides: Overrides = None,
 ) -> None:
     """Train a sentencepiece tokenizer in XLM-R's layout on a recipe's text."""
@@ -55,4 +56,5 @@ def tokenizer(
         seed=seed,
         lowercase=lowercase,
         dictionaries=dictionaries,
+        overwrite=overwrite,
     )

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mcontriever.retrieval.vector_search.index_kinds import KINDS
+
 
 def embed(
     corpus: Annotated[
@@ -142,21 +144,19 @@ def verify(
 def delete(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
     identifiers: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Documents' ids.")] = None,
-    ids_from: Annotated[Path | None, typer.Option(help="A file with an id on each line.")] = None,
+    ids_from: Annotated[Path | None, typer.Option(help="A file with an id on each line, or FILE.jsonl.")] = None,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Ignore ids that are not in the store.")] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Then free the space of deleted documents.")] = False,
 ) -> None:
     """Delete documents from a store by their ids."""
     from mcontriever import delete as verb
 
-    verb.run(store, identifiers or [], ids_from=ids_from, compact=compact)
+    verb.run(store, identifiers or [], ids_from=ids_from, compact=compact, missing_ok=missing_ok)
 
 
 def index(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
-    kind: Annotated[
-        Literal["auto", "flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq", "milvus", "bm25"],
-        typer.Option(help="auto chooses by size and memory."),
-    ] = "auto",
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}; auto chooses by size and memory.")] = "auto",
     memory_mb: Annotated[
         int | None, typer.Option(min=1, help="Memory for the index; half of what is free if not given.")
     ] = None,

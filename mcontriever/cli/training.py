@@ -44,13 +44,14 @@ def export(
     output: Annotated[Path, typer.Option(help="The folder for the model.")],
     weights: Annotated[
         Literal["float32", "float16", "float8", "int4-blocks", "int4", "int2"],
-        typer.Option(help="In how many bytes tables are stored; the last three: for mcontriever alone."),
+        typer.Option(help="The type of stored tables; the last three are read by mcontriever only."),
     ] = "float32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
 ) -> None:
     """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
     from mcontriever import export as verb
 
-    verb.run(checkpoint, output, weights=weights)
+    verb.run(checkpoint, output, weights=weights, overwrite=overwrite)
 
 
 def trim(
@@ -107,7 +108,7 @@ def mine(
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Find hard negatives for labelled queries in a corpus. Interrupted, it goes on where it was."""
+    """Find hard negatives for labelled queries in a corpus. The same command resumes it after an interruption."""
     from mcontriever import mine as verb
     from mcontriever.config import MineConfig, load_config
 
@@ -137,7 +138,7 @@ def run(
     overrides: Overrides = None,
     print_config: PrintConfig = False,
 ) -> None:
-    """Run several verbs one after another: train, mine, train again. Interrupted, it goes on where it was."""
+    """Run several verbs one after another: train, mine, train again. The same command resumes it."""
     from mcontriever import run as verb
     from mcontriever.config import PlanConfig, load_config
 

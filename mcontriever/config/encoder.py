@@ -10,13 +10,13 @@ from mcontriever.config.sections import Count, Section, Share
 
 class EncoderSection(Section):
     """Either `name` (a folder, a hub name, mini, nano), or `architecture` (Hugging Face's keys) and `tokenizer` for
-    random weights. What is not given stays as the model says.
+    random weights. A value that is not given is the model's own.
     """
 
     name: str | None = None
     architecture: dict[str, Any] | None = None
     tokenizer: str | None = None
-    embeddings_from: str | None = None  # with `architecture`: begin with this checkpoint's subword embeddings
+    embeddings_from: str | None = None  # with `architecture`: start from this checkpoint's subword embeddings
     pooling: typing.Literal["mean", "cls"] | None = None
     similarity: typing.Literal["dot", "cosine"] | None = None  # cosine: embeddings of length one
     max_length: Count | None = None  # of texts, once exported; training rows are as long as their windows

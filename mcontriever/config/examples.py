@@ -35,7 +35,7 @@ class ExamplesRecipe(RecipeFacts):
 
 
 def _examples(given: Any) -> Any:
-    """A name of a recipe that ships, or a recipe's file, in the place of its examples."""
+    """A name of a recipe that ships, or a recipe's file, instead of its examples."""
     return load_examples_recipe(given).examples if isinstance(given, str) else given
 
 

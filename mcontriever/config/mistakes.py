@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as one error that names the keys as they stand in the file, and the nearest valid ones."""
+"""What pydantic found wrong, as one error that names the keys as in the file, and the nearest valid ones."""
 
 import difflib
 import types

@@ -13,7 +13,7 @@ from mcontriever.config.views import AugmentationSection, CodeSwitchSection, Cro
 class ColumnPairsSection(Section):
     """Pairs from two columns of JSON lines, mixed in: titles and bodies, questions and answers, or translations.
 
-    `{language}` in paths, columns and languages stands for each of `each_language`; the share is theirs together.
+    `{language}` in paths, columns and languages is replaced by each of `each_language`; the share is theirs together.
     """
 
     paths: list[str] = pydantic.Field(min_length=1)
@@ -47,7 +47,7 @@ class ParallelDocumentsSection(Section):
     """
 
     paths: str  # with {language}
-    languages: list[str] = pydantic.Field(min_length=1)  # beside English
+    languages: list[str] = pydantic.Field(min_length=1)  # besides English
     same_part: str
     share: float = pydantic.Field(gt=0, lt=1)  # of all samples
     swap_probability: Share = 0.5

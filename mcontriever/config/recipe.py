@@ -78,7 +78,7 @@ class RecipeSource(Section):
     def _languages_are_known(self) -> "RecipeSource":
         in_path = any("{language}" in path for path in [*self.paths, self.configuration or ""])
         if in_path and not self.languages:
-            raise ValueError("{language} stands in a path, but no languages are listed")
+            raise ValueError("a path has {language}, but no languages are listed")
         has_fields = self.reader in ("ccnet", "jsonl") or (self.reader in ("parquet", "hub") and self.fields.language)
         if not in_path and not has_fields and len(self.languages) != 1:
             raise ValueError(

@@ -23,7 +23,7 @@ class AsamSection(Section):
 class RunSection(Section):
     output: str
     steps: Count
-    stop_at: Count | None = None  # stop after this step, to go on another time
+    stop_at: Count | None = None  # stop after this step; the same command resumes the run
     seed: int = 0
     log_every: Count = 10
     save_every: Count = 1000

@@ -26,7 +26,7 @@ class CropsView(_Spans):
 
 
 class InverseClozeView(_Spans):
-    """The query is a span of the window, the key the rest; the span stays in with `keep_probability`."""
+    """The query is a span of the window, the key the rest; the key keeps the span with `keep_probability`."""
 
     kind: typing.Literal["inverse_cloze"]
     keep_probability: Share = 0.1
@@ -46,7 +46,7 @@ class CodeSwitchSection(Section):
     """Words of a view swapped for their translations. `dictionaries` by language, each with English on the left."""
 
     dictionaries: dict[str, str] = pydantic.Field(min_length=1)
-    probability: Share | tuple[Share, Share] = 0.3  # of a word; [lowest, highest]: drawn anew for each view
+    probability: Share | tuple[Share, Share] = 0.3  # of a word; [lowest, highest]: drawn again for each view
     drop_untranslated: Share = 0.0  # of the words that were to be swapped, those that no dictionary knows may go
     side: typing.Literal["query", "keys", "both"] = "query"
     inflected: bool = False  # look for forms of the dictionaries' words too, by rules of thumb

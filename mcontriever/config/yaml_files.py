@@ -1,6 +1,7 @@
 """YAML as configurations hold it: `no` is Norwegian, 1e-5 is a number, ${NAME} comes from the environment."""
 
 import difflib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 import yaml
 
 from mcontriever.errors import ConfigError
+
+MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 1 << 22, 100_000, 50
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -22,7 +25,7 @@ def read_yaml(path: str | Path) -> Any:
     try:
         values = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", where=path, fix="mend the file") from error
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", where=path, fix="fix the file") from error
     return expand_environment(values, source=str(path))
 
 
@@ -38,11 +41,45 @@ def expand_environment(value: Any, source: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    return _SafeLoader(text).get_single_data()
+    """One document, within bounds: a few lines of aliases can stand for more values than fit into memory."""
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"{len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
+    loader = _SafeLoader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _count_values(node, {})
+    return loader.construct_document(node)
+
+
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values the node stands for, with every alias replaced by its value."""
+    if id(node) in counts:
+        if not counts[id(node)]:
+            raise yaml.YAMLError(f"a value contains itself:{node.start_mark}")
+        return counts[id(node)]
+    counts[id(node)] = 0
+    inside = list(itertools.chain(*node.value)) if isinstance(node, yaml.MappingNode) else node.value
+    total = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_count_values(child, counts) for child in inside))
+    if total > MAX_VALUES:
+        raise yaml.YAMLError(f"aliases stand for more than {MAX_VALUES:,} values:{node.start_mark}")
+    counts[id(node)] = total
+    return total
 
 
 class _SafeLoader(yaml.SafeLoader):
-    """YAML where 1e-5 is a number, and `no` (Norwegian), 12:30 and dates stay text. A key stands once."""
+    """YAML where 1e-5 is a number, and `no` (Norwegian), 12:30 and dates stay text. A key occurs once."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"more than {MAX_DEPTH} levels of nesting")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -50,7 +87,7 @@ class _SafeLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
-                    raise yaml.composer.ComposerError(None, None, f"{key.value} stands twice", key.start_mark)
+                    raise yaml.composer.ComposerError(None, None, f"{key.value} occurs twice", key.start_mark)
                 seen.add((key.tag, key.value))
         return node
 

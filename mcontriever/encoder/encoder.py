@@ -242,11 +242,20 @@ class Encoder(torch.nn.Module):
             folded.get_input_embeddings().weight.mul_(self.token_weights.weight)
         return folded
 
-    def save(self, folder: str | Path, card: str | None = None, attachments: Mapping[str, bytes] | None = None) -> Path:
-        """Write a folder that SentenceTransformer, AutoModel and `Encoder.load` open to the same embeddings."""
-        return write_model_folder(
-            folder, self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges
-        )
+    def save(
+        self,
+        folder: str | Path,
+        card: str | None = None,
+        attachments: Mapping[str, bytes] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the folder that SentenceTransformer, AutoModel and `Encoder.load` all open to the same embeddings.
+
+        `overwrite` replaces a model that is there; a folder with other files is never replaced.
+        """
+        parts = (self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges)
+        return write_model_folder(folder, *parts, overwrite=overwrite)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
         """Copies the weights and shares the tokenizer, which never changes."""

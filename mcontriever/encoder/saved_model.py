@@ -19,7 +19,18 @@ from safetensors.torch import load_file, save_file
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.encoder.backbone_loading import quiet_transformers
 from mcontriever.errors import ModelError
+from mcontriever.output_folder import FolderKind
 
+MODEL_FOLDER = FolderKind(
+    "model",
+    marks=("modules.json",),
+    files=(
+        *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "README.md"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
+        *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
+        *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
+    ),
+)
 POOLING_MODES = ("mean", "cls")
 SIMILARITIES = ("dot", "cosine")
 DEFAULT_MAX_LENGTH = 512
@@ -38,9 +49,12 @@ def write_model_folder(
     card: str | None = None,
     attachments: Mapping[str, bytes] | None = None,
     int8_ranges: dict[str, torch.Tensor] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Path:
     """Write the folder under a temporary name, then rename it: a reader never sees half a model."""
     folder = Path(folder)
+    MODEL_FOLDER.require_replaceable(folder, overwrite=overwrite)
     with atomic_folder(folder) as temporary:
         with quiet_transformers():
             backbone.save_pretrained(temporary)

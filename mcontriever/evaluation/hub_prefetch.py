@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mcontriever.amounts import shown_size
 from mcontriever.disk import atomic_path
 from mcontriever.errors import HubError
 from mcontriever.evaluation.official_tasks import repositories_of
@@ -35,7 +36,7 @@ def _snapshot(folder: Path, repository: str, revision: str | None, kind: str) ->
     try:
         info: Any = HfApi().repo_info(repository, revision=revision, repo_type=kind, files_metadata=True)
         size = sum(file.size or 0 for file in info.siblings or [])
-        log.info(f"{repository} ({kind}, revision {(revision or info.sha or 'newest')[:12]}): {size / 1e6:,.1f} MB")
+        log.info(f"{repository} ({kind}, revision {(revision or info.sha or 'newest')[:12]}): {shown_size(size)}")
         snapshot_download(repository, revision=revision, repo_type=kind, cache_dir=folder / "hub")
     except HfHubHTTPError as error:
         raise HubError(
@@ -54,5 +55,5 @@ def _download(path: Path, url: str) -> None:
 
     with atomic_path(path) as temporary, fsspec.open(url, "rb").open() as source, open(temporary, "wb") as target:
         size = getattr(source, "size", None)
-        log.info(f"{url}: {size / 1e6:,.1f} MB" if size else url)
+        log.info(f"{url}: {shown_size(size)}" if size else url)
         shutil.copyfileobj(source, target, 1 << 20)

@@ -17,8 +17,10 @@ import numpy as np
 
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
+from mcontriever.output_folder import FolderKind
 
 FORMAT = 1
+SCORES = FolderKind("folder of scores", marks=("scores.json", "facts.json", "queries", "mteb"))
 
 
 @dataclass(frozen=True, order=True)

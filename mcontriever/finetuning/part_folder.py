@@ -12,9 +12,11 @@ from typing import Any
 
 from mcontriever.disk import read_json, sha256_of, write_json
 from mcontriever.errors import StoreError
+from mcontriever.output_folder import FolderKind
 from mcontriever.texts.json_lines import write_json_lines
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
+PARTS = FolderKind("folder that this command began", marks=(PLAN,))
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,34 @@ from typing import Any
 
 from mcontriever.disk import read_json, remove_temporaries, write_json
 from mcontriever.errors import StoreError
+from mcontriever.output_folder import FolderKind
 from mcontriever.preparation.shard_folder import FOLDERS
 from mcontriever.token_shards import MANIFEST
 
 PLAN, REPORT = "plan.json", "report.json"
+TOKENS = FolderKind("folder of token shards", marks=(PLAN,))
 
 
 def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
     """The folder must be empty, begun with the same plan, or cleared by --restart."""
-    if restart and (output / PLAN).is_file():
+    old_plan = read_json(output / PLAN) if (output / PLAN).is_file() else None
+    if old_plan is not None and (not isinstance(old_plan, dict) or old_plan.get("format") != new_plan["format"]):
+        raise StoreError(
+            "the plan in this folder is not of token shards in this version's format",
+            where=output / PLAN,
+            fix="give a new or an empty --output",
+        )
+    if restart and old_plan is not None:
         _clear(output)
-    if (output / PLAN).is_file():
-        changes = _differences(read_json(output / PLAN), new_plan)
+    elif old_plan is not None:
+        changes = _differences(old_plan, new_plan)
         if changes:
             raise StoreError(
                 "the folder was begun with another plan:\n  " + "\n  ".join(changes),
                 where=output,
                 fix="give another --output, restore the former values, or start again with --restart",
             )
-    else:
-        strangers = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
-        if strangers:
-            raise StoreError(
-                f"the folder holds other files: {', '.join(strangers[:5])}", where=output, fix="give an empty --output"
-            )
+    if restart or old_plan is None:
         write_json(output / PLAN, new_plan)
     for folder in (output, *(output / name for name in FOLDERS)):
         remove_temporaries(folder)

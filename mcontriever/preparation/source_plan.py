@@ -1,7 +1,7 @@
 """From a recipe's sources to shards, in a fixed order: sources, then patterns, languages, names."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,60 +29,38 @@ def plan_sources(sources: Iterable[Mapping[str, Any]]) -> list[Job]:
     """The shards of all sources of a recipe, numbered in its order."""
     jobs: list[Job] = []
     for source in sources:
-        jobs += _plan_source(first_number=len(jobs), **source)
+        languages, filters = source["languages"], dict(source["filters"])
+        theirs = dict(languages) if isinstance(languages, Mapping) else {code: code for code in languages}
+        for code in theirs:
+            if not LANGUAGE_CODE.fullmatch(code):
+                fix = "use letters, digits and hyphens: sw, zh-Hans"
+                raise ConfigError(f"{code!r} is not a language code", fix=fix)
+        shared = {
+            "reader": source["reader"],
+            "languages": {name: code for code, name in theirs.items()} | {code: code for code in theirs},
+            "fields": dict(source["fields"]),
+            "max_line_bytes": filters.pop("max_line_bytes"),
+        }
+        rules = Rules(**{**filters, "buckets": tuple(filters["buckets"])})
+        inputs = _hub_inputs(source, theirs) if source["reader"] == "hub" else _file_inputs(source, theirs)
+        jobs += [
+            Job(SourceShard(number, **shared, **given), rules, source["titles"])
+            for number, given in enumerate(inputs, start=len(jobs))
+        ]
     return jobs
 
 
-def _plan_source(
-    *,
-    first_number: int,
-    reader: str,
-    paths: Sequence[str],
-    languages: Sequence[str] | Mapping[str, str],
-    buckets: Sequence[str],
-    configuration: str | None,
-    split: str,
-    fields: Mapping[str, str | None],
-    titles: bool,
-    filters: Mapping[str, Any],
-) -> list[Job]:
-    """The shards of one source, numbered from `first_number`."""
-    theirs = dict(languages) if isinstance(languages, Mapping) else {code: code for code in languages}
-    for code in theirs:
-        if not LANGUAGE_CODE.fullmatch(code):
-            raise ConfigError(f"{code!r} is not a language code", fix="use letters, digits and hyphens: sw, zh-Hans")
-    ours = {name: code for code, name in theirs.items()} | {code: code for code in theirs}
-    rules = {name: value for name, value in filters.items() if name != "max_line_bytes"}
-    rules["buckets"] = tuple(rules["buckets"])
-    same: dict[str, Any] = {
-        "reader": reader,
-        "languages": ours,
-        "fields": dict(fields),
-        "max_line_bytes": filters["max_line_bytes"],
-    }
-    if reader == "hub":
-        inputs = _hub_inputs(paths, theirs, configuration, split)
-    else:
-        inputs = _file_inputs(paths, theirs, ours, buckets)
-    shards = [SourceShard(number, **same, **given) for number, given in enumerate(inputs, start=first_number)]
-    return [Job(shard, Rules(**rules), titles) for shard in shards]
-
-
-def _file_inputs(
-    paths: Sequence[str], theirs: Mapping[str, str], ours: Mapping[str, str], buckets: Sequence[str]
-) -> list[dict[str, Any]]:
+def _file_inputs(source: Mapping[str, Any], theirs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     package = str(Path(mcontriever.__file__).parent)
-    patterns = [path.replace(PACKAGE_SCHEME, f"{package}/", 1) for path in paths]
-    found = expand_paths(patterns, language=list(theirs.values()), bucket=list(buckets))
-    return [
-        {
+    patterns = [path.replace(PACKAGE_SCHEME, f"{package}/", 1) for path in source["paths"]]
+    ours = {name: code for code, name in theirs.items()}
+    for path, values in expand_paths(patterns, language=list(theirs.values()), bucket=source["buckets"]):
+        yield {
             "path": path,
-            "language": ours.get(values["language"]) if "language" in values else None,
+            "language": ours.get(values.get("language", "")),
             "bucket": values.get("bucket") or _bucket_of(path),
             "source_bytes": file_bytes(path),
         }
-        for path, values in found
-    ]
 
 
 def _bucket_of(path: str) -> str | None:
@@ -91,18 +69,14 @@ def _bucket_of(path: str) -> str | None:
     return found[1] if found else None
 
 
-def _hub_inputs(
-    paths: Sequence[str], theirs: Mapping[str, str], configuration: str | None, split: str
-) -> list[dict[str, Any]]:
+def _hub_inputs(source: Mapping[str, Any], theirs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """One input for each file of each language's configuration."""
-    inputs: list[dict[str, Any]] = []
-    for path in paths:
-        by_language = "{language}" in path + (configuration or "")
+    template, split = source["configuration"], source["split"]
+    for path in source["paths"]:
+        by_language = "{language}" in path + (template or "")
         choices: list[tuple[str | None, str]] = [*theirs.items()] if by_language else [(None, "")]
         for code, name in choices:
-            place = path.replace("{language}", name)
-            chosen = configuration.replace("{language}", name) if configuration else None
-            parts = count_parts(place, chosen, split)
-            given = {"path": place, "language": code, "configuration": chosen, "split": split, "source_bytes": None}
-            inputs.extend({**given, "part": (part, parts)} for part in range(parts))
-    return inputs
+            place, configuration = path.replace("{language}", name), template and template.replace("{language}", name)
+            parts = count_parts(place, configuration, split)
+            given = {"path": place, "configuration": configuration, "split": split, "source_bytes": None}
+            yield from ({**given, "language": code, "part": (part, parts)} for part in range(parts))

@@ -18,9 +18,15 @@ from mcontriever.chance import uniform
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.encoder.saved_model import PLAIN_TOKENIZER, write_tokenizer
 from mcontriever.errors import DataError
+from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
 from mcontriever.word_starts import UNSPACED_SCRIPTS
 
+TOKENIZER = FolderKind(
+    "tokenizer",
+    marks=("tokenizer.json",),
+    files=("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model"),
+)
 SPECIAL_PIECES = ("<s>", "<pad>", "</s>", "<unk>")
 SENTENCEPIECE_SPECIALS = 3  # <unk> <s> </s>: sentencepiece's own order, which XLM-R's layout replaces
 MAX_SENTENCE_BYTES = 4096
@@ -40,6 +46,7 @@ def train_tokenizer(
     seed: int = 0,
     lowercase: bool = False,
     words_by_language: Mapping[str, Mapping[str, float]] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Train on at most `max_characters` of text, balanced over the languages, and write the tokenizer's folder.
 
@@ -48,6 +55,7 @@ def train_tokenizer(
 
     Each value of `texts_by_language` is iterated twice (to count, then to sample): lists, not one-shot iterators.
     """
+    TOKENIZER.require_replaceable(output, overwrite=overwrite)
     assert all(iter(texts) is not texts for texts in texts_by_language.values()), "pass lists, not iterators"
     keep = _share_to_keep(texts_by_language, alpha, max_characters)
     sentences = [line for text in _sample(texts_by_language, keep, seed) for line in _sentences(text)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcontriever.amounts import shown_duration, shown_size
 from mcontriever.preparation.readers import read_shard
 from mcontriever.preparation.source_document import SourceDocument
 from mcontriever.preparation.source_plan import Job
@@ -30,8 +31,8 @@ class Estimate:
     def __str__(self) -> str:
         unknown = f"; {self.unknown_shards} shards of unknown size are not counted" if self.unknown_shards else ""
         return (
-            f"estimate: {self.text_bytes / 1e6:,.0f} MB of text, {self.tokens / 1e6:,.1f} M tokens, "
-            f"{self.disk_bytes / 1e6:,.0f} MB of disk, {_duration(self.seconds)}{unknown}"
+            f"estimate: {shown_size(self.text_bytes)} of text, {self.tokens / 1e6:,.1f} M tokens, "
+            f"{shown_size(self.disk_bytes)} of disk, about {shown_duration(self.seconds)}{unknown}"
         )
 
 
@@ -71,9 +72,3 @@ def _sample(jobs: Sequence[Job], tokenizer_file: Path) -> tuple[int, int, float]
 
 def _expansion(path: str) -> float:
     return next((factor for suffix, factor in EXPANSION.items() if path.endswith(suffix)), 1.0)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:,.0f} min" if seconds < 5400 else f"about {seconds / 3600:,.1f} h"

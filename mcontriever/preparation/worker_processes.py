@@ -7,12 +7,11 @@ the run with advice; the results of other workers are kept, because each call le
 import concurrent.futures
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from mcontriever.child_processes import end_with_parent
 from mcontriever.errors import RunError
 
 TICK_SECONDS = 1.0
@@ -37,7 +36,7 @@ def run_in_processes(
     others = set(multiprocessing.active_children())  # of the caller
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(calls)), mp_context=context, initializer=_begin_worker
+        min(workers, len(calls)), mp_context=context, initializer=end_with_parent
     )
     try:
         waiting = {pool.submit(function, *call): index for index, call in enumerate(calls)}
@@ -56,16 +55,3 @@ def run_in_processes(
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

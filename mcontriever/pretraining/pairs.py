@@ -8,7 +8,7 @@ Shapes: B pairs, n keys for each query (rows i*n to (i+1)*n of the keys belong t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -72,14 +72,8 @@ class PairBatch:
         return len(self.keys) // len(self.queries)
 
     def to(self, device: str | torch.device, *, non_blocking: bool = False) -> "PairBatch":
-        return replace(
-            self,
-            queries=self.queries.to(device, non_blocking=non_blocking),
-            keys=self.keys.to(device, non_blocking=non_blocking),
-            language_B=self.language_B.to(device, non_blocking=non_blocking),
-            sample_B=self.sample_B.to(device, non_blocking=non_blocking),
-            text_B=self.text_B.to(device, non_blocking=non_blocking),
-        )
+        moved = {name: value.to(device, non_blocking=non_blocking) for name, value in vars(self).items()}
+        return PairBatch(**moved)
 
     def stats(self) -> dict[str, float]:
         """Tokens, rows, rows that packing cut, and the share of positions that padding to the longest would waste."""

@@ -10,6 +10,7 @@ from rich.containers import Lines
 from rich.table import Table
 from rich.text import Text
 
+from mcontriever.shown_text import shown_text
 from mcontriever.texts.documents import Hit
 
 WIDTH_WITHOUT_TERMINAL = 110
@@ -34,7 +35,7 @@ def show_hits(hits: Sequence[Hit], explain: bool = False, console: Console | Non
     if explain:
         table.add_column("because", no_wrap=True)
     for hit in hits:
-        cells: list[str | Text] = [str(hit.rank), f"{hit.score:.4g}", hit.language, _cell(hit.id)]
+        cells: list[str | Text] = [str(hit.rank), f"{hit.score:.4g}", _cell(hit.language), _cell(hit.id)]
         cells += [_cell(hit.title)] if has_titles else []
         table.add_row(*cells, _cell(_shortened(hit.text)), *([_because(hit)] if explain else []))
     console.print(table)
@@ -51,6 +52,7 @@ def _cell(text: str) -> Text:
 
     Other text has no added characters, so it can be copied.
     """
+    text = shown_text(text)
     if not any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
         return Text(text)
     return _IsolatedText(text, justify="right" if is_right_to_left(text) else "left")

@@ -15,7 +15,7 @@ from mcontriever.errors import StoreError
 from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import words
+from mcontriever.retrieval.terms import index_terms
 
 Term = Literal["words", "subwords"]
 Terms = Literal["words", "subwords", "both"]
@@ -24,7 +24,7 @@ TEXTS_PER_CALL = 1000
 
 
 def tokenize_words(texts: Sequence[str]) -> list[list[str]]:
-    return [words(text) for text in texts]
+    return [index_terms(text) for text in texts]
 
 
 def subword_tokenizer(tokenizer: Any) -> Tokenize:

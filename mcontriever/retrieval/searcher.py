@@ -75,8 +75,13 @@ class Index:
         numbered = (
             item if isinstance(item, Document) else Document(str(number), item) for number, item in enumerate(documents)
         )
-        embed_documents(target, encoder, numbered)
-        index = cls.open(target, encoder=encoder)
+        try:
+            embed_documents(target, encoder, numbered)
+            index = cls.open(target, encoder=encoder)
+        except BaseException:
+            if folder is None:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
         if folder is None:
             weakref.finalize(index, shutil.rmtree, target, ignore_errors=True)
         return index

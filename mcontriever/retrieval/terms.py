@@ -26,7 +26,7 @@ _BEYOND = (0x10000, 0x1EFFF)  # scripts beyond the basic plane; emoji lie above
 _ARABIC_AND_HEBREW_POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
 
 
-def words(text: str) -> list[str]:
+def index_terms(text: str) -> list[str]:
     """The index terms of a text, in order."""
     found: list[str] = []
     for match in _runs().finditer(_folded(text)):

@@ -36,13 +36,19 @@ class Hit(Document, frozen=True, kw_only=True):
     parts: dict[str, float] = {}
 
 
-FieldNames = Mapping[str, list[str]]
+FieldNames = Mapping[str, Sequence[str]]
+NAMES: FieldNames = {
+    "id": ("_id", "id", "docid", "passage_id", "pid"),
+    "text": ("text", "contents", "passage", "body"),
+    "title": ("title",),
+    "language": ("language", "lang"),
+}
 
 
 def read_documents(path: str | Path, fields: Mapping[str, str] | None = None) -> Iterator[Document]:
     """Documents of one file. `fields` maps id, text, title and language to the names in the file.
 
-    Without it, `_id` or `id`, `text`, `title` and `language` or `lang` are read.
+    Without it, the usual names are read (NAMES).
     """
     names = field_names(fields)
     for row in read_rows(str(path)):
@@ -55,12 +61,10 @@ def read_queries(path: str | Path, fields: Mapping[str, str] | None = None) -> I
 
 
 def field_names(fields: Mapping[str, str] | None) -> FieldNames:
-    names = {"id": ["_id", "id"], "text": ["text"], "title": ["title"], "language": ["language", "lang"]}
     for ours, theirs in (fields or {}).items():
-        if ours not in names:
-            raise DataError(f"unknown field {ours}={theirs}", fix=f"the fields are {', '.join(names)}")
-        names[ours] = [theirs]
-    return names
+        if ours not in NAMES:
+            raise DataError(f"unknown field {ours}={theirs}", fix=f"the fields are {', '.join(NAMES)}")
+    return {**NAMES, **{ours: (theirs,) for ours, theirs in (fields or {}).items()}}
 
 
 def document_of(record: Mapping[str, object], names: FieldNames, where: str) -> Document:

@@ -104,8 +104,10 @@ def _file_system(path: str) -> tuple[Any, str]:
     try:
         return cast(tuple[Any, str], fsspec.core.url_to_fs(path))
     except (ImportError, ValueError) as error:
-        fix = f"pip install what fsspec needs for {scheme}:// (s3fs for s3://), or give local paths"
-        raise ConfigError(f"{scheme}:// cannot be read here: {error}", where=path, fix=fix) from error
+        extra = "pip install 'mcontriever[s3]'" if scheme == "s3" else f"install what fsspec needs for {scheme}://"
+        raise ConfigError(
+            f"{scheme}:// cannot be read here: {error}", where=path, fix=f"{extra}, or give local paths"
+        ) from error
 
 
 def _info(file_system: Any, name: str, path: str) -> dict[str, Any]:

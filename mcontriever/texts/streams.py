@@ -80,7 +80,7 @@ def read_blocks(path: str) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def damage_named(path: str, decoder_error: type[Exception]) -> Iterator[None]:
+def damage_named(path: str, *decoder_errors: type[Exception]) -> Iterator[None]:
     """Turn every failure to read a file into DamagedFileError, or into HubError where the network failed."""
     try:
         yield
@@ -92,7 +92,7 @@ def damage_named(path: str, decoder_error: type[Exception]) -> Iterator[None]:
         raise DamagedFileError("permission", "no permission to read the file", path) from error
     except EOFError as error:
         raise DamagedFileError("truncated", "the compressed data ends before its end mark", path) from error
-    except decoder_error as error:
+    except decoder_errors as error:
         what = f"the content is damaged: {' '.join(str(error).split())[:200]}"
         raise DamagedFileError("corrupt", what, path) from error
     except OSError as error:

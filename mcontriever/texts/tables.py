@@ -44,8 +44,10 @@ def read_parquet(path: str, columns: Sequence[str] | None = None, text: str | No
 
     number = 0
     try:
-        with damage_named(path, pyarrow.ArrowException), open_raw(path) as file:
-            parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+        with damage_named(path, pyarrow.ArrowException, ValueError), open_raw(path) as file:
+            parquet = pyarrow.parquet.ParquetFile(
+                file, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            )
             known = parquet.schema_arrow.names
             if text is not None and text not in known:
                 raise DamagedFileError("malformed", f"no column {text!r}; the file has {', '.join(known)}", path)

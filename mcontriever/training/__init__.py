@@ -1,1 +1,1 @@
-"""What the training loop stands on: process group, engine, checkpoints, run folder, metrics, guards, estimates."""
+"""The training loop and what it uses: process group, engine, checkpoints, run folder, metrics, guards, estimates."""

@@ -1,4 +1,4 @@
-"""Mistakes and measurements on which all ranks must agree, so that none is left waiting in a collective."""
+"""Errors and measurements that all ranks share, so that none waits in a collective for one that has stopped."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar

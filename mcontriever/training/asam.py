@@ -30,7 +30,7 @@ class Asam:
         self._gradients = [torch.empty_like(parameter) for parameter in self.parameters]
 
     def ascend(self, losses: Sequence[Callable[[], torch.Tensor]]) -> None:
-        """`losses` are the forwards of this rank's micro steps. Parameters' own gradients are left alone."""
+        """`losses` are the forwards of this rank's micro steps. The parameters' own gradients are not touched."""
         gradients = self._sum_gradients(losses)
         with torch.no_grad():
             torch._foreach_copy_(self._weights, self.parameters)
@@ -43,7 +43,7 @@ class Asam:
 
     @torch.no_grad()
     def descend(self) -> None:
-        """Back to the very weights that `ascend` left, bit for bit."""
+        """Back to the weights before `ascend`, bit for bit."""
         torch._foreach_copy_(self.parameters, self._weights)
 
     def _put_scale_in_parameters(self) -> None:
@@ -55,9 +55,9 @@ class Asam:
                 parameter.fill_(1)
 
     def _sum_gradients(self, losses: Sequence[Callable[[], torch.Tensor]]) -> list[torch.Tensor]:
-        """A sum does for the mean over micro steps: e is the same for g and for any multiple of it.
+        """A sum replaces the mean over micro steps: e is the same for g and for any multiple of it.
 
-        By autograd.grad, which leaves `.grad` alone and does not wake the hooks that DeepSpeed hangs on it.
+        By autograd.grad, which leaves `.grad` alone and does not trigger the hooks that DeepSpeed registers on it.
         """
         for number, loss in enumerate(losses):
             found = torch.autograd.grad(loss(), self.parameters, allow_unused=True, materialize_grads=True)

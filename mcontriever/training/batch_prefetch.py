@@ -1,4 +1,4 @@
-"""Batches made one ahead, in a thread, so that the step never waits for data; it is measured whether it did."""
+"""Batches made one ahead, in a thread, so that a step need not wait for data; how long it did wait is measured."""
 
 import queue
 import threading

@@ -1,12 +1,12 @@
-"""Checkpoints of a run: whole or absent, read without pickle, good for any number of ranks and any ZeRO stage.
+"""Checkpoints of a run: whole or absent, read without pickle, usable with any number of ranks and any ZeRO stage.
 
 checkpoints/latest                      the name of the newest one
 checkpoints/step-00001000/
     state.json                          step, samples seen, schedule, best score, unfinished means
-    engine/                             DeepSpeed's files, one per rank: the fast way back at the same world size
+    engine/                             DeepSpeed's files, one per rank: for a fast resume at the same world size
     model/                              the query encoder, a folder that `Encoder.load` and AutoModel open
     optimizer.safetensors               the optimizer's state, whole tensors by name
-    objective.safetensors               what lives outside the engine: momentum weights, queue, ...
+    objective.safetensors               what is outside the engine: momentum weights, queue, ...
 """
 
 import json

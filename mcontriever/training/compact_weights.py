@@ -1,9 +1,9 @@
-"""Store an exported model's large tables in fewer bytes; every reader turns them back into float32 as it loads them.
+"""Store an exported model's large tables in fewer bytes; every reader converts them back to float32.
 
-float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it. Read by this package alone are int4
-and int2 (`few_bits.py`), of an eighth and a sixteenth, and int4-blocks (`four_bit_blocks.py`), of a seventh, for models
-with layers. Vectors of one dimension (norms, biases) stay as they are. A bag of subwords with embeddings of length one
-is first scaled to fill float8's range, which changes no score.
+float16 halves the file, float8 (e4m3: 3 bits after the leading one) quarters it. Read by this package only are int4
+and int2 (`few_bits.py`), an eighth and a sixteenth, and int4-blocks (`four_bit_blocks.py`), a seventh, for models with
+layers. Tensors of one dimension (norms, biases) are kept. A bag of subwords with embeddings of length one is first
+scaled to fill float8's range, which changes no score.
 """
 
 import shutil
@@ -67,7 +67,9 @@ def _compact(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
         return tensor
     largest, most = float(tensor.abs().max()), float(torch.finfo(dtype).max)
     if largest > most:
-        raise ModelError(f"{name} holds {largest:.4g}, {dtype} ends at {most:.4g}", fix="export with --weights float32")
+        raise ModelError(
+            f"{name} holds {largest:.4g}, the largest {dtype} is {most:.4g}", fix="export with --weights float32"
+        )
     return tensor.to(dtype)
 
 

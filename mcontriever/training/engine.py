@@ -35,7 +35,7 @@ def stop_engine(engine: Any) -> None:
 def take_step(engine: Any) -> float:
     """Apply the accumulated gradient; returns its norm. If the norm is not finite, nothing was applied.
 
-    ZeRO-1 to 3 pass over such an update by themselves; ZeRO-0 would apply it, so the norm is taken before.
+    ZeRO-1 to 3 skip such an update; ZeRO-0 would apply it, so the norm is computed before.
     """
     if zero_stage_of(engine) == 0:
         norm = _gradient_norm(engine.module)
@@ -69,7 +69,7 @@ class WholeEncoder:
 
 
 def whole_parameter(parameter: torch.nn.Parameter) -> torch.Tensor:
-    """Its float32 values, gathered from the ranks where ZeRO-3 has spread them. Collective."""
+    """Its float32 values, gathered from the ranks that hold its parts under ZeRO-3. Collective."""
     if not hasattr(parameter, "ds_id"):
         return parameter.detach()
     import deepspeed

@@ -1,4 +1,4 @@
-"""The `deepspeed:` block: handed over verbatim, once what cannot be right is refused and what is implied filled in."""
+"""The `deepspeed:` block: checked, completed and passed to DeepSpeed."""
 
 import difflib
 import functools
@@ -13,7 +13,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.processor import trains_in_bf16
 from mcontriever.progress import log
 
-# DeepSpeed passes over a top-level key that it does not know; a misspelt `zero_optimization` would train without it.
+# DeepSpeed ignores a top-level key that it does not know: a misspelt `zero_optimization` would train without it.
 KEYS = frozenset(
     [
         "train_batch_size",
@@ -97,9 +97,7 @@ def _check_keys(block: Mapping[str, Any]) -> None:
 def _check_precision(block: Mapping[str, Any]) -> None:
     autocast = "set deepspeed.torch_autocast: {enabled: true, dtype: bfloat16, lower_precision_safe_modules: []}"
     if (block.get("fp16") or {}).get("enabled") or autocast_dtype(block) in ("float16", "fp16"):
-        raise ConfigError(
-            "fp16 is asked for, but contrastive scores overflow it and its loss scale hides NaN", fix=autocast
-        )
+        raise ConfigError("fp16 is set, but contrastive scores overflow it and its loss scale hides NaN", fix=autocast)
     if (block.get("bf16") or {}).get("enabled"):
         raise ConfigError(
             "deepspeed.bf16 keeps the weights in bf16: the momentum encoder would follow rounded weights", fix=autocast
@@ -134,7 +132,7 @@ def _check_zero(block: Mapping[str, Any]) -> None:
     for part in ("offload_optimizer", "offload_param"):
         if (zero.get(part) or {}).get("device") == "nvme":
             raise ConfigError(
-                f"deepspeed.zero_optimization.{part}.device is nvme: no other world size could go on from there",
+                f"deepspeed.zero_optimization.{part}.device is nvme: no other number of processes can resume it",
                 fix="use device: cpu, or more GPUs; an encoder fits",
             )
 
@@ -172,7 +170,7 @@ def _check_scheduler(scheduler: Mapping[str, Any], total_steps: int) -> dict[str
                 f"the schedule ends at step {values['total_num_steps']}, the run at step {total_steps}: "
                 "the rest would train with learning rate 0",
                 where="deepspeed.scheduler.params.total_num_steps",
-                fix="leave it out (it is then run.steps), or raise it",
+                fix="omit it (it is then run.steps), or raise it",
             )
         warmup = values.get("warmup_num_steps", 0)
         if isinstance(warmup, int | float) and warmup >= values["total_num_steps"]:

@@ -1,13 +1,15 @@
 """What a configuration costs, before anything is built: parameters, memory per GPU by ZeRO stage, tokens, time.
 
-All of it is arithmetic on the architecture's numbers; `mcontriever train --estimate --config FILE` prints it.
+Everything is arithmetic on the architecture's numbers; `mcontriever train --estimate --config FILE` prints it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-GIB = 2**30
-# bf16 rate (dense, TFLOP/s, vendor's sheet), memory in GiB, and the share of the rate that encoder training reaches.
+from mcontriever.amounts import shown_duration, shown_size
+
+GB = 10**9
+# bf16 rate (dense, TFLOP/s, vendor's sheet), memory in GB, and the share of the rate that encoder training reaches.
 GPUS = {"A100 40 GB": (312, 40), "A100 80 GB": (312, 80), "H100": (989, 80), "RTX 4090": (165, 24)}
 UTILISATION = 0.4
 # Bytes kept for the backward pass, counted with autograd's saved-tensor hooks on the packed forward: for each token
@@ -19,7 +21,7 @@ EMBEDDING_BYTES = 12
 
 @dataclass(frozen=True)
 class Architecture:
-    """The numbers of a BERT-like encoder that cost is made of."""
+    """The numbers of a BERT-like encoder that decide its cost."""
 
     vocabulary: int
     hidden: int
@@ -92,6 +94,7 @@ class Work:
     checkpoint_layers: bool
     rows_at_once: int | None
     asam: bool = False
+    frozen_parameters: int = 0
 
     @property
     def tokens_per_update(self) -> float:
@@ -101,28 +104,28 @@ class Work:
 
     @property
     def flops_per_update(self) -> float:
-        """A backward pass costs two forwards; dropped activations are computed a second time, ASAM does all twice."""
+        """A backward pass costs two forwards; dropped activations are computed twice, ASAM does everything twice."""
         forwards = (4 if self.checkpoint_layers or self.rows_at_once else 3) * (2 if self.asam else 1)
         tokens = self.row_length * self.micro_steps * self.world_size
         flops = self.architecture.forward_flops
         with_gradient = forwards * flops(self.rows_with_gradient * tokens, self.row_length)
         return with_gradient + flops(self.rows_without_gradient * tokens, self.row_length)
 
-    def hours(self, teraflops: float) -> float:
+    def seconds(self, teraflops: float) -> float:
         rate = teraflops * 1e12 * UTILISATION * self.world_size
-        return self.steps * self.flops_per_update / rate / 3600
+        return self.steps * self.flops_per_update / rate
 
     def memory_bytes(self, stage: int) -> dict[str, float]:
         """Per GPU. With ZeRO-1 and 2 the owner of a stretch of weights keeps a second copy of it."""
         size, share = self.architecture.parameters, 1 / self.world_size
-        fp32 = 4 * size
+        fp32, trained = 4 * size, 4 * (size - self.frozen_parameters)
         return {
-            "weights": fp32 * (share if stage == 3 else 1) + (fp32 * share if stage in (1, 2) else 0),
-            "gradients": fp32 * (share if stage >= 2 else 1),
-            "optimizer": 2 * fp32 * (share if stage >= 1 else 1),
+            "weights": fp32 * (share if stage == 3 else 1) + (trained * share if stage in (1, 2) else 0),
+            "gradients": trained * (share if stage >= 2 else 1),
+            "optimizer": 2 * trained * (share if stage >= 1 else 1),
             "momentum and queue": self._momentum_bytes() + 4 * self.queue_size * self.architecture.hidden,
             "activations": self._activation_bytes(),
-            **({"ASAM": 2 * fp32} if self.asam else {}),
+            **({"ASAM": 2 * trained} if self.asam else {}),
         }
 
     def _momentum_bytes(self) -> float:
@@ -155,44 +158,39 @@ def report(work: Work, stage: int, checkpoints: int) -> str:
         f"arithmetic          {work.flops_per_update / 1e12:,.1f} TFLOP per update, "
         f"{work.steps * work.flops_per_update / 1e18:,.3g} EFLOP in all",
         "",
-        f"memory per GPU, GiB {'ZeRO-0':>10}{'ZeRO-1':>10}{'ZeRO-2':>10}{'ZeRO-3':>10}",
+        f"memory per GPU, GB  {'ZeRO-0':>10}{'ZeRO-1':>10}{'ZeRO-2':>10}{'ZeRO-3':>10}",
     ]
     stages = [work.memory_bytes(number) for number in range(4)]
     for part in stages[0]:
-        lines.append(f"  {part:<18}" + "".join(f"{memory[part] / GIB:>10.2f}" for memory in stages))
-    lines.append("  all together      " + "".join(f"{sum(memory.values()) / GIB:>10.2f}" for memory in stages))
-    needed = sum(stages[stage].values()) / GIB
+        lines.append(f"  {part:<18}" + "".join(f"{memory[part] / GB:>10.2f}" for memory in stages))
+    lines.append("  all together      " + "".join(f"{sum(memory.values()) / GB:>10.2f}" for memory in stages))
+    needed = sum(stages[stage].values()) / GB
     lines += [
         "",
         f"time of the arithmetic alone, at {UTILISATION:.0%} of the bf16 rate; the exchange of gradients comes on top",
-        f"(this block: ZeRO-{stage}, {needed:.1f} GiB per GPU)",
+        f"(this block: ZeRO-{stage}, {needed:.1f} GB per GPU)",
     ]
     for name, (rate, memory) in GPUS.items():
         fits = "" if needed < 0.9 * memory else "  (too small)"
-        lines.append(f"  {work.world_size} x {name:<14} {_duration(work.hours(rate))}{fits}")
+        lines.append(f"  {work.world_size} x {name:<14} {shown_duration(work.seconds(rate))}{fits}")
     disk = checkpoints * _checkpoint_bytes(work)
-    lines += ["", f"disk                {disk / GIB:,.1f} GiB for {checkpoints} checkpoints"]
+    lines += ["", f"disk                {shown_size(disk)} for {checkpoints} checkpoints"]
     return "\n".join(lines)
 
 
 def summary(work: Work, stage: int, checkpoints: int) -> str:
-    """The estimate in a few words, as the comments of the configurations hold it."""
-    memory = sum(work.memory_bytes(stage).values()) / GIB
-    times = [f"{_duration(work.hours(rate))} on {work.world_size} x {name}" for name, (rate, _) in GPUS.items()]
+    """The estimate in one line, for the comments of the configurations."""
+    memory = sum(work.memory_bytes(stage).values()) / GB
+    times = [f"{shown_duration(work.seconds(rate))} on {work.world_size} x {name}" for name, (rate, _) in GPUS.items()]
     return (
         f"{work.architecture.parameters:,} parameters; {work.tokens_per_update:,.0f} tokens per update, "
-        f"{work.steps * work.tokens_per_update:.3g} in all; {memory:.1f} GiB per GPU (ZeRO-{stage}); "
-        f"at least {times[1]}, {times[2]}; {checkpoints * _checkpoint_bytes(work) / GIB:.1f} GiB of disk"
+        f"{work.steps * work.tokens_per_update:.3g} in all; {memory:.1f} GB per GPU (ZeRO-{stage}); "
+        f"at least {times[1]}, {times[2]}; {shown_size(checkpoints * _checkpoint_bytes(work))} of disk"
     )
 
 
 def _checkpoint_bytes(work: Work) -> float:
     """Engine (weights, fp32 copy, two moments), whole weights, whole moments, momentum weights and queue."""
     fp32 = 4 * work.architecture.parameters
-    return 7 * fp32 + (fp32 if work.momentum else 0) + 4 * work.queue_size * work.architecture.hidden
-
-
-def _duration(hours: float) -> str:
-    if hours < 1:
-        return f"{hours * 60:.1f} minutes"
-    return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
+    trained = fp32 - 4 * work.frozen_parameters
+    return 2 * fp32 + 5 * trained + (fp32 if work.momentum else 0) + 4 * work.queue_size * work.architecture.hidden

@@ -1,7 +1,7 @@
-"""What a run tells about itself: a console line, metrics.jsonl always, TensorBoard and Weights & Biases when asked.
+"""What a run reports: a console line, metrics.jsonl always, TensorBoard and Weights & Biases when asked.
 
 metrics.jsonl has one line per logged step, exactly once, also across resumes: what a killed run wrote after its last
-checkpoint is cut off when the run goes on from there.
+checkpoint is removed when the run resumes from there.
 """
 
 import os
@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from mcontriever.amounts import shown_duration
 from mcontriever.errors import RunError, StoreError
 from mcontriever.progress import log
 
@@ -35,7 +36,7 @@ class MetricsLog:
         _append(self._run / METRICS, {"step": step, **metrics})
         self._draw(step, metrics, "train")
         shown = "  ".join(f"{name} {_short(metrics[name])}" for name in CONSOLE if name in metrics)
-        log.info(f"step {step:,} of {self._total_steps:,}  {shown}  {_clock(seconds_left)} left")
+        log.info(f"step {step:,} of {self._total_steps:,}  {shown}  {shown_duration(seconds_left)} left")
 
     def write_scores(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """`scores` is {set: {metric: value}}."""
@@ -71,7 +72,7 @@ def flat_numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a last line that was cut by a kill does not count."""
+    """The whole lines of a log; a last line that a kill cut is omitted."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -79,7 +80,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_after(path: Path, step: int) -> None:
-    """Keep the lines up to `step`, and drop what came after the checkpoint that the run goes on from."""
+    """Keep the lines up to `step`; the run resumes from a checkpoint of that step."""
     kept = [line for line in read_log(path) if line["step"] <= step]
     text = b"".join(_line(line) for line in kept)
     if path.exists() and path.read_bytes() != text:
@@ -101,17 +102,11 @@ def _append(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _line(values: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(values) + b"\n"  # what is not finite becomes null
+    return orjson.dumps(values) + b"\n"  # values that are not finite become null
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _open_tensorboard(run: Path, first_step: int) -> Any:

@@ -1,4 +1,4 @@
-"""The README of an exported model: what it is, what it was trained on, with what settings, and how far it came."""
+"""The README of an exported model: what it is, what it was trained on, with what settings, and its scores."""
 
 from collections.abc import Mapping
 from pathlib import Path

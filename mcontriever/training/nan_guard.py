@@ -1,4 +1,4 @@
-"""Stops a run before a gradient that is not finite reaches the weights, and keeps what one needs to look at."""
+"""Stops a run before a gradient that is not finite reaches the weights, and writes the batch to a file."""
 
 import dataclasses
 import itertools
@@ -38,13 +38,13 @@ def stop_on_nan(
         f"the {'loss of ' + ', '.join(where) if where else 'gradient'} is not finite at step {step}; "
         "the update was not applied and the last checkpoint is untouched",
         where=place,
-        fix="look at the texts in that file; if they are sound, lower the learning rate, clip gradients, or raise "
+        fix="look at the texts in that file; if they are correct, lower the learning rate, clip gradients, or raise "
         "the temperature, and start a new run",
     )
 
 
 def texts_of(batch: Any, tokenizer: Any) -> dict[str, list[str]]:
-    """The beginnings of all rows of a batch, by side (queries, keys, ...)."""
+    """The first characters of all rows of a batch, by side (queries, keys, ...)."""
     sides = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     return {name: _rows(side, tokenizer) for name, side in sides.items() if isinstance(side, PackedBatch)}
 

@@ -1,4 +1,4 @@
-"""The optimizer's state with whole tensors by parameter name: what lets a run go on with other ranks or ZeRO stages.
+"""The optimizer's state as whole tensors by parameter name, to resume with other ranks or another ZeRO stage.
 
 exp_avg/encoder.backbone.embeddings.word_embeddings.weight      like the parameter
 step                                                            numbers that all parameters share

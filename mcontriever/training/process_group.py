@@ -1,4 +1,4 @@
-"""The process group that DeepSpeed trains in: made by its launcher's variables, or alone for a single process."""
+"""The process group that DeepSpeed trains in: from its launcher's environment variables, or of one process."""
 
 import atexit
 import logging
@@ -13,7 +13,7 @@ from mcontriever.progress import log
 
 
 def join_process_group() -> torch.device:
-    """Join the group and return this rank's device. It is left when the process ends: DeepSpeed joins only once."""
+    """Join the group and return this rank's device. It is left at exit, because DeepSpeed joins only once."""
     deepspeed = _import_deepspeed()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -25,7 +25,7 @@ def join_process_group() -> torch.device:
         share_cores(int(os.environ.get("LOCAL_SIZE", "1")))
     backend = "nccl" if device.type == "cuda" else "gloo"
     if "RANK" not in os.environ:
-        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
+        os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed requires it
         store = torch.distributed.HashStore()
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     deepspeed.init_distributed(dist_backend=backend, verbose=False)
@@ -36,7 +36,7 @@ def join_process_group() -> torch.device:
 
 
 def _leave() -> None:
-    """A process that ends inside a group aborts."""
+    """A process that exits as a member of a group aborts."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -62,7 +62,7 @@ def _import_deepspeed() -> Any:
 
 
 def _import_muon_uncompiled() -> None:
-    """DeepSpeed asks of every optimizer whether it is Muon, and the import of that compiles: seconds for each start."""
+    """DeepSpeed checks if an optimizer is Muon, and importing Muon compiles it: seconds at each start."""
     before = os.environ.get("TORCHDYNAMO_DISABLE")
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     try:
@@ -74,6 +74,6 @@ def _import_muon_uncompiled() -> None:
 
 
 def share_cores(local_world_size: int) -> None:
-    """Ranks on one machine fight over the cores unless each takes its share; OMP_NUM_THREADS overrules."""
+    """Each rank on a machine uses its share of the cores, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size))

@@ -14,7 +14,7 @@ from mcontriever.training.run_state import RunState
 
 @dataclass(frozen=True)
 class RunCheckpoints:
-    """`describe` makes a model card and the files beside it; `facts` say of what model a checkpoint is."""
+    """`describe` makes a model card and more files; `facts` identify the model of a checkpoint."""
 
     folder: Path
     engine: Any

@@ -13,10 +13,11 @@ import yaml
 from mcontriever import ranks
 from mcontriever.disk import FolderLock, read_json, remove_temporaries, write_bytes, write_json
 from mcontriever.errors import ConfigError, StoreError
+from mcontriever.output_folder import FolderKind
 from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.checkpoints import checkpoints_of
 
-# What may change between two starts of one run: it changes how long, how watched and on what, not what is learned.
+# What may change between two starts of one run: how long it is, how it is logged and on what machine it runs.
 MAY_CHANGE = (
     "run.output",
     "run.steps",
@@ -30,6 +31,8 @@ MAY_CHANGE = (
     "deepspeed.zero_optimization",
 )
 
+RUN = FolderKind("training run", marks=("config.yaml", "checkpoints"))
+
 
 @contextlib.contextmanager
 def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
@@ -37,6 +40,7 @@ def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
     lock = FolderLock(path) if ranks.is_main() else contextlib.nullcontext()
 
     def prepare() -> None:
+        RUN.require_own(path)
         lock.__enter__()
         remove_temporaries(path)
         _check_same_run(path, values)
@@ -69,13 +73,13 @@ def finished_facts(run: Path, total_steps: int) -> dict[str, Any] | None:
 
 
 def _check_same_run(path: Path, values: Mapping[str, Any]) -> None:
-    """A start that made no checkpoint binds nobody."""
+    """A start that wrote no checkpoint does not count."""
     file = path / "config.yaml"
     if not file.exists():
         strangers = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
         if strangers:
             raise StoreError(
-                f"the folder holds {', '.join(sorted(strangers)[:3])} but no run of ours",
+                f"the folder holds {', '.join(sorted(strangers)[:3])} but no training run",
                 where=path,
                 fix="set run.output to a new folder",
             )
@@ -92,7 +96,7 @@ def _check_same_run(path: Path, values: Mapping[str, Any]) -> None:
         raise ConfigError(
             "the folder holds a run with another configuration:\n  " + "\n  ".join(changed),
             where=file,
-            fix="set run.output to a new folder, or put the values back",
+            fix="set run.output to a new folder, or restore the values",
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a run stands: everything small that a checkpoint must bring back, as plain JSON."""
+"""The progress of a run: everything small that a checkpoint must restore, as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ class Means:
         self.steps += 1
 
     def take(self) -> dict[str, float]:
-        """Means over the steps since the last call; what counts things (tokens, rows) stays a sum."""
+        """Means over the steps since the last call; counts (tokens, rows) are sums."""
         values = {name: value if is_summed(name) else value / self.steps for name, value in self.sums.items()}
         self.sums, self.steps = {}, 0
         return values

@@ -1,4 +1,4 @@
-"""DeepSpeed's own checkpoint files, read without running what a pickle may hold, and written without deadlock."""
+"""DeepSpeed's own checkpoint files, read without running code from a pickle, and written without deadlock."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ KNOWN_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
 
 
 class SafeFiles(TorchCheckpointEngine):
-    """Put in the place of `engine.checkpoint_engine`."""
+    """Replaces `engine.checkpoint_engine`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.write_error: Exception | None = None
 
     def save(self, state_dict: object, path: str) -> None:
-        """A failed write is kept for later: raised here, it would leave the other ranks waiting in a barrier."""
+        """A failed write is raised later: raised here, it would leave the other ranks waiting in a barrier."""
         try:
             torch.save(state_dict, path)
         except (OSError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""A wish to stop: SIGTERM, SIGINT, or a launcher that is no longer there. The loop saves first, then ends."""
+"""A request to stop: SIGTERM, SIGINT, or a launcher that has died. The loop saves first, then ends."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import psutil
 
 from mcontriever.progress import log
 
-IMPATIENCE_SECONDS = 2.0  # the launcher forwards a Ctrl-C that the terminal has already sent: not a second wish
+IMPATIENCE_SECONDS = 2.0  # the launcher forwards a Ctrl-C that the terminal has already sent: not a second request
 
 
 class StopRequest:
@@ -46,7 +46,7 @@ class StopRequest:
             raise KeyboardInterrupt
 
     def _launcher_is_gone(self) -> bool:
-        """A killed `deepspeed` command leaves its ranks running, unseen; they must notice it themselves."""
+        """A killed `deepspeed` command leaves its ranks running; they must notice it themselves."""
         if not self._ancestors or time.monotonic() - self._looked_at < 1.0:
             return False
         self._looked_at = time.monotonic()

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from mcontriever.records import read_documents
 from safetensors.torch import load_file
 
 from mcontriever import train

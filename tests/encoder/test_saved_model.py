@@ -212,10 +212,12 @@ def test_a_damaged_folder_is_named(model_copy: Path, damage: str) -> None:
 def test_a_failed_save_leaves_the_old_folder_whole(tiny_encoder_dir: Path, model_copy: Path) -> None:
     before = {file.name: file.read_bytes() for file in model_copy.iterdir() if file.is_file()}
     with pytest.raises(FileNotFoundError):
-        Encoder.load(tiny_encoder_dir).save(model_copy, attachments={"no-such-folder/config.yaml": b""})
+        Encoder.load(tiny_encoder_dir).save(model_copy, attachments={"no-such-folder/config.yaml": b""}, overwrite=True)
     assert {file.name: file.read_bytes() for file in model_copy.iterdir() if file.is_file()} == before
     assert [file.name for file in model_copy.parent.iterdir()] == [model_copy.name]
-    Encoder.load(tiny_encoder_dir).save(model_copy, card="new", attachments={"config.yaml": b"stage: pretrain"})
+    Encoder.load(tiny_encoder_dir).save(
+        model_copy, card="new", attachments={"config.yaml": b"stage: pretrain"}, overwrite=True
+    )
     assert (model_copy / "config.yaml").read_bytes() == b"stage: pretrain"
     assert (model_copy / "README.md").read_text() == "new"
 

@@ -19,7 +19,7 @@ from mcontriever.retrieval.lexical_index import (
 )
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import words
+from mcontriever.retrieval.terms import index_terms
 from tests.conftest import SENTENCES
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
@@ -27,12 +27,12 @@ TEXTS = [text for texts in SENTENCES.values() for text in texts] + ["", "rain ra
 
 
 def naive_bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -> list[float]:
-    documents = [Counter(words(text)) for text in texts]
+    documents = [Counter(index_terms(text)) for text in texts]
     mean = sum(document.total() for document in documents) / len(documents)
     scores = []
     for document in documents:
         score = 0.0
-        for term in words(query):
+        for term in index_terms(query):
             frequency = sum(term in other for other in documents)
             idf = math.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
             saturation = document[term] / (document[term] + k1 * (1 - b + b * document.total() / mean))

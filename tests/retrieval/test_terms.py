@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcontriever.retrieval.terms import word_spans, words
+from mcontriever.retrieval.terms import index_terms, word_spans
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from mcontriever.retrieval.terms import word_spans, words
     ],
 )
 def test_words(text: str, expected: list[str]) -> None:
-    assert words(text) == expected
+    assert index_terms(text) == expected
 
 
 def test_spans_point_into_the_text_and_unspaced_characters_weigh_half() -> None:

@@ -27,7 +27,7 @@ def test_documents_by_default_and_by_named_fields(tmp_path: Path) -> None:
     [
         ('{"id": "a", "text": ', "not a JSON line"),
         ("[1, 2]", "expected a JSON object, found list"),
-        ('{"id": "a", "body": "b"}', "no field text; the row has id, body"),
+        ('{"id": "a", "content": "b"}', "no field text or contents or passage or body; the row has id, content"),
         ('{"text": "b"}', "no field _id or id"),
         ('{"id": [1], "text": "b"}', "the id must be a string, is list"),
         ('{"id": "", "text": "b"}', "the id is empty"),

@@ -43,5 +43,5 @@ def test_a_file_is_described_without_reading_it(tmp_path: Path) -> None:
 
 
 def test_a_scheme_that_nothing_reads_is_one_message() -> None:
-    with pytest.raises(ConfigError, match=r"weird:// cannot be read here.*\n.*\n  fix: pip install what fsspec needs"):
+    with pytest.raises(ConfigError, match=r"weird:// cannot be read here.*\n.*\n  fix: install what fsspec needs"):
         file_bytes("weird://bucket/a.txt")

@@ -53,8 +53,8 @@ def test_a_decaying_schedule_ends_with_the_run() -> None:
     [
         ({"zero_optimisation": {"stage": 2}}, "unknown key deepspeed.zero_optimisation", "zero_optimization?"),
         ({"activation_checkpointing": {}}, "does nothing in this trainer", "encoder.checkpoint_layers"),
-        ({"fp16": {"enabled": True}}, "fp16 is asked for", "bfloat16"),
-        ({"torch_autocast": {"enabled": True, "dtype": "float16"}}, "fp16 is asked for", "bfloat16"),
+        ({"fp16": {"enabled": True}}, "fp16 is set", "bfloat16"),
+        ({"torch_autocast": {"enabled": True, "dtype": "float16"}}, "fp16 is set", "bfloat16"),
         ({"bf16": {"enabled": True}}, "keeps the weights in bf16", "torch_autocast"),
         ({"zero_optimization": {"stage": 4}}, "stage is 4", "choose 0, 1, 2 or 3"),
         ({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}, "device is nvme", "device: cpu"),
@@ -66,7 +66,7 @@ def test_a_decaying_schedule_ends_with_the_run() -> None:
         (
             {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": 50}}},
             "ends at step 50, the run at step 100",
-            "leave it out",
+            "omit it",
         ),
     ],
 )

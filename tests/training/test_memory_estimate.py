@@ -80,7 +80,7 @@ def test_each_configuration_says_what_it_costs(path: Path) -> None:
     comment = " ".join(
         line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
     )
-    found = re.search(r"Computed \(--estimate --gpus (\d+)\): (.*?GiB per GPU \(ZeRO-\d\))", comment)
+    found = re.search(r"Computed \(--estimate --gpus (\d+)\): (.*?GB per GPU \(ZeRO-\d\))", comment)
     assert found, path
     vocabulary = re.search(r"--vocabulary (\d+)", comment)  # of a tokenizer that is made first
     changes = [f"encoder.architecture.vocab_size={vocabulary[1]}"] if vocabulary else []
@@ -93,3 +93,10 @@ def test_asam_does_all_twice_and_holds_two_tables_more() -> None:
     assert sharp.flops_per_update == 2 * plain.flops_per_update
     more = sum(sharp.memory_bytes(1).values()) - sum(plain.memory_bytes(1).values())
     assert more == 2 * 4 * plain.architecture.parameters
+
+
+def test_frozen_weights_have_no_gradient_and_no_moments() -> None:
+    table = 250002 * 768
+    plain, frozen = work().memory_bytes(0), work(frozen_parameters=table).memory_bytes(0)
+    saved = {name: plain[name] - frozen[name] for name in plain if plain[name] != frozen[name]}
+    assert saved == {"gradients": 4 * table, "optimizer": 8 * table}

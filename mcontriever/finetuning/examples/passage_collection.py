@@ -62,7 +62,7 @@ class PassageCollection:
     @property
     def fields(self) -> dict[str, str]:
         """The field names that other readers of the file need."""
-        return self._parse.fields(self._bytes[self.starts[0] : self.starts[1]])
+        return self._parse.fields
 
     @cached_property
     def _bytes(self) -> mmap.mmap | bytes:
@@ -141,10 +141,7 @@ def _scan(path: Path, shown_path: Path) -> tuple[array, array, array]:
     empty = 0
     with track(None, f"index {shown_path.name}", "passages") as progress:
         for number, start, line, parse in _lines_of(path, shown_path):
-            try:
-                document = parse(line)
-            except ValueError as error:
-                raise DataError(str(error), where=f"{shown_path}:{number}", fix="fix the line") from error
+            document = parse(line, f"{shown_path}:{number}")
             starts.append(start)
             id_keys.append(id_key(document.id))
             text_keys.append(text_key(document.text))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import DataError
-from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH, check_languages, read_dictionary
+from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH, read_dictionaries
 from mcontriever.pretraining.dictionaries.inflections import Lemmas
 from mcontriever.pretraining.dictionaries.words_on_tokens import JoinedWords, UInt64Array, can_be_joined, word_hashes
 from mcontriever.ragged import IntArray, Ragged
@@ -49,11 +49,9 @@ class BilingualDictionary:
 
     @classmethod
     def read(cls, paths: Mapping[str, str], tokenizer: Any, *, languages: Sequence[str]) -> "BilingualDictionary":
-        """`paths` by foreign language; `languages` names the language numbers of the pairs to be switched."""
-        check_languages(paths, languages)
+        """`paths` by foreign language; a language's number is its position in `languages`."""
+        pairs, incomplete = read_dictionaries(paths, languages)
         english = languages.index(ENGLISH)
-        lines = [(languages.index(language), *line) for language in paths for line in read_dictionary(paths[language])]
-        pairs = [line for line in lines if line[1] and line[2]]
         number_of = {text: n for n, text in enumerate(dict.fromkeys(text for _, *both, _ in pairs for text in both))}
         english_C = np.array([number_of[pair[1]] for pair in pairs], dtype=np.int64)
         foreign_C = np.array([number_of[pair[2]] for pair in pairs], dtype=np.int64)
@@ -67,7 +65,7 @@ class BilingualDictionary:
             language_C=np.concatenate([np.full(len(pairs), english), language_C]),
         )
         targets = {int(language): np.array([english]) for language in np.unique(language_C)}
-        counts = {"pairs": len(pairs), "lines without one of the words": len(lines) - len(pairs)}
+        counts = {"pairs": len(pairs), "lines without one of the words": incomplete}
         return _build(both_ways, tokenizer, {**targets, english: np.unique(language_C)}, counts)
 
     def with_forms(

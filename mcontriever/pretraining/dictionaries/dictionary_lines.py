@@ -32,7 +32,20 @@ def read_dictionary(path: str) -> Iterator[tuple[str, str, float]]:
         yield _plain(english), _plain(foreign), float(senses)
 
 
-def check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
+def read_dictionaries(
+    paths: Mapping[str, str], languages: Sequence[str]
+) -> tuple[list[tuple[int, str, str, float]], int]:
+    """(language number, english, foreign, senses) of all files, and how many lines lack one of the words.
+
+    `paths` are by foreign language; a language's number is its position in `languages`.
+    """
+    _check_languages(paths, languages)
+    lines = [(languages.index(language), *line) for language in paths for line in read_dictionary(paths[language])]
+    pairs = [line for line in lines if line[1] and line[2]]
+    return pairs, len(lines) - len(pairs)
+
+
+def _check_languages(paths: Mapping[str, str], languages: Sequence[str]) -> None:
     unknown = sorted({ENGLISH, *paths} - set(languages))
     if unknown:
         raise ConfigError(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mcontriever import chance
 from mcontriever.errors import DataError
-from mcontriever.pretraining.dictionaries.dictionary_lines import check_languages, read_dictionary
+from mcontriever.pretraining.dictionaries.dictionary_lines import read_dictionaries
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.ragged import IntArray, Ragged
 from mcontriever.tokens import tokenize_texts
@@ -41,10 +41,8 @@ class DictionaryPairs:
     def read(
         cls, paths: Mapping[str, str], tokenizer: Any, *, languages: Sequence[str], seed: int
     ) -> "DictionaryPairs":
-        """`paths` by foreign language; `languages` names the language numbers that the pairs get."""
-        check_languages(paths, languages)
-        lines = [(languages.index(language), *line) for language in paths for line in read_dictionary(paths[language])]
-        lines = [line for line in lines if line[1] and line[2] and line[1] != line[2]]
+        """`paths` by foreign language; a language's number is its position in `languages`."""
+        lines = [line for line in read_dictionaries(paths, languages)[0] if line[1] != line[2]]
         if not lines:
             raise DataError(f"no pair of words in the dictionaries of {', '.join(paths)}", fix="check the files")
         language_C = np.array([line[0] for line in lines])

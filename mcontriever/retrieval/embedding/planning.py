@@ -35,7 +35,7 @@ def plan_run(request: EmbeddingRequest, corpus: Corpus, encoder: EncoderEntry | 
     folder = request.output
     manifest = find_manifest(folder)
     layout = _layout(request, manifest, encoder, dimension)
-    asked = _request_hash(request, corpus, layout)
+    asked = _request_hashes(request, corpus, layout)
     if request.restart:
         abandon(folder)
     pending = read_plan(folder)
@@ -43,13 +43,13 @@ def plan_run(request: EmbeddingRequest, corpus: Corpus, encoder: EncoderEntry | 
         sweep(folder, manifest)  # it was completed, and killed before it had cleaned up
         pending = None
     if pending:
-        if pending.run.request != asked:
+        if pending.run.request not in asked:
             refuse_while_pending(folder)
         _check_unchanged(corpus, pending.run, folder)
         return pending
     if manifest and _is_done(manifest, request, asked, corpus):
         return None
-    plan = _new_plan(request, corpus, layout, manifest, asked)
+    plan = _new_plan(request, corpus, layout, manifest, asked[0])
     write_entry(folder / PENDING, plan)
     return plan
 
@@ -78,12 +78,12 @@ def _layout(
     return layout
 
 
-def _is_done(manifest: Manifest, request: EmbeddingRequest, asked: str, corpus: Corpus) -> bool:
+def _is_done(manifest: Manifest, request: EmbeddingRequest, asked: list[str], corpus: Corpus) -> bool:
     if request.mode != "new":  # done if it was the last change of the store, from the same documents
         last = manifest.runs[-1]
-        is_last = last.request == asked and last.generation == manifest.generation
+        is_last = last.request in asked and last.generation == manifest.generation
         return is_last and _is_unchanged(corpus, last)
-    if manifest.runs[0].request == asked:
+    if manifest.runs[0].request in asked:
         _check_unchanged(corpus, manifest.runs[0], request.output)
         return True
     raise StoreError(
@@ -121,15 +121,18 @@ def _new_plan(request: EmbeddingRequest, corpus: Corpus, layout: Layout, manifes
     return Plan(run=run, layout=layout, base_generation=base_generation)
 
 
-def _request_hash(request: EmbeddingRequest, corpus: Corpus, layout: Layout) -> str:
+def _request_hashes(request: EmbeddingRequest, corpus: Corpus, layout: Layout) -> list[str]:
+    """What identifies this request: the files, not how their path was typed (which version 0.1.0 hashed too)."""
+    description = corpus.description()
+    by_files = {name: value for name, value in description.items() if name != "path"}
     asked = {
-        "corpus": corpus.description(),
         "layout": layout.model_dump(mode="json"),
         "mode": request.mode,
         "shard_documents": request.shard_documents,
         "precision": request.precision,
     }
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    requests = ({**asked, "corpus": found} for found in (by_files, description))
+    return [hashlib.sha256(json.dumps(one, sort_keys=True).encode()).hexdigest() for one in requests]
 
 
 def _is_unchanged(corpus: Corpus, run: RunEntry) -> bool:

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import os
-import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mcontriever.child_processes import end_with_parent
 from mcontriever.errors import RunError, UserError
 from mcontriever.progress import log, setup_logging
 
@@ -40,7 +40,7 @@ def _rank(
     rank: int, world: int, failure: Connection, level: int, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(world))
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     setup_logging(quiet=rank > 0)
     if rank == 0:
         log.setLevel(level)
@@ -49,15 +49,6 @@ def _rank(
     except UserError as error:
         failure.send((type(error), error.what, error.where, error.fix))
         raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-
-
-def _end_with_parent(parent: int) -> None:
-    """A killed parent cannot stop its ranks, which would keep the store locked."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
 
 
 def _raise_failure(ranks: list[Any]) -> None:

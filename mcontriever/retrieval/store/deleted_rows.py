@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mcontriever.errors import DataError
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.shard_files import hash_of_id, npy_bytes, write_checked
 from mcontriever.retrieval.store.store_manifest import DeletedEntry
@@ -12,6 +13,8 @@ from mcontriever.retrieval.store.store_manifest import DeletedEntry
 def find_rows(store: EmbeddingStore, identifiers: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """The live rows of these ids, and the ids that have none."""
     wanted = set(identifiers)
+    if unwritable := [one for one in wanted if any("\ud800" <= character <= "\udfff" for character in one)]:
+        raise DataError(f"the id {unwritable[0]!r} is not UTF-8", fix="give ids as the corpus has them, in UTF-8")
     hashes = np.array([hash_of_id(identifier) for identifier in wanted], dtype=np.uint64)
     rows = np.setdiff1d(store.rows_with_hashes(hashes), store.deleted_rows)
     names = [row["id"] for row in store.rows_shown(rows, ["id"])]

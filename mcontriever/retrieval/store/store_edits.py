@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mcontriever.drops import shown
+from mcontriever.errors import DataError
 from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.shard_files import write_shard_files
@@ -13,11 +15,18 @@ from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, Shard
 from mcontriever.retrieval.store.store_runs import refuse_while_pending, sweep
 
 
-def delete(folder: Path, identifiers: Sequence[str]) -> tuple[int, list[str]]:
+def delete(folder: Path, identifiers: Sequence[str], *, missing_ok: bool = False) -> tuple[int, list[str]]:
     """Delete documents by id. Returns how many were deleted, and the ids that were not in the store."""
     store = EmbeddingStore.open(folder)
     refuse_while_pending(folder)
     rows, missing = find_rows(store, identifiers)
+    if missing and not missing_ok:
+        raise DataError(
+            f"{len(missing):,} of {len(set(identifiers)):,} ids are not in the store, so nothing was deleted: "
+            f"{shown(missing)}",
+            where=folder,
+            fix="correct the ids, or delete the others with --missing-ok",
+        )
     if len(rows):
         generation = store.manifest.generation + 1
         deleted = write_deleted(store, rows, generation)

@@ -15,6 +15,7 @@ import numpy as np
 
 from mcontriever.disk import FolderLock, remove_temporaries
 from mcontriever.errors import StoreError
+from mcontriever.output_folder import FolderKind
 from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.passages import Passage
@@ -32,10 +33,13 @@ from mcontriever.retrieval.store.store_manifest import (
     write_entry,
 )
 
+STORE = FolderKind("store", marks=(MANIFEST, PENDING, "shard-*", "spooled-corpus*"))
+
 
 @contextlib.contextmanager
 def writing(folder: Path, rank: int = 0, world: int = 1) -> Iterator[None]:
     """Hold a store for writing: alone, or as one rank of a launch."""
+    STORE.require_own(folder)
     with FolderLock(folder, shared=world > 1):
         if world == 1:
             remove_temporaries(folder)

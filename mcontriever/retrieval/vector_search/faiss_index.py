@@ -1,19 +1,13 @@
 """FAISS over a store: built in bounded memory, tuned against exact search, saved beside the store.
 
-    flat     every vector in fp32                     bytes a vector: 4 H
-    hnsw     a graph over fp32 vectors                4 H + 272
-    ivf-sq   lists of 8-bit vectors                   H + 8
-    ivf-pq   lists of vectors in 4 bits a pair        H / 4 + 8
-    rabitq   lists of 1-bit vectors                   H / 8 + 16
-
-The quantised kinds only propose rows; scores come from the store's own vectors. Shapes: N rows of the store,
-Q queries, H dimensions, K wanted, C proposed.
+Kinds are in index_kinds.py. Compressed ones only propose rows; scores come from the store's own vectors.
+Shapes: N rows of the store, Q queries, H dimensions, K wanted, C proposed.
 """
 
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,15 +17,14 @@ from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_rows
+from mcontriever.retrieval.vector_search.index_kinds import HNSW_LINKS, LISTS, proposed_per_wanted
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
 faiss: Any = importlib.import_module("faiss")  # its type stubs are out of date
 
-FaissKind = Literal["flat", "hnsw", "ivf-sq", "ivf-pq", "rabitq"]
 FILE = "index.faiss"
 BLOCK_ROWS = 16_384
-HNSW_LINKS, HNSW_BUILD_DEPTH = 32, 120
-PROPOSED_PER_WANTED = {"flat": 1, "hnsw": 1, "ivf-sq": 2, "ivf-pq": 8, "rabitq": 8}
+HNSW_BUILD_DEPTH = 120
 SMALL_SHARE = 0.1  # if fewer rows are allowed, exact search over only those is faster and complete
 TRAIN_ROWS_PER_LIST = 64
 
@@ -40,13 +33,13 @@ TRAIN_ROWS_PER_LIST = 64
 class FaissIndex:
     """`effort` is nprobe for the lists, efSearch for the graph."""
 
-    kind: FaissKind
+    kind: str
     index: Any
     vectors: Vectors
     effort: int
 
     @classmethod
-    def build(cls, vectors: Vectors, kind: FaissKind, memory_bytes: int, seed: int = 0) -> "FaissIndex":
+    def build(cls, vectors: Vectors, kind: str, memory_bytes: int, seed: int = 0) -> "FaissIndex":
         index = _empty(kind, vectors.dimension, len(vectors))
         if not index.is_trained:
             index.train(_training_sample(vectors, index, memory_bytes, seed))
@@ -89,10 +82,10 @@ class FaissIndex:
         if allowed_N is not None and np.count_nonzero(allowed_N) < SMALL_SHARE * len(self.vectors):
             return ExactSearch(self.vectors).search(queries_QH, k, allowed_N)
         k = min(k, len(self.vectors))
-        proposed = min(max(k * PROPOSED_PER_WANTED[self.kind], k), len(self.vectors))
+        proposed = min(max(k * proposed_per_wanted(self.kind), k), len(self.vectors))
         queries_QH = np.ascontiguousarray(queries_QH, dtype=np.float32)
         scores_QC, rows_QC = self.index.search(queries_QH, proposed, params=self._parameters(allowed_N, proposed))
-        if PROPOSED_PER_WANTED[self.kind] > 1:
+        if proposed_per_wanted(self.kind) > 1:
             scores_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
             order = np.argsort(-scores_QC, axis=1, kind="stable")
             scores_QC, rows_QC = np.take_along_axis(scores_QC, order, 1), np.take_along_axis(rows_QC, order, 1)
@@ -109,7 +102,7 @@ class FaissIndex:
         return faiss.SearchParametersIVF(nprobe=self.effort, **chosen)
 
 
-def _empty(kind: FaissKind, dimension: int, rows: int) -> Any:
+def _empty(kind: str, dimension: int, rows: int) -> Any:
     if kind == "flat":
         return faiss.IndexFlatIP(dimension)
     if kind == "hnsw":
@@ -118,9 +111,7 @@ def _empty(kind: FaissKind, dimension: int, rows: int) -> Any:
         return index
     lists = 1 << max(int(np.log2(max(4 * np.sqrt(rows), 1))), 0)
     lists = max(min(lists, rows // 39), 1)
-    part = 2 if dimension % 2 == 0 else 1
-    codes = {"ivf-sq": "SQ8", "ivf-pq": f"PQ{dimension // part}x4fsr", "rabitq": "RaBitQ"}[kind]
-    return faiss.index_factory(dimension, f"IVF{lists},{codes}", faiss.METRIC_INNER_PRODUCT)
+    return faiss.index_factory(dimension, f"IVF{lists},{LISTS[kind].codes(dimension)}", faiss.METRIC_INNER_PRODUCT)
 
 
 def _training_sample(vectors: Vectors, index: Any, memory_bytes: int, seed: int) -> np.ndarray:

@@ -7,7 +7,8 @@ import numpy as np
 
 from mcontriever.chance import permuted
 from mcontriever.retrieval.vector_search.exact import ExactSearch
-from mcontriever.retrieval.vector_search.faiss_index import HNSW_LINKS, FaissIndex, FaissKind
+from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
+from mcontriever.retrieval.vector_search.index_kinds import bytes_per_vector
 
 RECALL_DEPTH = 10
 SAMPLE_QUERIES = 400
@@ -15,7 +16,7 @@ LATENCY_QUERIES = 50
 FLAT_ROWS = 20_000  # below this a full scan is fastest
 
 
-def choose_kind(rows: int, dimension: int, memory_bytes: int) -> FaissKind:
+def choose_kind(rows: int, dimension: int, memory_bytes: int) -> str:
     """The fastest kind that fits into memory."""
     if rows <= FLAT_ROWS and rows * bytes_per_vector("flat", dimension) <= memory_bytes:
         return "flat"
@@ -23,16 +24,6 @@ def choose_kind(rows: int, dimension: int, memory_bytes: int) -> FaissKind:
         if rows * bytes_per_vector(kind, dimension) <= memory_bytes:
             return kind
     return "rabitq"
-
-
-def bytes_per_vector(kind: FaissKind, dimension: int) -> float:
-    return {
-        "flat": 4 * dimension,
-        "hnsw": 4 * dimension + 2 * HNSW_LINKS * 4 + 16,
-        "ivf-sq": dimension + 8,
-        "ivf-pq": dimension / 4 + 8,
-        "rabitq": dimension / 8 + 16,
-    }[kind]
 
 
 def tune(

@@ -116,7 +116,11 @@ def test_fields_and_a_language_for_documents_without_one(tmp_path: Path) -> None
     [
         ("c.jsonl", b'{"id": "1", "text": "a"}\n{"id": ', r"not a JSON line.*\n  where: .*c\.jsonl:2"),
         ("c.jsonl", b"[1]", r"expected a JSON object, found list"),
-        ("c.jsonl", b'{"id": "1", "body": "a"}', r"no field text; the row has id, body.*\n.*\n.*--fields text=NAME"),
+        (
+            "c.jsonl",
+            b'{"id": "1", "content": "a"}',
+            r"no field text or .*; the row has id, content\n.*\n.*text=NAME",
+        ),
         ("c.jsonl", b'{"text": "a"}', r"no field _id or id"),
         ("c.jsonl", b'{"id": [1], "text": "a"}', r"the id must be a string, is list"),
         ("c.tsv", b'id\ttext\n1\t"never closed\n2\tb\n', r"the quotes do not match.*\n.*c\.tsv:3\n.*--fields id=1"),

@@ -54,8 +54,8 @@ def test_append_replace_delete_compact(tmp_path: Path, encoder: Encoder) -> None
     assert store.manifest.documents == 61
     np.testing.assert_allclose(all_vectors(store)[-2], encoder.embed_documents(["other new text"])[0], atol=2e-3)
 
-    assert store_edits.delete(store.folder, ["d0", "x", "nobody", "d0"]) == (2, ["nobody"])
-    assert store_edits.delete(store.folder, ["d0"]) == (0, ["d0"])
+    assert store_edits.delete(store.folder, ["d0", "x", "nobody", "d0"], missing_ok=True) == (2, ["nobody"])
+    assert store_edits.delete(store.folder, ["d0"], missing_ok=True) == (0, ["d0"])
     store = EmbeddingStore.open(store.folder)
     survivors = [name for name in [*kept, "d5", "d45"] if name != "d0"]
     assert live_ids(store) == survivors
