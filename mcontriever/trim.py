@@ -19,9 +19,10 @@ from mcontriever.assembly.counted_text import CountedText, count_text
 from mcontriever.assembly.trim_report import measure_language, report_text
 from mcontriever.encoder.chosen_pieces import choose_pieces, with_parts
 from mcontriever.encoder.encoder import Encoder
+from mcontriever.encoder.saved_model import MODEL_FOLDER
 from mcontriever.encoder.trimmed_tokenizer import Vocabulary, characters_and_scripts
 from mcontriever.encoder.trimmed_weights import keep_layers, keep_pieces
-from mcontriever.errors import ConfigError, StoreError
+from mcontriever.errors import ConfigError
 from mcontriever.progress import log
 
 
@@ -36,9 +37,11 @@ def run(
     weights: dict[str, float] | None = None,
     max_characters: int = 2_000_000,
     samples: int = 50,
+    overwrite: bool = False,
 ) -> None:
     """Without `pieces`, all that the languages use stay. `samples` texts of each language are compared."""
-    _check(output, text, languages, pieces, layers)
+    _check(text, languages, pieces, layers)
+    MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     encoder = Encoder.load(model, light=False)
     if layers is not None:
         keep_layers(encoder.backbone, layer_numbers(layers), where=model)
@@ -56,7 +59,7 @@ def run(
         }
     facts |= {"pieces": len(encoder.tokenizer), "layers": encoder.backbone.config.num_hidden_layers}
     facts["parameters"] = sum(one.numel() for one in encoder.backbone.parameters())
-    _save(encoder, facts, output)
+    _save(encoder, facts, output, overwrite)
 
 
 def layer_numbers(text: str) -> list[int]:
@@ -86,7 +89,7 @@ def language_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def _check(output: Path, text: str | None, languages: list[str] | None, pieces: int | None, layers: str | None) -> None:
+def _check(text: str | None, languages: list[str] | None, pieces: int | None, layers: str | None) -> None:
     """What can only be wrong is said before anything is read."""
     if text is None and (languages or pieces):
         named = "--languages" if languages else "--pieces"
@@ -97,8 +100,6 @@ def _check(output: Path, text: str | None, languages: list[str] | None, pieces: 
         raise ConfigError(
             "nothing to trim", fix="give --text (a recipe, or a folder of text or tokens), --layers, or both"
         )
-    if output.exists() and any(output.iterdir()) and not (output / "modules.json").exists():
-        raise StoreError("the folder is not empty and holds no model", where=output, fix="give a new folder")
 
 
 def _check_count(pieces: int | None, vocabulary: Vocabulary) -> None:
@@ -148,8 +149,9 @@ def _unit_vectors(encoder: Encoder, texts: list[str]) -> npt.NDArray[np.float32]
     return vectors_NH / np.linalg.norm(vectors_NH, axis=1, keepdims=True).clip(1e-12)
 
 
-def _save(encoder: Encoder, facts: dict[str, Any], output: Path) -> None:
+def _save(encoder: Encoder, facts: dict[str, Any], output: Path, overwrite: bool) -> None:
     report = report_text(facts)
     values = json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
-    encoder.save(output, card=report, attachments={"report.md": report.encode(), "report.json": values.encode()})
+    attachments = {"report.md": report.encode(), "report.json": values.encode()}
+    encoder.save(output, card=report, attachments=attachments, overwrite=overwrite)
     log.info(f"{facts['pieces']:,} pieces, {facts['layers']} layers: {output}; what it costs: {output / 'report.md'}")

@@ -247,7 +247,7 @@ def test_what_cannot_be_trimmed_is_refused_with_a_way_out(
         (ConfigError, "no list of layers", {"layers": "first"}),
         (ConfigError, "no list of layers", {"layers": "3-1"}),
         (ConfigError, "names layer 3, 4; the model has layers 0 to 2", {"layers": "0-4"}),
-        (StoreError, "holds no model", {"layers": "0"}),
+        (StoreError, "is not empty and is not a model", {"layers": "0"}),
     ]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")

@@ -12,9 +12,9 @@ out=${3:-runs/mini}
 mcontriever=${MCONTRIEVER:-mcontriever}
 mkdir -p "$out"
 
-# English, in which most passages stand, weighs three times as much; languages with sentences alone weigh less.
+# English, in which most passages stand, weighs twice as much; languages with sentences alone weigh less.
 [ -d "$out/trimmed" ] || "$mcontriever" trim "$model" --text data_recipes/mini.yaml --pieces 78000 \
-    --weights en=3,fa=0.3,ha=0.3,km=0.3,ku=0.3,ms=0.3,my=0.3,ne=0.3,om=0.3,ps=0.3,so=0.3,ta=0.3,tl=0.3,ur=0.3 \
+    --weights en=2,fa=0.6,ha=0.6,km=0.6,ku=0.6,ms=0.6,my=0.6,ne=0.6,om=0.6,ps=0.6,so=0.6,ta=0.6,tl=0.6,ur=0.6 \
     --max-characters 1000000 --samples 20 --output "$out/trimmed"
 [ -d "$out/mini" ] || "$mcontriever" export "$out/trimmed" --output "$out/mini" --weights int4-blocks
 "$mcontriever" benchmark --model "$out/mini" "$model" nano bm25 --tasks "$MINI_DATA"/eval/* --output "$out/benchmark"

@@ -29,6 +29,7 @@ MODEL_FOLDER = FolderKind(
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
         *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
         *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
+        *("report.md", "report.json"),  # of `trim`
     ),
 )
 POOLING_MODES = ("mean", "cls")
