@@ -128,7 +128,7 @@ def search(
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed (or prepare) made.")],
     repair: Annotated[bool, typer.Option("--repair", help="Make damaged files again.")] = False,
     model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
 ) -> None:
