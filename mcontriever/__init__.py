@@ -5,12 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
+    from mcontriever.evaluation.mteb_models import mteb_model
     from mcontriever.retrieval.searcher import Index
 
 __version__ = _version("mcontriever")
-__all__ = ["Encoder", "Index", "__version__"]
+__all__ = ["Encoder", "Index", "__version__", "mteb_model"]
 
-_HOMES = {"Encoder": "mcontriever.encoder.encoder", "Index": "mcontriever.retrieval.searcher"}
+_HOMES = {
+    "Encoder": "mcontriever.encoder.encoder",
+    "Index": "mcontriever.retrieval.searcher",
+    "mteb_model": "mcontriever.evaluation.mteb_models",
+}
 
 
 def __getattr__(name: str) -> Any:

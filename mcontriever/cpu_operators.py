@@ -218,6 +218,14 @@ def _onednn_product(rows_TI: torch.Tensor, keys_OI: torch.Tensor) -> torch.Tenso
     return torch.ops.mkldnn._linear_pointwise(rows_TI, keys_OI, None, "none", [], "")
 
 
+def multiply_rows(rows_PH: torch.Tensor, queries_QH: torch.Tensor, out_PQ: torch.Tensor) -> None:
+    """rows @ queries.T into `out`, in int32 for int8."""
+    if rows_PH.dtype == torch.int8:
+        multiply_int8(rows_PH, queries_QH, out_PQ)
+    else:
+        torch.mm(rows_PH, queries_QH.T, out=out_PQ)
+
+
 def multiply_int8(rows_PH: torch.Tensor, queries_QH: torch.Tensor, out_PQ: torch.Tensor) -> None:
     """rows @ queries.T in int32, exactly."""
     if has_int8_product():

@@ -5,7 +5,7 @@ mcontriever index STORE --kind milvus --uri http://localhost:19530
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcontriever.amounts import shown_size
 from mcontriever.disk import FolderLock, folder_bytes
@@ -14,7 +14,11 @@ from mcontriever.progress import log
 from mcontriever.retrieval.lexical_index import Term, open_lexical_index
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store_calibration import holds_several_languages, open_calibration
 from mcontriever.retrieval.vector_search.index_kinds import KINDS
+
+if TYPE_CHECKING:
+    from mcontriever.retrieval.calibration import Calibration
 
 
 def run(
@@ -38,20 +42,13 @@ def run(
     if store.encoder is None:
         raise StoreError("the store has no vectors", where=folder, fix="make --kind bm25, which needs none")
     with FolderLock(folder / derived.FOLDER, name=".lock-index"):
-        vectors: Any = store
-        if center_languages:
-            from mcontriever.retrieval.language_means import CentredVectors, open_language_means
-
-            vectors = CentredVectors(store, open_language_means(store))
         if uri is not None:
-            _sync_milvus(store, vectors, uri, center_languages)
+            _sync_milvus(store, uri, center_languages)
         else:
-            _build_faiss(store, vectors, kind, memory_mb, recall, center_languages)
+            _build_faiss(store, kind, memory_mb, recall, center_languages)
 
 
-def _build_faiss(
-    store: EmbeddingStore, vectors: Any, kind: Any, memory_mb: int | None, recall: float, centred: bool
-) -> None:
+def _build_faiss(store: EmbeddingStore, kind: Any, memory_mb: int | None, recall: float, centred: bool) -> None:
     import psutil
 
     from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
@@ -61,8 +58,10 @@ def _build_faiss(
     chosen = choose_kind(len(store), store.dimension, memory_bytes) if kind == "auto" else kind
     if kind == "auto":
         log.info(f"{len(store):,} vectors and {shown_size(memory_bytes)} of memory: {chosen}")
+    vectors, calibration = _vectors_of(store, centred, calibrates=True)
     index, measured = tune(FaissIndex.build(vectors, chosen, memory_bytes), recall, store.live_N)
-    derived.write(store, chosen, index.save, effort=index.effort, centred=centred, measured=measured)
+    facts = {"effort": index.effort, "centred": centred, "space": _space(centred, calibration), "measured": measured}
+    derived.write(store, chosen, lambda folder: _save(folder, index, calibration), **facts)
     size = folder_bytes(derived.folder_of(store, chosen))
     log.info(
         f"{chosen}: recall@10 {measured['recall_at_10']:.3f} against exact search over {measured['queries']} queries, "
@@ -73,12 +72,38 @@ def _build_faiss(
         log.warning(f"the recall of {recall} was not reached: try another --kind (hnsw, ivf-sq) or more --memory-mb")
 
 
-def _sync_milvus(store: EmbeddingStore, vectors: Any, uri: str, centred: bool) -> None:
+def _sync_milvus(store: EmbeddingStore, uri: str, centred: bool) -> None:
+    """With vectors as they are, which do not change when documents come: calibration is the search's."""
     from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
+    vectors, _ = _vectors_of(store, centred, calibrates=False)
     facts = MilvusIndex.sync(store, vectors, uri, centred)
     derived.write(store, "milvus", lambda folder: None, **facts)
     log.info(f"milvus: {facts['stored']:,} vectors, {facts['added']:,} of them new, in {facts['collection']} at {uri}")
+
+
+def _vectors_of(store: EmbeddingStore, center_languages: bool, calibrates: bool) -> tuple[Any, "Calibration | None"]:
+    """What an index is made of: calibrated vectors where several languages have to be merged."""
+    if center_languages:
+        from mcontriever.retrieval.language_means import CentredVectors, open_language_means
+
+        return CentredVectors(store, open_language_means(store)), None
+    if not (calibrates and holds_several_languages(store)):
+        return store, None
+    from mcontriever.retrieval.calibration import CalibratedVectors
+
+    calibration = open_calibration(store)
+    return CalibratedVectors(store, store.languages[0], calibration), calibration
+
+
+def _space(centred: bool, calibration: "Calibration | None") -> str:
+    return "centred" if centred else "calibrated" if calibration is not None else "raw"
+
+
+def _save(folder: Path, index: Any, calibration: "Calibration | None") -> None:
+    index.save(folder)
+    if calibration is not None:
+        calibration.save(folder)
 
 
 def _tokenizer(store: EmbeddingStore) -> Any:

@@ -14,11 +14,13 @@ import orjson
 
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.retrieval.hit_table import show_hits
-from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.search_options import SearchOptions, preference
 from mcontriever.retrieval.searcher import Index
 from mcontriever.shown_text import has_controls, safe_json
 from mcontriever.standard_output import can_write_all_letters, writing_results
 from mcontriever.texts.documents import Hit, Query, read_queries
+
+__all__ = ["SearchOptions", "preference", "run"]
 
 RUN_NAME = "mcontriever"
 PROMPT = "query> "
@@ -69,7 +71,7 @@ def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, e
     hits = next(index.search_many([query], options=options))
     if not as_json:
         with writing_results():
-            show_hits(hits, explain)
+            show_hits(hits, explain, none="nothing relevant" if options.min_confidence else "nothing found")
         return
     _write_lines(_json_line(_record(hit, explain)) for hit in hits)
 
@@ -102,6 +104,8 @@ def _record(hit: Hit, explain: bool) -> dict[str, object]:
         "title": hit.title,
         "text": hit.text,
     }
+    if hit.confidence is not None:
+        record["confidence"] = round(hit.confidence, SHOWN_DIGITS)
     return {**record, "parts": hit.parts} if explain else record
 
 

@@ -80,11 +80,6 @@ class TokenStore:
                 _check_files(folder, shard)
         return cls(folder, manifest, wanted, window_tokens=window_tokens)
 
-    def window(self, language: str, window: int, phase: int = 0) -> Int64Array:
-        """The token ids of one window, without special tokens."""
-        number = self.languages.index(language)
-        return self.windows(np.array([number]), np.array([window]), np.array([phase], dtype=np.uint64))[0]
-
     def windows(
         self, language_N: Int64Array, window_N: Int64Array, phase_N: npt.NDArray[np.uint64]
     ) -> tuple[Int64Array, Int64Array]:
@@ -106,13 +101,14 @@ class TokenStore:
                     bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
                     yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), bounds - bounds[0])
 
-    def verify(self) -> None:
-        """Read every shard once and compare its checksum with the manifest's."""
-        for shard in self._shards:
-            for name, expected in shard["sha256"].items():
-                found = sha256_of(self.folder / name)
-                if found != expected:
-                    raise _damaged(self.folder / name, f"checksum {found}, the manifest says {expected}")
+    def verify(self) -> int:
+        """Read every file once and compare its checksum with the manifest's; returns how many files there are."""
+        files = {name: expected for shard in self._shards for name, expected in shard["sha256"].items()}
+        for name, expected in files.items():
+            found = sha256_of(self.folder / name)
+            if found != expected:
+                raise _damaged(self.folder / name, f"checksum {found}, the manifest says {expected}")
+        return len(files)
 
     def _find(
         self, language_N: Int64Array, window_N: Int64Array, phase_N: npt.NDArray[np.uint64]
@@ -161,6 +157,11 @@ class TokenStore:
     def _open(self, number: int) -> tuple[npt.NDArray[Any], Int64Array]:
         shard = self._shards[number]
         return _open_files(self.folder, shard["tokens_file"], shard["offsets_file"])
+
+
+def holds_token_shards(folder: Path) -> bool:
+    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 def count_windows(offsets: Int64Array, window_tokens: int) -> int:

@@ -18,14 +18,15 @@ import torch
 
 from mcontriever import ranks
 from mcontriever.assembly import training_run
+from mcontriever.assembly.divided_batch import divide_batch
 from mcontriever.assembly.trained_encoder import open_encoder
 from mcontriever.assembly.training_config import TrainConfig
 from mcontriever.cpu_operators import keep_freed_memory
 from mcontriever.progress import log
-from mcontriever.training.agreement import together
+from mcontriever.training.agreement import on_main_rank, together
 from mcontriever.training.checkpoints import checkpoints_of, load_other_weights, restore_engine
+from mcontriever.training.device_memory import memory_per_process
 from mcontriever.training.engine import WholeEncoder, start_engine, stop_engine
-from mcontriever.training.engine_settings import complete_settings
 from mcontriever.training.exported_model import copy_model
 from mcontriever.training.loop import FINISHED, STOPPED, TrainingLoop
 from mcontriever.training.peers import Peers
@@ -52,15 +53,17 @@ def run(config: TrainConfig) -> None:
 
 
 def train(config: TrainConfig, device: torch.device, stop: StopRequest) -> None:
-    settings = complete_settings(config.deepspeed, world_size=ranks.world_size(), total_steps=config.run.steps)
-    stage = training_run.stage_of(config, settings)
-    with open_run_folder(Path(config.run.output), config.model_dump(mode="json")) as folder:
+    memory = memory_per_process(device)
+    divided, settings = on_main_rank(lambda: divide_batch(config, ranks.world_size(), memory))
+    stage = training_run.stage_of(divided, settings)
+    chosen = config.model_dump(mode="json", exclude_defaults=True)
+    with open_run_folder(Path(config.run.output), config.model_dump(mode="json"), chosen) as folder:
         finished = finished_facts(folder, config.run.steps)
         if finished is not None:
             log.info(f"this run has ended ({finished['reason']} at step {finished['step']:,}): {folder / 'model'}")
             return
         dev_sets = together(lambda: training_run.open_dev_sets(config.evaluation))
-        start = together(lambda: training_run.Start.find(config, folder))
+        start = together(lambda: training_run.Start.find(config, settings, folder))
         tokenizer = together(lambda: start.tokenizer(config))
         opened = together(lambda: stage.open(tokenizer, folder))
         encoder = together(lambda: open_encoder(config, tokenizer, start.checkpoint))
@@ -75,7 +78,7 @@ def train(config: TrainConfig, device: torch.device, stop: StopRequest) -> None:
             state=start.state,
             schedule=training_run.schedule_of(config, start.state.step),
             report=training_run.open_report(config, folder, start.state.step, device),
-            checkpoints=training_run.run_checkpoints(config, folder, opened.languages, engine, whole_encoder),
+            checkpoints=training_run.run_checkpoints(config, settings, folder, opened, engine, whole_encoder),
             evaluation=training_run.dev_evaluation(config.evaluation, dev_sets),
             stop=stop,
         )

@@ -1,4 +1,4 @@
-"""Check a store, and repair it: mcontriever verify STORE [--repair]."""
+"""Check a store, and repair it: mcontriever verify STORE [--repair]. Token shards are checked too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +15,16 @@ from mcontriever.retrieval.store.passages import Passage, embed_passages
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
 from mcontriever.retrieval.store.store_manifest import find_manifest, read_manifest, read_plan
+from mcontriever.token_shards import TokenStore, holds_token_shards
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
 
 def run(folder: Path, *, repair: bool = False, model: str | None = None) -> None:
+    if holds_token_shards(folder):
+        log.info(f"{folder}: {TokenStore.open(folder).verify()} files of token shards are whole")
+        return
     damage, checked = find_damage(folder)
     if damage and repair:
         with store_runs.writing(folder):

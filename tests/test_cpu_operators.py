@@ -90,6 +90,16 @@ def test_multiply_int8(native: bool, dimension: int, monkeypatch: pytest.MonkeyP
     assert torch.equal(found.long(), rows.long() @ queries.long().T)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_multiply_rows(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows, queries = (torch.randint(-9, 10, (size, 48), generator=generator).to(dtype) for size in (33, 17))
+    found = torch.empty(33, 17, dtype=torch.int32 if dtype == torch.int8 else dtype)
+    cpu_operators.multiply_rows(rows, queries, found)
+    exact = rows.double() @ queries.double().T
+    torch.testing.assert_close(found.double(), exact, atol=0, rtol=2**-8 if dtype == torch.bfloat16 else 0)
+
+
 @pytest.mark.parametrize("gradient_of", [cpu_operators.softmax_gradient, cpu_operators.plain_softmax_gradient])
 def test_softmax_gradient(gradient_of: Callable[..., torch.Tensor]) -> None:
     scores, gradient, _ = small_product()

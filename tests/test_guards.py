@@ -5,6 +5,8 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,21 @@ def test_file_names_say_what_is_inside() -> None:
     assert not [path for path in sources() if empty_words.match(path.name)]
 
 
+def test_no_file_name_means_two_things() -> None:
+    """`encoder/encoder.py` is its folder's own."""
+    names = Counter(path.name for path in sources() if path.stem not in ("__init__", path.parent.name))
+    assert not [name for name, times in names.items() if times > 1]
+
+
+def test_files_and_functions_stay_short() -> None:
+    for path in sources():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 300, f"{path} holds more than one idea"
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        long = [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 60]
+        assert not long, f"{path}: {long} have more than 60 lines"
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
@@ -130,14 +147,40 @@ def tracked_files() -> list[Path]:
     return [REPOSITORY / line for line in listed.stdout.splitlines() if (REPOSITORY / line).is_file()]
 
 
-def test_no_path_of_one_machine_and_no_registry_address() -> None:
-    pattern = re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt|opt)/[\w.-]+|pypi\.org|pythonhosted")
-    offenders = []
+def tracked_texts() -> Iterator[tuple[Path, str]]:
     for path in tracked_files():
-        if (
-            path.suffix in (".py", ".yaml", ".toml", ".md", ".txt", ".json", ".tsv", "")
-            and path != Path(__file__).resolve()
-        ):
-            text = path.read_bytes().decode("utf-8", errors="replace")
-            offenders += [f"{path}: {match[0]}" for match in pattern.finditer(text)]
-    assert not offenders
+        if path.suffix in (".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".json", ".tsv", ".sh", ""):
+            yield path, path.read_bytes().decode("utf-8", errors="replace")
+
+
+def test_no_path_of_one_machine() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:work|home|root|Users|mnt|opt)/[\w.-]+")
+    others = [(path, text) for path, text in tracked_texts() if path != Path(__file__).resolve()]
+    assert not [f"{path}: {match[0]}" for path, text in others for match in pattern.finditer(text)]
+
+
+PUBLIC_HOSTS = {
+    "arxiv.org",
+    "data.statmt.org",
+    "dl.fbaipublicfiles.com",
+    "github.com",
+    "huggingface.co",
+    "keepachangelog.com",
+    "msmarco.z22.web.core.windows.net",
+    "semver.org",
+    "www.apache.org",
+}
+RESERVED = re.compile(r"(^|\.)(example\.(org|com|net)|invalid|localhost|test)$|^[\d.]+$|^[^.]*$")
+
+
+def test_only_known_hosts_are_named_and_no_package_index() -> None:
+    """Packages come from whatever index a machine is set up for, so the project names none."""
+    unknown = [
+        f"{path}: {host}"
+        for path, text in tracked_texts()
+        for host in re.findall(r"https?://(?:[^\s/@]*@)?([A-Za-z0-9.-]+)", text)
+        if host not in PUBLIC_HOSTS and not RESERVED.search(host)
+    ]
+    assert not unknown
+    option = re.compile("--(extra-)?index" + "-url")
+    assert not [path for path, text in tracked_texts() if option.search(text)]

@@ -31,10 +31,12 @@ def test_json_lines_by_an_encoder(tmp_path: Path, tiny_encoder_dir: Path, cli: R
     done = cli("search", store.folder, QUERY, "-k", 4, "--json", "--mode", "hybrid", "--explain")
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [list(record) for record in records] == [["rank", "id", "score", "language", "title", "text", "parts"]] * 4
+    assert [list(record) for record in records] == [
+        ["rank", "id", "score", "language", "title", "text", "confidence", "parts"]
+    ] * 4
     expected = Index(store, encoder=encoder).search(QUERY, k=4, mode="hybrid")
     assert [(record["rank"], record["id"]) for record in records] == [(hit.rank, hit.id) for hit in expected]
-    assert records[0]["parts"]["fused"] == pytest.approx(expected[0].score)
+    assert records[0]["parts"]["calibrated"] == pytest.approx(expected[0].parts["calibrated"])
 
 
 def test_a_table_for_people(lexical_store: Path, cli: RunCli) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcontriever import verify
 from mcontriever.errors import DataError, StoreError
 from mcontriever.preparation.npy_writer import NpyWriter
 from mcontriever.token_shards import FORMAT, TokenStore, count_windows
@@ -102,8 +103,8 @@ def test_mixed_languages_and_repeats_come_back_in_order(folder: Path) -> None:
     phase = random.integers(0, 2**63, size=200).astype(np.uint64)
     flat, lengths = store.windows(language, window, phase)
     for row, got in enumerate(np.split(flat, np.cumsum(lengths)[:-1])):
-        alone = store.window(store.languages[language[row]], int(window[row]), int(phase[row]))
-        assert np.array_equal(got, alone)
+        one = slice(row, row + 1)
+        assert np.array_equal(got, store.windows(language[one], window[one], phase[one])[0])
     empty, no_lengths = store.windows(language[:0], window[:0], phase[:0])
     assert len(empty) == len(no_lengths) == 0
 
@@ -150,12 +151,14 @@ def test_a_changed_byte_is_found_by_verify(tmp_path: Path) -> None:
         entry["sha256"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in entry["bytes"]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     store = TokenStore.open(folder)
-    store.verify()
+    assert store.verify() == 2
+    verify.run(folder)
     content = bytearray((folder / "en-0.tokens.npy").read_bytes())
     content[-1] ^= 1
     (folder / "en-0.tokens.npy").write_bytes(bytes(content))
-    with pytest.raises(StoreError, match=r"checksum .* the manifest says"):
-        store.verify()
+    for check in (store.verify, lambda: verify.run(folder)):
+        with pytest.raises(StoreError, match=r"checksum .* the manifest says"):
+            check()
 
 
 def test_the_npy_writer_writes_what_numpy_writes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mcontriever.assembly.training_config import load_train_config
 from mcontriever.training.checkpoints import checkpoints_of, read_state
 from mcontriever.training.metrics_log import METRICS, read_log
 from tests.conftest import REPOSITORY
+from tests.training.stages_on_two_ranks import WHOLE_BATCH
 from tests.training.tiny_runs import AUTOCAST, logged, tiny_values, write_config
 
 STAGES = (0, 1, 2, 3)
@@ -87,6 +88,17 @@ def test_two_ranks_to_one_goes_on_with_the_same_samples(runs: Path, stage: int) 
         exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
         assert {name: one[name] for name in exact} == {name: two[name] for name in exact}
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.*` is deprecated")
+def test_one_process_and_two_learn_the_same_from_the_same_batch(runs: Path) -> None:
+    folder = runs / "whole-batch-on-one"
+    train.run(load_train_config(runs / "tiny.yaml", [f"run.output={folder}", *WHOLE_BATCH]))
+    assert len(logged(folder)) == 7
+    for one, two in zip(logged(folder), logged(runs / "whole-batch"), strict=True):
+        exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
+        assert {name: one[name] for name in exact} == {name: two[name] for name in exact}
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
 
 
 def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Path) -> None:

@@ -2,7 +2,7 @@
 # mcontriever-nano from nothing, both variants: configs/nano/run.sh DATA [OUTPUT]
 #
 # DATA holds text/ parallel/ dictionaries/ supervised/ eval/ as data_recipes/nano.yaml says. Each step is one of the
-# project's own verbs; a step that is done is passed over, and one that was interrupted goes on.
+# project's own verbs; a finished step is skipped, and an interrupted one resumes.
 set -eu
 NANO_DATA=$(realpath "${1:?the data folder}")
 export NANO_DATA

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.assembly.objectives import PretrainingDistil
-from mcontriever.assembly.taught_texts import OpenedTexts
+from mcontriever.assembly.opened_taught_texts import OpenedTexts
 from mcontriever.assembly.training_config import PretrainConfig
 from mcontriever.distillation.taught_texts import TextLoader
 from mcontriever.errors import ConfigError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.assembly.distilled_texts import CropsOfTexts
-from mcontriever.assembly.taught_texts import OpenedTexts
+from mcontriever.assembly.opened_taught_texts import OpenedTexts
 from mcontriever.config import ColumnPairsSection, PretrainData
 from mcontriever.errors import ConfigError
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds

@@ -10,8 +10,8 @@ import torch
 
 from mcontriever.assembly.distilled_texts import check_taught, text_batches
 from mcontriever.assembly.objectives import PretrainingDistil
+from mcontriever.assembly.opened_taught_texts import OpenedTexts, open_texts
 from mcontriever.assembly.pretraining_pairs import open_pairs
-from mcontriever.assembly.taught_texts import OpenedTexts, open_texts
 from mcontriever.assembly.training_config import PretrainConfig
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError

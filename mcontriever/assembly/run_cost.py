@@ -1,81 +1,18 @@
 """What a training configuration would cost, from arithmetic alone: `mcontriever train --estimate --config FILE`."""
 
-from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig
-from mcontriever.disk import read_json
-from mcontriever.errors import ConfigError
-from mcontriever.hub import is_at_hand, model_folder
-from mcontriever.pretraining.inbatch import InBatchSettings
-from mcontriever.pretraining.moco import QueueSettings
-from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
-from mcontriever.training import memory_estimate as costs
-from mcontriever.training.engine_settings import autocast_dtype, complete_settings, zero_stage
-from mcontriever.training.memory_estimate import KNOWN, Architecture
+from mcontriever.assembly.divided_batch import divide_batch
+from mcontriever.assembly.estimated_work import architecture_of, estimated_work
+from mcontriever.assembly.training_config import TrainConfig
+from mcontriever.training.engine_settings import zero_stage
+from mcontriever.training.memory_estimate import GB, GPUS, REFERENCE_GPU, report, summary
 
 
 def run_cost(config: TrainConfig, world_size: int, *, short: bool = False) -> str:
-    """What the run would cost on so many GPUs, from arithmetic alone."""
-    settings = complete_settings(config.deepspeed, world_size=world_size, total_steps=config.run.steps)
-    contrast = config.contrast
-    with_gradient, without_gradient, row_length = _rows_of_a_sample(config)
-    work = costs.Work(
-        architecture=architecture_of(config),
-        rows_with_gradient=settings["train_micro_batch_size_per_gpu"] * with_gradient,
-        rows_without_gradient=settings["train_micro_batch_size_per_gpu"] * without_gradient,
-        row_length=row_length,
-        micro_steps=settings["gradient_accumulation_steps"],
-        steps=config.run.steps,
-        world_size=world_size,
-        queue_size=contrast.queue_size if isinstance(contrast, QueueSettings) else 0,
-        momentum=isinstance(contrast, QueueSettings),
-        precision=autocast_dtype(settings) or "float32",
-        checkpoint_layers=config.encoder.checkpoint_layers,
-        rows_at_once=None if isinstance(config.objective, QueueSettings) else config.objective.rows_per_sub_batch,
-        asam=config.run.asam is not None,
-        frozen_parameters=_frozen_parameters(config, architecture_of(config)),
-    )
-    show = costs.summary if short else costs.report
-    return show(work, zero_stage(settings), config.run.keep_last + 1)
-
-
-def _frozen_parameters(config: TrainConfig, size: Architecture) -> int:
-    section = config.encoder
-    if section.frozen_layers:
-        return size.embedding_parameters + size.layer_parameters * section.frozen_layers // max(size.layers, 1)
-    return size.vocabulary * size.hidden if section.frozen_embeddings else 0
-
-
-def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:
-    """Rows with gradient and without, and their mean length: of full windows, or of examples as long as they may be."""
-    if isinstance(config, FinetuneConfig):
-        passages = 1 + config.data.negatives
-        tokens = config.data.query_length + passages * config.data.passage_length
-        return 1 + passages, 0, tokens / (1 + passages)
-    texts, view = config.data.texts, config.data.view
-    if texts is not None and config.contrast is None:
-        return 1, 0, texts.max_tokens + SPECIALS_PER_ROW
-    share = (view.min_ratio + view.max_ratio) / 2 if view.kind == "crops" else 0.5
-    length = config.data.window * share * (1 - config.data.augmentation.delete) + SPECIALS_PER_ROW
-    taught = 0
-    if texts is not None:
-        taught, length = 1, max(length, texts.max_tokens + SPECIALS_PER_ROW)  # of all rows: an estimate from above
-    if isinstance(config.contrast, InBatchSettings):
-        return 2 + taught, 0, length
-    return 1 + taught, view.keys_per_query if view.kind == "crops" else 1, length
-
-
-def architecture_of(config: TrainConfig) -> Architecture:
-    """From the configuration, a model's folder, or the table of known names: nothing is fetched or built."""
-    section = config.encoder
-    if section.architecture is not None:
-        vocabulary = section.architecture.get("vocab_size") or len(load_tokenizer(str(section.tokenizer)))
-        return Architecture.of({**section.architecture, "vocab_size": vocabulary, "type_vocab_size": 1})
-    assert section.name is not None
-    if is_at_hand(section.name) and (model_folder(section.name) / "config.json").exists():
-        return Architecture.of(read_json(model_folder(section.name) / "config.json"))
-    known = KNOWN.get(section.name.rsplit("/", 1)[-1])
-    if known is None:
-        raise ConfigError(
-            f"the size of {section.name} is not known here",
-            fix=f"give a model's folder, or one of {', '.join(KNOWN)}",
-        )
-    return known
+    """On so many GPUs, with the batch divided as it would be on each kind of them."""
+    architecture = architecture_of(config)
+    works = {
+        name: estimated_work(*divide_batch(config, world_size, gpu.memory_gb * GB, architecture), architecture)
+        for name, gpu in GPUS.items()
+    }
+    stage, checkpoints = zero_stage(config.deepspeed), config.run.keep_last + 1
+    return summary(works[REFERENCE_GPU], stage, checkpoints) if short else report(works, stage, checkpoints)

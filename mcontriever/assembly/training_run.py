@@ -13,7 +13,7 @@ from mcontriever.assembly.finetuning_stage import FinetuningStage
 from mcontriever.assembly.pretraining_stage import PretrainingStage
 from mcontriever.assembly.stage import OpenedStage, Stage
 from mcontriever.assembly.training_config import FinetuneConfig, PretrainConfig, TrainConfig
-from mcontriever.config import EvaluationSection, dump_config
+from mcontriever.config import EvaluationSection, Section, dump_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, ModelError
 from mcontriever.evaluation.dev_sets import METRICS, DevSet, score_dev_sets
@@ -25,7 +25,7 @@ from mcontriever.training.asam import Asam
 from mcontriever.training.checkpoints import MODEL, newest_checkpoint, read_state
 from mcontriever.training.data_order import DataOrder
 from mcontriever.training.engine import WholeEncoder
-from mcontriever.training.engine_settings import zero_stage
+from mcontriever.training.engine_settings import rows_in_a_loss, zero_stage
 from mcontriever.training.learner import Learner
 from mcontriever.training.loop import BatchSource, Evaluation
 from mcontriever.training.metrics_log import MetricsLog, read_log
@@ -59,18 +59,21 @@ class Start:
     state: RunState
 
     @classmethod
-    def find(cls, config: TrainConfig, folder: Path) -> "Start":
+    def find(cls, config: TrainConfig, settings: Mapping[str, Any], folder: Path) -> "Start":
         checkpoint = newest_checkpoint(folder)
         if checkpoint is None:
             return cls(None, RunState())
         values = read_state(checkpoint)
-        for section, ours in model_facts(config).items():
-            if _given(values.get(section)) != _given(ours):
+        for name in ("encoder", "objective"):
+            section = getattr(config, name)
+            if not _same_settings(values.get(name), section):
                 raise ModelError(
-                    f"the checkpoint is of another model: its {section} is {values.get(section)}, this run's is {ours}",
+                    f"the checkpoint is of another model: its {name} is {values.get(name)}, this run's is "
+                    f"{section.model_dump(mode='json')}",
                     where=checkpoint,
                     fix="remove the folder if it was copied here, or set run.output to a new folder",
                 )
+        _check_same_batch(values, run_facts(config, settings), checkpoint)
         return cls(checkpoint, RunState.from_json(values))
 
     def tokenizer(self, config: TrainConfig) -> Any:
@@ -79,15 +82,44 @@ class Start:
         return load_tokenizer(str(home))
 
 
-def _given(values: Any) -> Any:
-    """Without the settings that are null: a newer version may have more of them."""
-    if not isinstance(values, dict):
-        return values
-    return {key: _given(value) for key, value in values.items() if value is not None}
+def _same_settings(stored: Any, section: Section) -> bool:
+    """A setting that a version did not have yet counts as left at its default."""
+    ours, chosen = section.model_dump(mode="json"), section.model_dump(mode="json", exclude_defaults=True)
+    keys = {*ours, *(stored or {})} - {"rows_per_sub_batch"}
+    return stored is not None and all(
+        stored[key] == ours.get(key) if key in stored else key not in chosen for key in keys
+    )
 
 
-def model_facts(config: TrainConfig) -> dict[str, Any]:
-    return {"encoder": config.encoder.model_dump(mode="json"), "objective": config.objective.model_dump(mode="json")}
+def _check_same_batch(stored: Mapping[str, Any], ours: Mapping[str, Any], checkpoint: Path) -> None:
+    """Another division of a batch changes nothing, another batch does. Old checkpoints have only their samples."""
+    batch = stored.get("batch") or stored["samples"] // max(stored["step"], 1)
+    together = stored.get("samples_in_a_loss", ours["samples_in_a_loss"])
+    fix = f"set deepspeed.train_batch_size to {batch} and omit the rows per GPU, or set run.output to a new folder"
+    if stored["step"] and batch != ours["batch"]:
+        raise ConfigError(
+            f"the run has {batch} samples in an update, on {ranks.world_size()} process(es) it would have "
+            f"{ours['batch']}",
+            where=checkpoint,
+            fix=fix,
+        )
+    if together != ours["samples_in_a_loss"]:
+        raise ConfigError(
+            f"in this run {together} samples meet in a loss, with this division of the batch it would be "
+            f"{ours['samples_in_a_loss']}",
+            where=checkpoint,
+            fix=fix,
+        )
+
+
+def run_facts(config: TrainConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same in every start of a run."""
+    return {
+        "encoder": config.encoder.model_dump(mode="json"),
+        "objective": config.objective.model_dump(mode="json"),
+        "batch": settings["train_batch_size"],
+        "samples_in_a_loss": rows_in_a_loss(settings) if config.objective.contrasts_within_batch else None,
+    }
 
 
 def open_dev_sets(section: EvaluationSection) -> list[DevSet]:
@@ -140,10 +172,16 @@ def open_report(config: TrainConfig, folder: Path, step: int, device: torch.devi
 
 
 def run_checkpoints(
-    config: TrainConfig, folder: Path, languages: list[str], engine: Any, whole_encoder: WholeEncoder
+    config: TrainConfig,
+    settings: Mapping[str, Any],
+    folder: Path,
+    opened: OpenedStage,
+    engine: Any,
+    whole_encoder: WholeEncoder,
 ) -> RunCheckpoints:
-    describe = partial(_describe, config, folder, languages, engine.module.encoder.spec())
-    return RunCheckpoints(folder, engine, whole_encoder, describe, model_facts(config), config.run.keep_last)
+    describe = partial(_describe, config, folder, opened.languages, engine.module.encoder.spec())
+    facts = run_facts(config, settings)
+    return RunCheckpoints(folder, engine, whole_encoder, describe, facts, config.run.keep_last)
 
 
 def _describe(

@@ -68,34 +68,53 @@ def embed(
     verb.run(request, processes)
 
 
+Merge = Annotated[
+    Literal["calibrated", "raw"] | None,
+    typer.Option(help="Scores that can be compared between languages (if there are several, or in hybrid), or raw."),
+]
+Prefer = Annotated[
+    str, typer.Option(help="Documents in the query's language: own, any, or a number added to their scores.")
+]
+MinConfidence = Annotated[
+    float, typer.Option(min=0, max=1, help="Return no hit that is less probably an answer than this.")
+]
+FusionOption = Annotated[
+    Literal["rrf", "weighted", "blend"] | None,
+    typer.Option(help="hybrid, without calibration: by ranks, stretched scores, or unchanged scores."),
+]
+
+DenseWeight = Annotated[
+    float | None, typer.Option(help="weighted (0.5), blend (0.24): the weight of the vectors, 0 to 1.")
+]
+SearchMode = Annotated[
+    Literal["dense", "bm25", "hybrid"] | None, typer.Option(help="dense if the store has vectors, else bm25.")
+]
+
+CenterLanguages = Annotated[
+    bool, typer.Option("--center-languages", help="Subtract each language's mean from its documents.")
+]
+CenterQueries = Annotated[bool, typer.Option("--center-queries", help="With --queries: and from its queries.")]
+
+
 def search(
     store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
     query: Annotated[str | None, typer.Argument(help="Without it, and on a terminal, a prompt.")] = None,
     queries: Annotated[str | None, typer.Option(help="A file of queries as JSON lines; - is standard input.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits per query.")] = 10,
-    mode: Annotated[
-        Literal["dense", "bm25", "hybrid"] | None, typer.Option(help="dense if the store has vectors, else bm25.")
-    ] = None,
+    mode: SearchMode = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON line per hit.")] = False,
     trec: Annotated[bool, typer.Option("--trec", help="With --queries: a TREC run instead of JSON lines.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show the scores behind each hit's rank.")] = False,
     language: Annotated[str, typer.Option(help="Only documents in these languages: ar,sw")] = "",
-    center_languages: Annotated[
-        bool, typer.Option("--center-languages", help="Subtract each language's mean from its documents.")
-    ] = False,
-    center_queries: Annotated[
-        bool,
-        typer.Option("--center-queries", help="With --queries: and from its queries."),
-    ] = False,
+    center_languages: CenterLanguages = False,
+    center_queries: CenterQueries = False,
+    merge: Merge = None,
+    prefer: Prefer = "any",
+    min_confidence: MinConfidence = 0.0,
     index: Annotated[str, typer.Option(help="auto, exact, or a kind that mcontriever index made.")] = "auto",
     terms: Annotated[Literal["words", "subwords", "both"], typer.Option(help="What BM25 counts.")] = "words",
-    fusion: Annotated[
-        Literal["rrf", "weighted", "blend"] | None,
-        typer.Option(help="hybrid: by ranks, stretched scores, or unchanged scores (the default for cosine encoders)."),
-    ] = None,
-    dense_weight: Annotated[
-        float | None, typer.Option(help="weighted (0.5), blend (0.24): the weight of the vectors, 0 to 1.")
-    ] = None,
+    fusion: FusionOption = None,
+    dense_weight: DenseWeight = None,
     rerank: Annotated[str | None, typer.Option(help="A cross-encoder: a folder or hub name.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="How many documents are fused and re-ranked.")] = 100,
     model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
@@ -114,6 +133,9 @@ def search(
         dense_weight=dense_weight,
         depth=depth,
         center_languages=center_languages,
+        merge=merge,
+        prefer=verb.preference(prefer),
+        min_confidence=min_confidence,
     )
     verb.run(
         store,
@@ -131,7 +153,7 @@ def search(
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed made.")],
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed (or prepare) made.")],
     repair: Annotated[bool, typer.Option("--repair", help="Make damaged files again.")] = False,
     model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
 ) -> None:

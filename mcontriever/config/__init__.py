@@ -5,7 +5,7 @@ allowed. Each file holds the model of one verb, or some of its sections. The mod
 assembly/training_config.py, because an objective's settings are in the file of the objective.
 """
 
-from mcontriever.config.encoder import EncoderSection
+from mcontriever.config.encoder_section import EncoderSection
 from mcontriever.config.examples import load_examples_recipe
 from mcontriever.config.finetuning_data import FinetuneData
 from mcontriever.config.generation import GenerateConfig

@@ -9,7 +9,7 @@ when the model is exported.
 """
 
 import typing
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 import torch
@@ -24,6 +24,8 @@ from mcontriever.tokens import PackedBatch
 
 class DistilSettings(Section):
     """cosine_weight x (1 - cosine) + scores_weight x KL over the teacher's keys of the batch + the contrastive loss."""
+
+    contrasts_within_batch: ClassVar[bool] = True  # scores are over the keys of a micro step
 
     kind: Literal["distil"] = "distil"
     cosine_weight: float = pydantic.Field(default=10.0, ge=0)

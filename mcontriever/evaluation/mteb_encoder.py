@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mteb.models import ModelMeta
+from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
 
 from mcontriever.encoder import Encoder
@@ -18,14 +19,18 @@ class MtebEncoder:
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         self.encoder = encoder
+        parameters = list(encoder.parameters())
         self.mteb_model_meta = model_meta(
             name,
             revision=encoder.fingerprint(),
             embed_dim=encoder.dimension,
             max_tokens=encoder.max_length,
-            similarity_fn_name=encoder.similarity,
-            n_parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+            similarity_fn_name=ScoringFunction(encoder.similarity),
+            n_parameters=sum(parameter.numel() for parameter in parameters),
+            n_embedding_parameters=encoder.backbone.get_input_embeddings().weight.numel(),
+            memory_usage_mb=sum(parameter.nbytes for parameter in parameters) / (1 << 20),
             use_instructions=bool(encoder.query_prefix or encoder.document_prefix),
+            framework=["PyTorch", "safetensors"],
         )
 
     def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **_: Any) -> np.ndarray:
@@ -46,7 +51,7 @@ class MtebEncoder:
 def model_meta(name: str, revision: str, **facts: Any) -> ModelMeta:
     """MTEB needs organisation/name, and stores results under it; two models of one name differ in their revision."""
     organised = name if name.count("/") == 1 and not Path(name).is_absolute() else f"mcontriever/{Path(name).name}"
-    return ModelMeta.create_empty({"name": organised, "revision": revision[:40], "framework": ["PyTorch"], **facts})
+    return ModelMeta.create_empty({"name": organised, "revision": revision[:40], "framework": ["PyTorch"]} | facts)
 
 
 def combined_meta(label: str, parts: Sequence[Any], setting: str = "") -> ModelMeta:

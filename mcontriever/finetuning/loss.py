@@ -18,6 +18,7 @@ Metrics = dict[str, float | torch.Tensor]
 class Loss(Section):
     """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
 
+    contrasts_within_batch: ClassVar[bool] = True  # so a batch must not be divided into micro steps
     needs_scores: ClassVar[bool] = False  # of a teacher, for every query's own passages
 
     rows_per_sub_batch: Count | None = None

@@ -2,8 +2,15 @@
 
     loss = (1 - alpha) * L_Q + alpha * L_P
 
-L_Q is the contrastive loss. In L_P the positive must find its query among all queries and all other passages. PAIR
-uses it in its pre-training stage, with alpha 0.1, and plain L_Q afterwards.
+L_Q is the contrastive loss. In L_P the positive must find its query. PAIR's paper and its authors' code differ in what
+it must find it among, so `passage_negatives` chooses:
+
+    all      all other queries and passages of the batch
+    paper    all other passages
+    code     all other queries, and the query's own hard negatives
+
+PAIR uses the loss in its pre-training stage, with alpha 0.1, and plain L_Q afterwards. In all three, texts known to
+belong together are no negatives.
 
 Shapes: B queries of this rank, Q queries of all ranks, G passages of all ranks.
 """
@@ -26,15 +33,15 @@ class PassageRelation(Loss):
     kind: Literal["passage_relation"] = "passage_relation"
     temperature: AboveZero
     alpha: Share = 0.1
+    passage_negatives: Literal["all", "paper", "code"] = "all"
     false_negative_margin: float | None = None
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
         scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
         negative_BG = without_high_scores(candidates, scores_BG, self.false_negative_margin)
         query_loss = info_nce(scores_BG / self.temperature, candidates.own_BG, negative_BG).mean()
-        stranger_BQ, passage_loss = self._passage_loss(candidates, batch, negative_BG)
-        blind = (1 - self.alpha) * blind_loss(negative_BG)
-        blind = blind + self.alpha * blind_loss(torch.cat([stranger_BQ, negative_BG], dim=1))
+        blind_passage_loss, passage_loss = self._passage_loss(candidates, batch, negative_BG)
+        blind = (1 - self.alpha) * blind_loss(negative_BG) + self.alpha * blind_passage_loss
         return (1 - self.alpha) * query_loss + self.alpha * passage_loss, {
             "query_loss": query_loss.detach(),
             "passage_loss": passage_loss.detach(),
@@ -45,23 +52,36 @@ class PassageRelation(Loss):
     def _passage_loss(
         self, candidates: Candidates, batch: TripleBatch, negative_BG: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Columns: the queries of all ranks (`stranger_BQ` marks the negatives), then the passages of all ranks."""
+        """(loss of a blind model, loss). Columns: the queries of all ranks, then the passages of all ranks."""
         queries_QH = gather_with_grad(candidates.queries_BH)
         scores_BQ = scores_of(candidates.positives_BH, queries_QH)
         scores_BG = scores_of(candidates.positives_BH, candidates.passages_GH)
         own_BQ = _own_queries(len(batch.queries), scores_BQ.shape[1], scores_BQ.device)
         stranger_BQ = ~own_BQ & ~_answers_too(batch)
+        if self.passage_negatives == "paper":
+            stranger_BQ = torch.zeros_like(stranger_BQ)
+        elif self.passage_negatives == "code":
+            negative_BG = negative_BG & _own_passages(candidates, batch)
+        negatives = torch.cat([stranger_BQ, negative_BG], dim=1)
         loss_B = info_nce(
             torch.cat([scores_BQ, scores_BG], dim=1) / self.temperature,
             torch.cat([own_BQ, torch.zeros_like(negative_BG)], dim=1),
-            torch.cat([stranger_BQ, negative_BG], dim=1),
+            negatives,
         )
-        return stranger_BQ, loss_B.mean()
+        return blind_loss(negatives), loss_B.mean()
 
 
 def _own_queries(rows: int, queries: int, device: torch.device) -> torch.Tensor:
     own_B = rank() * rows + torch.arange(rows, device=device)
     return own_B[:, None] == torch.arange(queries, device=device)
+
+
+def _own_passages(candidates: Candidates, batch: TripleBatch) -> torch.Tensor:
+    """BG: the positive and the hard negatives of each query; a query's passages are consecutive."""
+    own_BG = candidates.own_BG
+    places_G = torch.arange(own_BG.shape[1], device=own_BG.device)
+    behind_BG = places_G - own_BG.int().argmax(dim=1, keepdim=True)
+    return (behind_BG >= 0) & (behind_BG < batch.passages_per_query)
 
 
 def _answers_too(batch: TripleBatch) -> torch.Tensor:

@@ -9,7 +9,7 @@ Queries and keys share one packed forward, in sub-batches if memory is short (se
 Shapes: B pairs of one rank, G pairs of all ranks, H hidden.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.nn.functional import softplus
@@ -29,22 +29,38 @@ Metrics = dict[str, float | torch.Tensor]
 class InBatchSettings(Section):
     """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
 
+    contrasts_within_batch: ClassVar[bool] = True  # so a batch must not be divided into micro steps
+
     kind: Literal["inbatch"] = "inbatch"
     temperature: TemperatureSetting
+    symmetric: bool = True  # False: only queries look for their keys, as in Contriever's code
     rows_per_sub_batch: Count | None = None
 
     def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> "InBatch":
         """`key_compute_dtype` is for objectives that compute keys without gradient."""
-        return InBatch(encoder, temperature=self.temperature.temperature(), rows_per_sub_batch=self.rows_per_sub_batch)
+        return InBatch(
+            encoder,
+            temperature=self.temperature.temperature(),
+            symmetric=self.symmetric,
+            rows_per_sub_batch=self.rows_per_sub_batch,
+        )
 
 
 class InBatch(torch.nn.Module):
-    def __init__(self, encoder: Any, *, temperature: Temperature, rows_per_sub_batch: int | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        *,
+        temperature: Temperature,
+        symmetric: bool = True,
+        rows_per_sub_batch: int | None = None,
+    ) -> None:
         super().__init__()
         if rows_per_sub_batch is not None and rows_per_sub_batch < 1:
             raise ConfigError(f"rows_per_sub_batch {rows_per_sub_batch} is less than 1", fix="32 is a good start")
         self.encoder = encoder
         self.temperature = temperature
+        self.symmetric = symmetric
         self.rows_per_sub_batch = rows_per_sub_batch
 
     def forward(self, batch: PairBatch) -> tuple[torch.Tensor, Metrics]:
@@ -72,8 +88,9 @@ class InBatch(torch.nn.Module):
             )
         scale = self.temperature()
         forward = contrast(queries_BH, keys_BH, keys_GH, blocked_BG, scale)
-        backward = contrast(keys_BH, queries_BH, queries_GH, blocked_BG, scale)
-        loss = (forward["loss"] + backward["loss"]) / 2
+        loss = forward["loss"]
+        if self.symmetric:
+            loss = (loss + contrast(keys_BH, queries_BH, queries_GH, blocked_BG, scale)["loss"]) / 2
         negatives_B = (~blocked_BG).sum(1)
         metrics: Metrics = {
             **{name: value.detach() for name, value in forward.items()},

@@ -52,6 +52,11 @@ class QueueSettings(Section):
     own_language_negatives: bool = False
     key_dropout: bool = False
 
+    @property
+    def contrasts_within_batch(self) -> bool:
+        """Then a batch must not be divided into micro steps."""
+        return self.batch_negatives
+
     def values(self) -> dict[str, Any]:
         """As `MoCo` takes them."""
         values = self.model_dump(include=set(QueueSettings.model_fields))
@@ -81,13 +86,16 @@ class MoCo(torch.nn.Module):
         key_compute_dtype: torch.dtype | None = None,
         queue_dtype: torch.dtype = torch.float32,
         key_weights: Callable[[torch.Tensor], torch.Tensor] = equal_weights,
+        mean_over_pairs: bool = False,
     ) -> None:
+        """`mean_over_pairs` divides the loss by the number of keys of a query, whose weights have sum 1."""
         super().__init__()
         self.encoder = encoder
         self.temperature = temperature
         self.batch_negatives = batch_negatives
         self.own_language_negatives = own_language_negatives
         self.key_weights = key_weights
+        self.mean_over_pairs = mean_over_pairs
         self.momentum = MomentumEncoder(
             encoder,
             momentum=momentum,
@@ -128,6 +136,8 @@ class MoCo(torch.nn.Module):
                 fix="use a larger batch or queue, or more texts: pairs of one text are never each other's negatives",
             )
         loss = ((weights_Bn * contrast.loss_Bn).sum(1) * has_negatives_B).sum() / has_negatives_B.sum().clamp_min(1)
+        if self.mean_over_pairs:
+            loss = loss / batch.keys_per_query
         with torch.no_grad():
             in_batch = infonce(queries_BH, keys_BnH, [batch_keys], scale, text_B=batch.text_B)
         return loss, self._metrics(loss, contrast, in_batch, queries_BH, keys_BnH, scale)
@@ -197,7 +207,7 @@ class MoCo(torch.nn.Module):
             "chance": (1 / (1 + contrast.negatives_B)).mean(),
             "batch_accuracy": in_batch.correct_Bn.float().mean(),
             "batch_chance": (1 / (1 + in_batch.negatives_B)).mean(),
-            "blind_loss": contrast.negatives_B.log1p().mean(),
+            "blind_loss": contrast.negatives_B.log1p().mean() / (keys_BnH.shape[1] if self.mean_over_pairs else 1),
             "queries": float(len(queries_BH)),
             "positive_score": contrast.positive_scores_Bn.mean(),
             "negative_score": contrast.negative_score_B.mean(),

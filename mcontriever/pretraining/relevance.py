@@ -18,13 +18,24 @@ from mcontriever.pretraining.moco import MoCo, QueueSettings
 
 
 class RelevanceSettings(QueueSettings):
-    """Several keys per query (data.view.keys_per_query), weighted by their relevance."""
+    """Several keys per query (data.view.keys_per_query), weighted by their relevance.
+
+    The weights of a query's n keys have sum 1, and the loss is the mean over queries. ReContriever's code takes the
+    mean over all pairs, which is n times smaller: `mean_over: pairs`. Gradient clipping sees the difference.
+    """
 
     kind: Literal["relevance"] = "relevance"
     weights: Literal["clamp", "softmax"] = "clamp"
+    mean_over: Literal["queries", "pairs"] = "queries"
 
     def objective(self, encoder: Any, *, key_compute_dtype: torch.dtype | None) -> MoCo:
-        return relevance_objective(encoder, weights=self.weights, **self.values(), key_compute_dtype=key_compute_dtype)
+        return relevance_objective(
+            encoder,
+            weights=self.weights,
+            mean_over_pairs=self.mean_over == "pairs",
+            **self.values(),
+            key_compute_dtype=key_compute_dtype,
+        )
 
 
 def relevance_objective(encoder: Any, *, weights: str = "clamp", **moco: Any) -> MoCo:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -25,6 +25,7 @@ class RankedDocument:
     row: int
     score: float
     parts: dict[str, float]
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +60,33 @@ class CombinedSearch:
             self.fusion,
             self.dense_weight,
         )
-        rows = _best_rows(list(found.values()))
-        fused, reranked = dict(order), dict[int, float]()
-        if self.reranker is not None:
-            passages = self.store.passages_of([rows[document] for document, _ in order[: self.depth]])
-            order = self.reranker.rerank(query.text, order, passages)
-            reranked = dict(order[: len(passages)])
-        return [
-            RankedDocument(document, rows[document], score, _why(document, found, fused, reranked))
-            for document, score in order[:k]
+        rows, fused = _best_rows(list(found.values())), dict(order)
+        ranked = [
+            RankedDocument(document, rows[document], score, _why(document, found, fused)) for document, score in order
         ]
+        if self.reranker is not None:
+            ranked = rerank_best(self.reranker, self.store, query, ranked, self.depth)
+        return ranked[:k]
 
 
-def _why(
-    document: int, found: Mapping[str, Ranking], fused: Mapping[int, float], reranked: Mapping[int, float]
-) -> dict[str, float]:
+def rerank_best(
+    reranker: Reranker, store: EmbeddingStore, query: Query, ranked: Sequence[RankedDocument], depth: int
+) -> list[RankedDocument]:
+    """A cross-encoder reorders the first `depth`; the others follow."""
+    passages = store.passages_of([one.row for one in ranked[:depth]])
+    order = reranker.rerank(query.text, [(one.document, one.score) for one in ranked], passages)
+    known, read = {one.document: one for one in ranked}, len(passages)
+    return [
+        replace(
+            known[document],
+            score=score,
+            parts={**known[document].parts, **({"reranker": score} if place < read else {})},
+        )
+        for place, (document, score) in enumerate(order)
+    ]
+
+
+def _why(document: int, found: Mapping[str, Ranking], fused: Mapping[int, float]) -> dict[str, float]:
     """What each part of the search said of a document."""
     parts: dict[str, float] = {}
     for name, ranking in found.items():
@@ -82,8 +95,6 @@ def _why(
             parts |= {name: score, f"{name}_rank": rank}
     if len(found) > 1:
         parts["fused"] = fused[document]
-    if document in reranked:
-        parts["reranker"] = reranked[document]
     return parts
 
 

@@ -5,16 +5,19 @@ Shapes: Q queries, H dimensions, P given rows of a query (-1: none).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mcontriever.errors import StoreError
+from mcontriever.errors import ModelError, StoreError
 from mcontriever.progress import log
+from mcontriever.retrieval.calibration import CalibratedVectors, Calibration
 from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans, open_language_means
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.vector_search.exact import ExactSearch
+from mcontriever.retrieval.store_calibration import open_calibration
+from mcontriever.retrieval.vector_search.best_rows import in_order
+from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_rows
 from mcontriever.retrieval.vector_search.rough_search import RoughSearch
 from mcontriever.retrieval.vector_search.vectors import FindRows, Vectors
 from mcontriever.texts.documents import Query
@@ -22,18 +25,27 @@ from mcontriever.texts.documents import Query
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
+Space = Literal["raw", "centred", "calibrated"]
 EXACT, AUTO, MILVUS = "exact", "auto", "milvus"
+SPARE_ROWS = 16
+MADE = {"raw": "from vectors as they are", "centred": "with --center-languages", "calibrated": "for calibrated search"}
+ASKED = {"raw": "--merge raw", "centred": "--center-languages", "calibrated": "calibrated"}
 
 
 @dataclass(frozen=True, eq=False)
 class DenseSearch:
-    """`find` searches `vectors`, the store's own or centred ones. `query_means` are subtracted from queries."""
+    """`find` searches `vectors`: the store's own, centred or calibrated ones.
+
+    `query_means` are subtracted from queries. With a `calibration`, scores are in deviations of unrelated documents'
+    scores, in every language.
+    """
 
     store: EmbeddingStore
     encoder: "Encoder"
     vectors: Vectors
     find: FindRows
     query_means: LanguageMeans | None = None
+    calibration: Calibration | None = None
 
     @classmethod
     def open(
@@ -47,8 +59,25 @@ class DenseSearch:
         query_means: LanguageMeans | None = None,
     ) -> "DenseSearch":
         """`auto` takes the newest index that fits and is current, else exact search."""
+        space: Space = "centred" if centred else "raw"
         vectors = CentredVectors(store, open_language_means(store)) if centred else store
-        return cls(store, encoder, vectors, _finder(store, vectors, index, centred, memory_bytes), query_means)
+        kind = _chosen_index(store, index, space)
+        return cls(store, encoder, vectors, _finder(store, vectors, kind, memory_bytes), query_means)
+
+    @classmethod
+    def calibrated(
+        cls, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int, *, index: str = AUTO
+    ) -> "DenseSearch":
+        """An index is searched with the calibration that it was made with; Milvus holds vectors as they are."""
+        kind = _chosen_index(store, index, "calibrated")
+        is_current = kind in (EXACT, MILVUS)
+        calibration = open_calibration(store) if is_current else Calibration.load(derived.folder_of(store, kind))
+        vectors = CalibratedVectors(store, store.languages[0], calibration)
+        if kind == MILVUS:
+            find = finder_by_language(_finder(store, store, kind, memory_bytes), vectors, store.live_N)
+        else:
+            find = _finder(store, vectors, kind, memory_bytes)
+        return cls(store, encoder, vectors, find, calibration=calibration)
 
     @classmethod
     def rough(cls, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int) -> "DenseSearch":
@@ -57,16 +86,23 @@ class DenseSearch:
         return cls(store, encoder, store, RoughSearch(store, memory_bytes=memory_bytes, device=device).search)
 
     def ask(self, queries: Sequence[Query]) -> "DenseAnswer":
-        queries_QH = self.encoder.embed_queries([query.text for query in queries])
+        embedded_QH = self.encoder.embed_queries([query.text for query in queries])
+        if not np.isfinite(embedded_QH).all():
+            raise ModelError("the embeddings of the queries hold NaN or infinity", fix="check the model's weights")
+        if self.calibration is not None:
+            return DenseAnswer(self, self.calibration.queries(embedded_QH), embedded_QH)
         if self.query_means is not None:
-            queries_QH = queries_QH - self.query_means.of([query.language for query in queries])
-        return DenseAnswer(self, queries_QH)
+            return DenseAnswer(self, embedded_QH - self.query_means.of([query.language for query in queries]))
+        return DenseAnswer(self, embedded_QH)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseAnswer:
+    """`queries_QH` are what is searched with, `embedded_QH` what the encoder gave, if that differs."""
+
     search: DenseSearch
     queries_QH: np.ndarray
+    embedded_QH: np.ndarray | None = None
 
     def best(self, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         return self.search.find(self.queries_QH, k, self.search.store.live_N if allowed_N is None else allowed_N)
@@ -79,23 +115,22 @@ class DenseAnswer:
             scores_QP[known, column] = np.einsum("qh,qh->q", self.queries_QH[known], vectors)
         return scores_QP
 
+    def raw_scores_of(self, query: int, rows_R: np.ndarray) -> np.ndarray:
+        """The encoder's own scores of rows for one query."""
+        query_H = self.queries_QH[query] if self.embedded_QH is None else self.embedded_QH[query]
+        scores_R: np.ndarray = self.search.store.take(rows_R) @ query_H
+        return scores_R
+
     def scores_of_texts(self, queries: Sequence[int], titles: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         """Of texts that are not in the store, each with one of the queries."""
         vectors = self.search.encoder.embed_documents(texts, titles)
         return np.einsum("qh,qh->q", self.queries_QH[np.asarray(queries, dtype=np.int64)], vectors)
 
 
-def _finder(store: EmbeddingStore, vectors: Vectors, index: str, centred: bool, memory_bytes: int) -> FindRows:
-    kind = _made_index(store, centred) if index == AUTO else index
+def _finder(store: EmbeddingStore, vectors: Vectors, kind: str, memory_bytes: int) -> FindRows:
     if kind == EXACT:
         return ExactSearch(vectors, memory_bytes=memory_bytes).search
     facts = derived.require_fresh(store, kind)
-    if facts["centred"] != centred:
-        raise StoreError(
-            f"the {kind} index was made {'with' if facts['centred'] else 'without'} --center-languages",
-            where=derived.folder_of(store, kind),
-            fix="search the way it was made, use --index exact, or make it again",
-        )
     if kind == MILVUS:
         from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
@@ -105,15 +140,62 @@ def _finder(store: EmbeddingStore, vectors: Vectors, index: str, centred: bool, 
     return FaissIndex.open(store, vectors, facts).search
 
 
-def _made_index(store: EmbeddingStore, centred: bool) -> str:
+def finder_by_language(find: FindRows, vectors: CalibratedVectors, live_N: np.ndarray | None) -> FindRows:
+    """Calibrated search by a finder over vectors as they are: more rows than wanted of each language, scored again.
+
+    Within a language a calibrated query finds nearly the same rows in both: only their lengths around the mean differ.
+    """
+
+    def search(queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        allowed_N = live_N if allowed_N is None else allowed_N
+        rows = []
+        for code in np.unique(vectors.codes_N if allowed_N is None else vectors.codes_N[allowed_N]):
+            own_N = vectors.codes_N == code
+            rows.append(find(queries_QH, 2 * k + SPARE_ROWS, own_N if allowed_N is None else own_N & allowed_N)[1])
+        rows_QC = np.concatenate([np.full((len(queries_QH), 0), -1), *rows], axis=1)
+        return in_order(scores_of_rows(vectors, queries_QH, rows_QC), rows_QC, k)
+
+    return search
+
+
+def space_of(facts: dict[str, Any]) -> Space:
+    """What an index was made of; before there was calibration, `centred` said it."""
+    return facts.get("space") or ("centred" if facts["centred"] else "raw")
+
+
+def _chosen_index(store: EmbeddingStore, index: str, space: Space) -> str:
+    if index == AUTO:
+        return _made_index(store, space)
+    if index != EXACT:
+        made_in = space_of(derived.require_fresh(store, index))
+        if not _fits(index, made_in, space):
+            raise StoreError(
+                f"the {index} index was made {MADE[made_in]}, and the search is {ASKED[space]}",
+                where=derived.folder_of(store, index),
+                fix="search the way it was made, use --index exact, or make it again",
+            )
+    return index
+
+
+def _fits(kind: str, made_in: Space, space: Space) -> bool:
+    return made_in == space or (kind == MILVUS and (made_in, space) == ("raw", "calibrated"))
+
+
+def _made_index(store: EmbeddingStore, space: Space) -> str:
     """The newest index that fits and is current."""
     for kind in derived.kinds_newest_first(store):
         facts = derived.manifest_of(store, kind)
-        if not facts or facts.get("centred") != centred:
+        if not facts or "centred" not in facts:
             continue
-        if derived.is_fresh(store, kind):
+        if not derived.is_fresh(store, kind):
+            log.warning(f"the {kind} index is older than the store and is not used: mcontriever index {store.folder}")
+        elif _fits(kind, space_of(facts), space):
             measured = facts.get("measured")
             log.info(f"searching the {kind} index" + (f" (recall@10 {measured['recall_at_10']})" if measured else ""))
             return kind
-        log.warning(f"the {kind} index is older than the store and is not used: mcontriever index {store.folder}")
+        elif space == "calibrated" and space_of(facts) == "raw":
+            log.warning(
+                f"the {kind} index was made {MADE['raw']} and is not used: make it again with mcontriever index "
+                f"{store.folder}, or search with --merge raw"
+            )
     return EXACT

@@ -18,14 +18,20 @@ SHOWN_CHARACTERS = 240
 FIRST_STRONG_ISOLATE, POP_ISOLATE = "\u2068", "\u2069"
 
 
-def show_hits(hits: Sequence[Hit], explain: bool = False, console: Console | None = None) -> None:
+def show_hits(
+    hits: Sequence[Hit], explain: bool = False, console: Console | None = None, none: str = "nothing found"
+) -> None:
+    """`none` is what is said when there are no hits."""
     console = console or _console()
     if not hits:
-        console.print("nothing found")
+        console.print(none)
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, expand=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("score", justify="right", no_wrap=True)
+    has_confidence = any(hit.confidence is not None for hit in hits)
+    if has_confidence:
+        table.add_column("sure", justify="right", no_wrap=True)
     table.add_column("lang", no_wrap=True)
     table.add_column("id", ratio=2)
     has_titles = any(hit.title for hit in hits)
@@ -35,7 +41,8 @@ def show_hits(hits: Sequence[Hit], explain: bool = False, console: Console | Non
     if explain:
         table.add_column("because", no_wrap=True)
     for hit in hits:
-        cells: list[str | Text] = [str(hit.rank), f"{hit.score:.4g}", _cell(hit.language), _cell(hit.id)]
+        sure = ["" if hit.confidence is None else f"{hit.confidence:.0%}"] if has_confidence else []
+        cells: list[str | Text] = [str(hit.rank), f"{hit.score:.4g}", *sure, _cell(hit.language), _cell(hit.id)]
         cells += [_cell(hit.title)] if has_titles else []
         table.add_row(*cells, _cell(_shortened(hit.text)), *([_because(hit)] if explain else []))
     console.print(table)

@@ -107,8 +107,8 @@ class LexicalIndex:
         """The maximum score of each query: the sum of its terms' IDF, including terms that no row has."""
         rows = self.model.scores["num_docs"]
         rows_with_V = np.diff(self.model.scores["indptr"])
-        of_unknown = _idf(rows, np.zeros(1))[0]
-        idf_V = _idf(rows, rows_with_V)
+        of_unknown = idf(rows, np.zeros(1))[0]
+        idf_V = idf(rows, rows_with_V)
         found = []
         for terms in self.tokenize(queries):
             known = self.model.get_tokens_ids(terms)
@@ -116,10 +116,10 @@ class LexicalIndex:
         return np.maximum(found, 1e-9)
 
 
-def _idf(rows: int, rows_with_V: np.ndarray) -> np.ndarray:
+def idf(rows: np.ndarray | int, rows_with_V: np.ndarray) -> np.ndarray:
     """As in Lucene and bm25s."""
-    idf: np.ndarray = np.log1p((rows - rows_with_V + 0.5) / (rows_with_V + 0.5))
-    return idf
+    found: np.ndarray = np.log1p((rows - rows_with_V + 0.5) / (rows_with_V + 0.5))
+    return found
 
 
 def top_rows(scores_N: np.ndarray, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -21,15 +21,18 @@ from mcontriever.retrieval.combined_search import CombinedSearch, RankedDocument
 from mcontriever.retrieval.fusion import Fusion
 from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.language_means import LanguageMeans, means_of_vectors
+from mcontriever.retrieval.lexical_evidence import LexicalEvidence
 from mcontriever.retrieval.lexical_index import Term
 from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.search_options import Mode, SearchOptions
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store_calibration import holds_several_languages, open_lexical_weight
 from mcontriever.texts.documents import Document, Hit, Query
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
+    from mcontriever.retrieval.calibrated_search import CalibratedSearch
     from mcontriever.retrieval.dense_search import DenseSearch
     from mcontriever.retrieval.rerank import Reranker
 
@@ -138,16 +141,60 @@ class Index:
 
     def _search(self, queries: list[Query], options: SearchOptions, texts: bool) -> Iterator[list[Hit]]:
         allowed_N = rows_in_languages(self.store, options.languages) if options.languages else None
-        for ranked in self._combined(options).rank(queries, options.k, allowed_N):
-            yield self._hits(ranked, texts)
+        search = self._calibrated(options) if self._is_calibrated(options) else self._combined(options)
+        for ranked in search.rank(queries, options.k, allowed_N):
+            sure = [one for one in ranked if one.confidence is None or one.confidence >= options.min_confidence]
+            yield self._hits(sure, texts)
+
+    def _mode(self, options: SearchOptions) -> Mode:
+        return options.mode or ("dense" if self.store.encoder else "bm25")
+
+    def _is_calibrated(self, options: SearchOptions) -> bool:
+        mode = self._mode(options)
+        if options.merge is not None or mode == "bm25":
+            return options.merge == "calibrated" and mode != "bm25"
+        if options.asks_for_raw_scores or self.query_means is not None:
+            return False
+        is_asked_for = options.min_confidence > 0 or options.prefer != 0
+        return mode == "hybrid" or is_asked_for or holds_several_languages(self.store)
+
+    def _calibrated(self, options: SearchOptions) -> "CalibratedSearch":
+        from mcontriever.retrieval.calibrated_search import CalibratedSearch
+
+        terms = self._terms(options) if self._mode(options) == "hybrid" else ()
+        lexical = [self._evidence(term) for term in terms]
+        if self.reranker is not None:
+            self._require_texts("re-ranking")
+        return CalibratedSearch(
+            store=self.store,
+            dense=self._calibrated_dense(options.index),
+            lexical=lexical,
+            lexical_weight=open_lexical_weight(self.store, self.encoder).value if lexical else 0.0,
+            prefer=options.prefer,
+            reranker=self.reranker,
+            depth=options.depth,
+        )
+
+    def _calibrated_dense(self, index: str) -> "DenseSearch":
+        from mcontriever.retrieval.dense_search import DenseSearch
+
+        key = ("calibrated", index)
+        if key not in self._searches:
+            memory = self.memory_mb << 20
+            self._searches[key] = DenseSearch.calibrated(self.store, self.encoder, memory, index=index)
+        return self._searches[key]
+
+    def _evidence(self, terms: Term) -> LexicalEvidence:
+        codes_N, names = self.store.languages
+        return LexicalEvidence.of(self._lexical(terms, as_shares=True).index, codes_N, len(names))
+
+    def _terms(self, options: SearchOptions) -> tuple[Term, ...]:
+        return ("words", "subwords") if options.terms == "both" else (options.terms,)
 
     def _combined(self, options: SearchOptions) -> CombinedSearch:
-        mode = options.mode or ("dense" if self.store.encoder else "bm25")
-        terms: tuple[Term, ...] = ("words", "subwords") if options.terms == "both" else (options.terms,)
+        mode, terms = self._mode(options), self._terms(options)
         fusion = options.fusion or self._usual_fusion(mode)
         as_shares = fusion == "blend" and (mode == "hybrid" or len(terms) > 1)
-        if mode != "dense":
-            self._require_texts("BM25")
         if self.reranker is not None:
             self._require_texts("re-ranking")
         return CombinedSearch(
@@ -175,6 +222,7 @@ class Index:
         return replace(self._searches[key], query_means=self.query_means)
 
     def _lexical(self, terms: Term, as_shares: bool) -> LexicalSearch:
+        self._require_texts("BM25")
         key = ("bm25", terms)
         if key not in self._searches:
             tokenizer = self.encoder.tokenizer if terms == "subwords" else None
@@ -193,6 +241,7 @@ class Index:
                 title=row.get("title", ""),
                 text=row.get("text", ""),
                 parts=one.parts,
+                confidence=one.confidence,
             )
             for rank, (one, row) in enumerate(zip(ranked, shown, strict=True), start=1)
         ]

@@ -29,11 +29,15 @@ class Query(msgspec.Struct, frozen=True):
 
 
 class Hit(Document, frozen=True, kw_only=True):
-    """A document that was found; `text` is its best passage. `parts` are the scores that were combined."""
+    """A document that was found; `text` is its best passage. `parts` are the scores that were combined.
+
+    `confidence`, 0 to 1, comes with calibrated search: how probable it is that the hit answers at all.
+    """
 
     score: float
     rank: int
     parts: dict[str, float] = {}
+    confidence: float | None = None
 
 
 FieldNames = Mapping[str, Sequence[str]]

@@ -149,6 +149,13 @@ def _batch_sizes(block: Mapping[str, Any], world_size: int) -> dict[str, int]:
             "the deepspeed block has no batch size",
             fix="set train_micro_batch_size_per_gpu (rows per GPU), or train_batch_size (rows over all GPUs)",
         )
+    if total and not rows and total % ((micro_steps or 1) * world_size):
+        raise ConfigError(
+            f"train_batch_size {total} does not divide by {world_size} processes"
+            + (f" x {micro_steps} accumulation steps" if micro_steps else ""),
+            where="deepspeed",
+            fix="use a number of processes that divides it, or change it",
+        )
     total = total or rows * (micro_steps or 1) * world_size
     rows = rows or total // ((micro_steps or 1) * world_size)
     micro_steps = micro_steps or max(1, total // (max(rows, 1) * world_size))

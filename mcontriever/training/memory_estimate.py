@@ -9,9 +9,20 @@ from dataclasses import dataclass
 from mcontriever.amounts import shown_duration, shown_size
 
 GB = 10**9
-# bf16 rate (dense, TFLOP/s, vendor's sheet), memory in GB, and the share of the rate that encoder training reaches.
-GPUS = {"A100 40 GB": (312, 40), "A100 80 GB": (312, 80), "H100": (989, 80), "RTX 4090": (165, 24)}
-UTILISATION = 0.4
+UTILISATION = 0.4  # the share of the rate that encoder training reaches
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The dense bf16 rate is the vendor's."""
+
+    teraflops: float
+    memory_gb: float
+
+
+GPUS = {"A100 40 GB": Gpu(312, 40), "A100 80 GB": Gpu(312, 80), "H100": Gpu(989, 80), "RTX 4090": Gpu(165, 24)}
+REFERENCE_GPU = "A100 80 GB"
+FASTEST = ("A100 80 GB", "H100")
 # Bytes kept for the backward pass, counted with autograd's saved-tensor hooks on the packed forward: for each token
 # and hidden unit of a layer, for each attention score, and for each token and hidden unit of the embeddings.
 LAYER_BYTES = {"bfloat16": 40, "float32": 72}
@@ -147,45 +158,50 @@ class Work:
         return size.layers * layer + casts + embedded
 
 
-def report(work: Work, stage: int, checkpoints: int) -> str:
-    """The estimate as text."""
+def report(works: Mapping[str, Work], stage: int, checkpoints: int) -> str:
+    """The estimate as text; `works` are by the names of GPUS, with the batch divided as it fits them."""
+    work = works[REFERENCE_GPU]
     size = work.architecture
     lines = [
         f"parameters          {size.parameters:,} ({size.embedding_parameters / size.parameters:.0%} embeddings)",
-        f"updates             {work.steps:,} on {work.world_size} GPU(s), {work.micro_steps} micro step(s) each",
+        f"updates             {work.steps:,} on {work.world_size} GPU(s)",
         f"tokens              {work.tokens_per_update:,.0f} per update, "
         f"{work.steps * work.tokens_per_update:,.3g} in all",
         f"arithmetic          {work.flops_per_update / 1e12:,.1f} TFLOP per update, "
         f"{work.steps * work.flops_per_update / 1e18:,.3g} EFLOP in all",
         "",
-        f"memory per GPU, GB  {'ZeRO-0':>10}{'ZeRO-1':>10}{'ZeRO-2':>10}{'ZeRO-3':>10}",
+        f"GB on a {REFERENCE_GPU:<12}{'ZeRO-0':>10}{'ZeRO-1':>10}{'ZeRO-2':>10}{'ZeRO-3':>10}",
     ]
     stages = [work.memory_bytes(number) for number in range(4)]
     for part in stages[0]:
         lines.append(f"  {part:<18}" + "".join(f"{memory[part] / GB:>10.2f}" for memory in stages))
     lines.append("  all together      " + "".join(f"{sum(memory.values()) / GB:>10.2f}" for memory in stages))
-    needed = sum(stages[stage].values()) / GB
-    lines += [
-        "",
-        f"time of the arithmetic alone, at {UTILISATION:.0%} of the bf16 rate; the exchange of gradients comes on top",
-        f"(this block: ZeRO-{stage}, {needed:.1f} GB per GPU)",
-    ]
-    for name, (rate, memory) in GPUS.items():
-        fits = "" if needed < 0.9 * memory else "  (too small)"
-        lines.append(f"  {work.world_size} x {name:<14} {shown_duration(work.seconds(rate))}{fits}")
+    lines += ["", f"with ZeRO-{stage}; time of the arithmetic alone, at {UTILISATION:.0%} of the bf16 rate:"]
+    lines += [_on(name, on_gpu, stage) for name, on_gpu in works.items()]
     disk = checkpoints * _checkpoint_bytes(work)
     lines += ["", f"disk                {shown_size(disk)} for {checkpoints} checkpoints"]
     return "\n".join(lines)
 
 
+def _on(name: str, work: Work, stage: int) -> str:
+    """How the batch is divided on this kind of GPU, what that takes, and how long."""
+    needed, gpu = sum(work.memory_bytes(stage).values()) / GB, GPUS[name]
+    division = f"{work.rows_with_gradient} texts x {work.micro_steps} step(s)"
+    if work.rows_at_once is not None:
+        division += f", {work.rows_at_once} at a time"
+    too_small = "" if needed < 0.9 * gpu.memory_gb else "  (too small)"
+    duration = shown_duration(work.seconds(gpu.teraflops))
+    return f"  {work.world_size} x {name:<12}{division:<36}{needed:>6.1f} GB{duration:>10}{too_small}"
+
+
 def summary(work: Work, stage: int, checkpoints: int) -> str:
-    """The estimate in one line, for the comments of the configurations."""
+    """The estimate in one line, for the comments of the configurations; `work` is that of the reference GPU."""
     memory = sum(work.memory_bytes(stage).values()) / GB
-    times = [f"{shown_duration(work.seconds(rate))} on {work.world_size} x {name}" for name, (rate, _) in GPUS.items()]
+    times = [f"{shown_duration(work.seconds(GPUS[name].teraflops))} on {work.world_size} x {name}" for name in FASTEST]
     return (
         f"{work.architecture.parameters:,} parameters; {work.tokens_per_update:,.0f} tokens per update, "
         f"{work.steps * work.tokens_per_update:.3g} in all; {memory:.1f} GB per GPU (ZeRO-{stage}); "
-        f"at least {times[1]}, {times[2]}; {shown_size(checkpoints * _checkpoint_bytes(work))} of disk"
+        f"at least {', '.join(times)}; {shown_size(checkpoints * _checkpoint_bytes(work))} of disk"
     )
 
 

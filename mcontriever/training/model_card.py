@@ -43,8 +43,10 @@ def _usage(spec: Mapping[str, Any]) -> str:
     return (
         "## Use\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n"
         'model = SentenceTransformer("PATH")\n'
-        'scores = model.similarity(model.encode(["a question"]), model.encode(["a passage"]))\n```\n\n'
-        f"Embeddings are compared by {compare}."
+        'questions, passages = model.encode_query(["a question"]), model.encode_document(["a passage"])\n'
+        "scores = model.similarity(questions, passages)\n```\n\n"
+        f"Embeddings are compared by {compare}.\n\n"
+        'On MTEB\'s tasks: `mteb.evaluate(mcontriever.mteb_model("PATH"), tasks)`.'
     )
 
 

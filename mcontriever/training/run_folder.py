@@ -29,21 +29,29 @@ MAY_CHANGE = (
     "run.wandb",
     "evaluation.",
     "deepspeed.zero_optimization",
+    # How a batch is divided may change, the batch may not: checkpoints tell how large it is.
+    "deepspeed.train_batch_size",
+    "deepspeed.train_micro_batch_size_per_gpu",
+    "deepspeed.gradient_accumulation_steps",
+    "objective.rows_per_sub_batch",
 )
 
 RUN = FolderKind("training run", marks=("config.yaml", "checkpoints"))
 
 
 @contextlib.contextmanager
-def open_run_folder(path: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """Collective. Lock the folder, refuse it if it holds a run of another configuration, and store this one."""
+def open_run_folder(path: Path, values: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[Path]:
+    """Collective. Lock the folder, refuse it if it holds a run of another configuration, and store this one.
+
+    `chosen` are the values that differ from their defaults: a key that an older version did not have must not.
+    """
     lock = FolderLock(path) if ranks.is_main() else contextlib.nullcontext()
 
     def prepare() -> None:
         RUN.require_own(path)
         lock.__enter__()
         remove_temporaries(path)
-        _check_same_run(path, values)
+        _check_same_run(path, values, chosen)
         (path / "checkpoints").mkdir(exist_ok=True)
         remove_temporaries(path / "checkpoints")
         write_bytes(path / "config.yaml", dump(values).encode())
@@ -72,7 +80,7 @@ def finished_facts(run: Path, total_steps: int) -> dict[str, Any] | None:
     return facts if facts["step"] >= total_steps or facts["stopped_early"] else None
 
 
-def _check_same_run(path: Path, values: Mapping[str, Any]) -> None:
+def _check_same_run(path: Path, values: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
     """A start that wrote no checkpoint does not count."""
     file = path / "config.yaml"
     if not file.exists():
@@ -87,6 +95,10 @@ def _check_same_run(path: Path, values: Mapping[str, Any]) -> None:
     if not checkpoints_of(path):
         return
     before, now = flat(yaml.safe_load(file.read_text(encoding="utf-8"))), flat(values)
+    names = tuple(flat(chosen))
+    now = {
+        key: value for key, value in now.items() if key in before or f"{key}.".startswith(tuple(f"{n}." for n in names))
+    }
     changed = [
         f"{key}: {before.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
         for key in sorted(before.keys() | now.keys())

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from mcontriever import train
 from mcontriever.assembly.distilled_texts import text_batches
-from mcontriever.assembly.taught_texts import open_texts
+from mcontriever.assembly.opened_taught_texts import open_texts
 from mcontriever.assembly.training_config import parse_train_config
 from mcontriever.config import PretrainData
-from mcontriever.config.encoder import EncoderSection
+from mcontriever.config.encoder_section import EncoderSection
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError, UserError
 from mcontriever.retrieval.embedding.embedding_run import EmbeddingRequest, embed

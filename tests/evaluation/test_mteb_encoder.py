@@ -170,7 +170,7 @@ def test_a_text_search_leaves_out_what_it_did_not_find(corpus: Dataset) -> None:
 
 
 def test_fusion_equals_reciprocal_ranks_by_hand(corpus: Dataset, encoder: Encoder) -> None:
-    def fuse(_: str, rankings: list[list[tuple[int, float]]], __: Any) -> list[tuple[int, float]]:
+    def fuse(query: str, rankings: list[list[tuple[int, float]]], texts_of: Any) -> list[tuple[int, float]]:
         sums: dict[int, float] = {}
         for ranking in rankings:
             for rank, (position, _) in enumerate(ranking, start=1):

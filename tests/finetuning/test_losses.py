@@ -102,20 +102,33 @@ def test_gradient_is_exact_where_the_positive_dominates() -> None:
     np.testing.assert_allclose(logits.grad[0].double(), exact, rtol=1e-5)
 
 
-def test_passage_relation(tiny_encoder: Encoder, batch: TripleBatch) -> None:
+@pytest.mark.parametrize("negatives", ["all", "paper", "code"])
+def test_passage_relation(tiny_encoder: Encoder, batch: TripleBatch, negatives: str) -> None:
     queries, passages = embeddings(tiny_encoder, batch)
     known = known_columns(batch)
     keys, known_keys = batch.passage_keys_P.tolist(), batch.known_positives_BK.tolist()
-    passage_losses = []
+    passage_losses, counts = [], []
     for row in range(4):
         positive = passages[row * 3]
         other_queries = [q for other, q in enumerate(queries) if keys[row * 3] not in known_keys[other]]
         other_passages = [passage for column, passage in enumerate(passages) if column not in known[row]]
-        negatives = [float(positive @ other) / TEMPERATURE for other in (*other_queries, *other_passages)]
-        passage_losses.append(nll(float(positive @ queries[row]) / TEMPERATURE, negatives))
+        hard = [passages[column] for column in (row * 3 + 1, row * 3 + 2) if column not in known[row]]
+        compared = {
+            "all": [*other_queries, *other_passages],
+            "paper": other_passages,
+            "code": [*other_queries, *hard],
+        }[negatives]
+        scores = [float(positive @ other) / TEMPERATURE for other in compared]
+        passage_losses.append(nll(float(positive @ queries[row]) / TEMPERATURE, scores))
+        counts.append(len(compared))
+    assert counts == {"all": [13, 13, 14, 14], "paper": [10, 10, 11, 11], "code": [5, 5, 5, 5]}[negatives]
     expected = 0.9 * naive_contrastive(queries, passages, known, TEMPERATURE) + 0.1 * sum(passage_losses) / 4
-    loss = PassageRelation(temperature=TEMPERATURE, alpha=0.1)
+    loss = PassageRelation(temperature=TEMPERATURE, alpha=0.1, passage_negatives=negatives)
     assert loss_of(tiny_encoder, loss, batch) == pytest.approx(expected, rel=1e-5)
+    blind = 0.9 * np.mean([math.log(13 - len(columns)) for columns in known])
+    blind += 0.1 * np.mean([math.log(1 + count) for count in counts])
+    _, metrics = TripleObjective(encoder=tiny_encoder, loss=loss)(batch)
+    assert float(metrics["blind_loss"]) == pytest.approx(blind, rel=1e-5)
 
 
 def with_scores(batch: TripleBatch, missing: list[int]) -> tuple[TripleBatch, np.ndarray]:

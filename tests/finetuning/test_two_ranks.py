@@ -19,6 +19,7 @@ from tests.two_ranks import on_two_ranks
 LOSSES: dict[str, Loss] = {
     "contrastive": Contrastive(temperature=0.7, dimensions=[8]),
     "passage_relation": PassageRelation(temperature=0.7, alpha=0.3),
+    "pair_of_the_code": PassageRelation(temperature=0.7, alpha=0.3, passage_negatives="code"),
     "margin_mse": Distillation(loss="margin_mse", temperature=1.0, contrastive_weight=0.5),
     "kl": Distillation(loss="kl", temperature=1.0),
 }

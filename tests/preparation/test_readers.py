@@ -181,12 +181,12 @@ def test_a_block_without_end_is_one_too_long_document(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 def test_a_cut_file_gives_all_of_its_whole_lines(tmp_path: Path, suffix: str) -> None:
-    lines = [json.dumps({"text": os.urandom(30).hex()}).encode() + b"\n" for _ in range(20_000)]
+    lines = [json.dumps({"text": os.urandom(30).hex()}).encode() + b"\n" for _ in range(8_000)]
     packed = PACKERS[suffix](b"".join(lines))
     path = tmp_path / f"a.jsonl{suffix}"
     path.write_bytes(packed[: len(packed) * 2 // 3])
     texts, damage = read(path)
-    assert len(texts) > 0.6 * len(lines)
+    assert len(texts) > 0.4 * len(lines)
     assert [text.text for text in texts] == [json.loads(line)["text"] for line in lines[: len(texts)]]
     assert damage in ([("truncated", len(texts) + 1)] * 2, [("truncated", len(texts) + 1)])
 

@@ -14,11 +14,12 @@ def naive_infonce(
 
 
 def naive_inbatch(
-    queries_BH: torch.Tensor, keys_BH: torch.Tensor, texts: list[int], temperature: float
+    queries_BH: torch.Tensor, keys_BH: torch.Tensor, texts: list[int], temperature: float, symmetric: bool = True
 ) -> torch.Tensor:
-    """The symmetric loss of a whole batch, leaving out pairs of one text."""
+    """The loss of a whole batch, one way or both, omitting pairs of one text."""
     losses = []
-    for one_side, other_side in ((queries_BH, keys_BH), (keys_BH, queries_BH)):
+    ways = [(queries_BH, keys_BH), *([(keys_BH, queries_BH)] if symmetric else [])]
+    for one_side, other_side in ways:
         for row, text in enumerate(texts):
             negatives = [other_side[other] for other, its_text in enumerate(texts) if its_text != text]
             if negatives:

@@ -13,13 +13,15 @@ from tests.pretraining.naive import naive_inbatch
 from tests.pretraining.tiny_pairs import gradients, pair_batch, push_back
 
 
-@pytest.mark.parametrize("temperature", [0.02, 1.0])
+@pytest.mark.parametrize(("temperature", "symmetric"), [(0.02, True), (1.0, True), (0.05, False)])
 @pytest.mark.parametrize("rows_per_sub_batch", [None, 3, 16, 1])
 @pytest.mark.parametrize("texts", [1000, 5])
 def test_loss_and_gradients_equal_the_loop(
-    encoder: Any, temperature: float, rows_per_sub_batch: int | None, texts: int
+    encoder: Any, temperature: float, symmetric: bool, rows_per_sub_batch: int | None, texts: int
 ) -> None:
-    objective = InBatch(encoder, temperature=Temperature(temperature), rows_per_sub_batch=rows_per_sub_batch)
+    objective = InBatch(
+        encoder, temperature=Temperature(temperature), symmetric=symmetric, rows_per_sub_batch=rows_per_sub_batch
+    )
     batch = pair_batch(encoder, range(8), texts=texts)
     loss, metrics = objective(batch)
     loss.backward()
@@ -27,7 +29,7 @@ def test_loss_and_gradients_equal_the_loop(
 
     both = PackedBatch.join([batch.queries, batch.keys])
     embeddings = encoder(both).detach().double().requires_grad_()
-    expected = naive_inbatch(embeddings[:8], embeddings[8:], batch.text_B.tolist(), temperature)
+    expected = naive_inbatch(embeddings[:8], embeddings[8:], batch.text_B.tolist(), temperature, symmetric)
     expected.backward()
     torch.testing.assert_close(loss.detach().double(), expected.detach(), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found, push_back(encoder, both, embeddings.grad), rtol=2e-3, atol=2e-5)

@@ -51,3 +51,17 @@ def test_the_loss_is_the_weighted_mean_over_keys_and_weights_have_no_gradient(en
     expected.backward()
     torch.testing.assert_close(loss.detach().double(), expected.detach(), rtol=1e-4, atol=0)
     torch.testing.assert_close(found, push_back(encoder, batch.queries, queries.grad), rtol=2e-3, atol=2e-5)
+
+
+def test_the_mean_over_pairs_is_the_mean_over_queries_divided_by_their_keys(encoder: Any) -> None:
+    """ReContriever's code sums weight x loss over all pairs of the batch and divides by their number."""
+    losses = []
+    for mean_over_pairs in (False, True):
+        objective = relevance_objective(
+            encoder, temperature=Temperature(0.1), queue_size=20, mean_over_pairs=mean_over_pairs
+        ).eval()
+        objective(pair_batch(encoder, range(100, 106), keys_per_query=3))
+        objective.after_update()
+        loss, metrics = objective(pair_batch(encoder, range(4), keys_per_query=3))
+        losses.append((float(loss.detach()), float(metrics["blind_loss"])))
+    assert losses[1] == pytest.approx([value / 3 for value in losses[0]])

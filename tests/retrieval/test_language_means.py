@@ -78,7 +78,9 @@ def test_centred_search_equals_brute_force(store: EmbeddingStore, encoder: Encod
 
 def test_an_index_made_without_centring_is_not_searched_with_it(store: EmbeddingStore) -> None:
     verb.run(store.folder, kind="flat")
-    with pytest.raises(StoreError, match="the flat index was made without --center-languages"):
+    with pytest.raises(
+        StoreError, match="the flat index was made for calibrated search, and the search is --center-languages"
+    ):
         Index(store).search("rain", index="flat", center_languages=True)
     exact = Index(store).search("rain", index="auto", center_languages=True)
     verb.run(store.folder, kind="flat", center_languages=True)

@@ -94,7 +94,7 @@ def test_the_stores_index_is_kept_and_made_again_when_rows_change(tmp_path: Path
     open_lexical_index(store, "words")
     assert (derived.folder_of(store, "bm25-words") / "manifest.json").stat().st_mtime_ns == made
     open_lexical_index(store, "subwords", encoder.tokenizer)
-    assert sorted(derived.kinds_newest_first(store)) == ["bm25-subwords", "bm25-words"]
+    assert {"bm25-subwords", "bm25-words"} <= set(derived.kinds_newest_first(store))
     from tests.retrieval.store.test_store_runs import add
 
     store = add(store.folder, mixed_documents(3, prefix="new"), encoder, "append")

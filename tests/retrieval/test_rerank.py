@@ -41,8 +41,9 @@ def test_hits_are_ordered_by_the_cross_encoder(mixed_store: EmbeddingStore, cros
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     query = "Rain falls on the hills"
-    before = Index(mixed_store).search(query, k=12)
-    hits = Index(mixed_store, reranker=Reranker.load(str(cross_encoder_dir))).search(query, k=5, depth=12)
+    before = Index(mixed_store).search(query, k=12, merge="raw")
+    index = Index(mixed_store, reranker=Reranker.load(str(cross_encoder_dir)))
+    hits = index.search(query, k=5, depth=12, merge="raw")
     model = AutoModelForSequenceClassification.from_pretrained(cross_encoder_dir).eval()
     tokenizer = AutoTokenizer.from_pretrained(cross_encoder_dir)
     expected = {}

@@ -32,7 +32,7 @@ def test_six_lines_from_texts_to_hits(encoder: Encoder, sentences: dict[str, lis
 def test_dense_hits_equal_brute_force_with_all_their_fields(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     scores = encoder.embed_documents([d.full_text for d in DOCUMENTS]) @ encoder.embed_queries([QUERY])[0]
     score_of = dict(zip(BY_ID, scores, strict=True))
-    hits = Index(mixed_store, encoder=encoder).search(QUERY)
+    hits = Index(mixed_store, encoder=encoder).search(QUERY, merge="raw")
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(scores)[::-1][:10], rtol=1e-5)
     np.testing.assert_allclose([hit.score for hit in hits], [score_of[hit.id] for hit in hits], rtol=1e-5)
     for hit in hits:
@@ -41,7 +41,7 @@ def test_dense_hits_equal_brute_force_with_all_their_fields(mixed_store: Embeddi
 
 
 def test_hybrid_equals_fusing_the_two_by_hand(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
-    dense = [hit.id for hit in Index(mixed_store, encoder=encoder).search(QUERY, k=20)]
+    dense = [hit.id for hit in Index(mixed_store, encoder=encoder).search(QUERY, k=20, merge="raw")]
     _, rows = LexicalIndex.build([[d.full_text for d in DOCUMENTS]]).search([QUERY], 20)
     lexical = [DOCUMENTS[row].id for row in rows[0] if row >= 0]
     fused = {
@@ -75,7 +75,7 @@ def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encode
         found = rows[0] >= 0
         squares[rows[0][found]] += (scores[0][found] / most) ** 2 / 2
     expected = 0.24 * cosines + 0.76 * np.sqrt(squares)
-    hits = index.search(query, k=90, mode="hybrid", terms="both", depth=90)
+    hits = index.search(query, k=90, mode="hybrid", terms="both", depth=90, merge="raw")
     assert [hit.score for hit in hits] == pytest.approx(sorted(expected, reverse=True), abs=2e-4)
     by_id = {document.id: score for document, score in zip(DOCUMENTS, expected, strict=True)}
     assert all(hit.score == pytest.approx(by_id[hit.id], abs=2e-4) for hit in hits)
@@ -85,7 +85,7 @@ def test_a_blend_equals_adding_cosines_and_shares_by_hand(tmp_path: Path, encode
 def test_weighted_fusion_of_one_part_is_that_part(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     index = Index(mixed_store, encoder=encoder)
     weighted = index.search(QUERY, k=5, mode="hybrid", fusion="weighted", dense_weight=1.0)
-    assert [hit.id for hit in weighted] == [hit.id for hit in index.search(QUERY, k=5)]
+    assert [hit.id for hit in weighted] == [hit.id for hit in index.search(QUERY, k=5, merge="raw")]
     weighted = index.search(QUERY, k=2, mode="hybrid", fusion="weighted", dense_weight=0.0)
     assert [hit.id for hit in weighted] == [hit.id for hit in index.search(QUERY, k=2, mode="bm25")]
 

@@ -15,6 +15,13 @@ from mcontriever.assembly.training_config import load_train_config
 from mcontriever.progress import setup_logging
 
 STAGES = (0, 1, 2, 3)
+# The batch alone: its division follows from the number of processes. Without dropout, which differs with the division.
+WHOLE_BATCH = (
+    "deepspeed.train_micro_batch_size_per_gpu=null",
+    "deepspeed.torch_autocast.enabled=false",
+    "encoder.dropout=0.0",
+    "run.log_every=1",
+)
 
 
 def main() -> None:
@@ -35,6 +42,7 @@ def main() -> None:
         if ranks.is_main():
             shutil.copytree(folder / f"pieces-{stage}", folder / f"for-one-rank-{stage}")
         run(f"pieces-{stage}", zero)
+    run("whole-batch", *WHOLE_BATCH)
     run("long", "run.steps=60", "run.log_every=1", "run.save_every=7")
 
 

@@ -20,6 +20,7 @@ from mcontriever.retrieval.embedding.shard_embedding import embed_shards
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import Plan, find_manifest, read_manifest
 from mcontriever.retrieval.store.store_runs import complete, meeting, writing
+from mcontriever.retrieval.store_calibration import make_calibration
 from mcontriever.shipped import DEFAULT_MODEL
 from mcontriever.texts.documents import Document
 
@@ -47,7 +48,7 @@ def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | Non
             plan = plan_run(request, corpus, encoder_entry(name, encoder), encoder.dimension if encoder else 0)
         if plan is not None and processes == 1:
             embed_shards(folder, plan, corpus, encoder, place)
-            _finish(folder, plan, place)
+            _finish(folder, plan, place, encoder)
     if plan is None:
         (folder / SPOOL).unlink(missing_ok=True)
         log.info(f"{folder} is complete already: {read_manifest(folder).described()}")
@@ -88,7 +89,7 @@ def _model_of(folder: Path) -> str:
     return manifest.layout.encoder.model if manifest.layout.encoder else BM25
 
 
-def _finish(folder: Path, plan: Plan, place: Place) -> None:
+def _finish(folder: Path, plan: Plan, place: Place, encoder: "Encoder | None") -> None:
     with meeting(folder):
         manifest = find_manifest(folder)
         by_another = manifest is not None and manifest.runs[-1].id == plan.run.id
@@ -96,6 +97,8 @@ def _finish(folder: Path, plan: Plan, place: Place) -> None:
             log.info(f"rank {place.rank} of {place.world} is done; the last one to finish completes the store")
             return
         (folder / SPOOL).unlink(missing_ok=True)
+        if encoder is not None:
+            make_calibration(folder, encoder)
     _warn_of_cuts(folder, plan)
     log.info(f"{folder}: {read_manifest(folder).described()}")
 

@@ -12,6 +12,7 @@ from mcontriever.errors import StoreError
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 
 FOLDER = "indexes"
+MADE_BY_THEMSELVES = {"language-means", "language-statistics", "lexical-weight", "text-keys"}
 
 
 def folder_of(store: EmbeddingStore, kind: str) -> Path:
@@ -36,7 +37,7 @@ def is_fresh(store: EmbeddingStore, kind: str) -> bool:
 def require_fresh(store: EmbeddingStore, kind: str) -> dict[str, Any]:
     manifest = manifest_of(store, kind)
     if manifest is None:
-        made = ", ".join(sorted(kinds_newest_first(store))) or "none"
+        made = ", ".join(sorted(set(kinds_newest_first(store)) - MADE_BY_THEMSELVES)) or "none"
         raise StoreError(
             f"no index of kind {kind} (there are: {made})",
             where=store.folder,
@@ -67,10 +68,13 @@ def write(store: EmbeddingStore, kind: str, save: Callable[[Path], None], **fact
     return manifest
 
 
-def ensure(store: EmbeddingStore, kind: str, make: Callable[[], object]) -> None:
+def ensure(
+    store: EmbeddingStore, kind: str, make: Callable[[], object], is_current: Callable[[], bool] | None = None
+) -> None:
     """Make what is missing for the present rows, one process at a time. What is there needs no right to write."""
-    if is_fresh(store, kind):
+    is_current = is_current or (lambda: is_fresh(store, kind))
+    if is_current():
         return
     with FolderLock(store.folder / FOLDER, wait=True):
-        if not is_fresh(store, kind):
+        if not is_current():
             make()

@@ -89,7 +89,8 @@ class EmbeddingStore:
         for number in self._shard_range():
             column = self._column(number, "language").combine_chunks()
             if len(column):
-                shard_codes = np.array([code_of[name] for name in column.dictionary.to_pylist()], dtype=np.int32)
+                known = column.dictionary.to_pylist()  # also of languages whose rows were compacted away
+                shard_codes = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)
                 codes_N[self.starts[number] : self.starts[number + 1]] = shard_codes[column.indices.to_numpy()]
         return codes_N, names
 

@@ -95,6 +95,15 @@ def in_any_order(scores_QC: np.ndarray, rows_QC: np.ndarray, count: int) -> tupl
     return np.take_along_axis(scores_QC, best_QK, axis=1), np.take_along_axis(rows_QC, best_QK, axis=1)
 
 
+def among_best(scores_QB: np.ndarray, count: int) -> np.ndarray:
+    """Columns that hold one of the `count` best scores of any query, or a score equal to its last."""
+    place = scores_QB.shape[1] - count
+    if place <= 0:
+        return np.arange(scores_QB.shape[1])
+    least_Q1 = np.partition(scores_QB, place, axis=1)[:, place, None]
+    return np.flatnonzero((scores_QB >= least_Q1).any(axis=0))
+
+
 def _best(found: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Unordered and padded with -infinity."""
     scores, rows = (np.concatenate(values, axis=1) for values in zip(*found, strict=True))

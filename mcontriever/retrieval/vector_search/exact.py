@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mcontriever.core_pool import side_by_side
-from mcontriever.retrieval.vector_search.best_rows import in_any_order, in_order
+from mcontriever.retrieval.vector_search.best_rows import among_best, in_any_order, in_order
 from mcontriever.retrieval.vector_search.rough_search import BLOCK_ROWS, RoughSearch, fit_into
 from mcontriever.retrieval.vector_search.rounded_block import product_type
 from mcontriever.retrieval.vector_search.vectors import Vectors
@@ -60,9 +60,10 @@ class ExactSearch:
     ) -> tuple[np.ndarray, np.ndarray]:
         """With `spare` extra candidates; queries that need more are searched again."""
         first_time, self._used = not self._used, True
-        if len(queries_QH) <= FEW_QUERIES and (first_time or not self.keeps_rows):
+        rounds = self.rough_dtype != torch.float32
+        if len(queries_QH) <= FEW_QUERIES and (first_time or not (self.keeps_rows and rounds)):
             return self._search_few(queries_QH, k, allowed_N)
-        if self.rough_dtype == torch.float32 or spare > MOST_SPARE_CANDIDATES:
+        if not rounds or spare > MOST_SPARE_CANDIDATES:
             return self._search_fp32(queries_QH, k, allowed_N)
         count = min(k + max(spare, k // 2), found)
         scores_QK, rows_QK, certain_Q = self._search_rounded(queries_QH, k, count, allowed_N)
@@ -89,7 +90,10 @@ class ExactSearch:
     def _search_fp32(
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        search = RoughSearch(self.vectors, memory_bytes=self.memory_bytes, dtype=torch.float32)
+        if self.rough_dtype == torch.float32:
+            search = self.rough
+        else:
+            search = RoughSearch(self.vectors, memory_bytes=self.memory_bytes, dtype=torch.float32)
         _, rows_QK = search.search(queries_QH, k, allowed_N)
         return in_order(scores_of_rows(self.vectors, queries_QH, rows_QK), rows_QK, k)
 
@@ -112,7 +116,9 @@ class ExactSearch:
             rows_B = np.arange(start, stop)
             if allowed_N is not None:
                 scores_QB, rows_B = scores_QB[:, allowed_N[start:stop]], rows_B[allowed_N[start:stop]]
-            return in_any_order(scores_QB, np.broadcast_to(rows_B, scores_QB.shape), k)
+            best_B = among_best(scores_QB, k)
+            scores_QC = scores_QB[:, best_B]
+            return scores_QC, np.broadcast_to(rows_B[best_B], scores_QC.shape)
 
         starts = range(0, len(self.vectors), self.block_rows)
         apply = side_by_side(len(starts), torch.device("cpu"))

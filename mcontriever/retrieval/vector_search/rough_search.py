@@ -57,6 +57,8 @@ class RoughSearch:
         self._sampled = np.linspace(0, len(vectors) - 1, min(SAMPLED_ROWS, len(vectors))).astype(np.int64)
         sample = ArrayVectors(vectors.take(self._sampled))
         self._centre_H = torch.from_numpy(sample.vectors_NH).to(self.device).mean(0)
+        if self.dtype == torch.float32:
+            self._centre_H.zero_()  # these rows are not rounded, so they are not centred
         self._sample = RoundedBlock.of(sample, 0, len(sample), self._centre_H, self._empty(len(sample)))
 
     def search(

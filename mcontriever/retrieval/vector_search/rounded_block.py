@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcontriever.cpu_operators import has_int8_product, multiply_int8
+from mcontriever.cpu_operators import has_int8_product, multiply_rows
 from mcontriever.processor import multiplies_bf16
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
@@ -36,7 +36,10 @@ class RoundedBlock:
     def of(
         cls, vectors: Vectors, first: int, stop: int, centre_H: torch.Tensor, into_BH: torch.Tensor
     ) -> "RoundedBlock":
-        """Rows first to stop minus `centre_H`, written to `into_BH` and rounded to its type."""
+        """Rows first to stop minus `centre_H`, written to `into_BH` and rounded to its type; in float32 as they are."""
+        if into_BH.dtype == torch.float32:
+            rows_BH = _float32_rows(vectors, first, stop, into_BH)
+            return cls(rows_BH, torch.ones(len(rows_BH) // GROUP_ROWS), first, stop - first)
         rows_BH = into_BH[: whole_groups(stop - first)]
         step = whole_groups(VALUES_AT_ONCE[rows_BH.device.type] // rows_BH.shape[1])
         work_PH = torch.empty(min(step, len(rows_BH)), rows_BH.shape[1], device=rows_BH.device)
@@ -70,10 +73,7 @@ class RoundedBlock:
         for start in range(0, len(self.rows_BH), step):
             rows_PH = self.rows_BH[start : start + step]
             products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]
-            if rows_PH.dtype == torch.int8:
-                multiply_int8(rows_PH, queries_QH, products_PQ)
-            else:
-                torch.mm(rows_PH, queries_QH.T, out=products_PQ)
+            multiply_rows(rows_PH, queries_QH, products_PQ)
             if len(hidden):
                 bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
                 products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
@@ -92,6 +92,18 @@ class RoundedBlock:
         """A line for each group; -infinity for hidden rows."""
         scores_PR = products_PR.float() * self.scales_G[group_P, None]
         return scores_PR.masked_fill_(products_PR == _nothing(products_PR.dtype), -torch.inf)
+
+
+def _float32_rows(vectors: Vectors, first: int, stop: int, into_BH: torch.Tensor) -> torch.Tensor:
+    """The mapped rows themselves, or a copy if they have another type, several pieces, or an incomplete last group."""
+    rows_BH, filled = into_BH[: whole_groups(stop - first)], 0
+    for piece in vectors.pieces(first, stop):
+        if len(piece) == len(rows_BH) and piece.dtype == np.float32 and rows_BH.device.type == "cpu":
+            return torch.from_numpy(np.asarray(piece))
+        rows_BH[filled : filled + len(piece)] = torch.from_numpy(np.asarray(piece))
+        filled += len(piece)
+    rows_BH[filled:] = 0
+    return rows_BH
 
 
 def _nothing(dtype: torch.dtype) -> float:

@@ -1,0 +1,166 @@
+"""Search in many languages: calibrated scores of the encoder, and shared words as evidence within a language.
+
+    score = z + weight * (share - OWN_BEST * best share of the document's language) - FAMILIAR * own + prefer * own
+
+z is the encoder's score in deviations (calibration.py). The words that a document shares with the query are compared
+with the best document of its language: where another shares many more, this one is less likely, not more, than a
+document in a language that could share none. Documents in the query's own language score higher for any topic close to
+the query's, so FAMILIAR is subtracted from them; `own` is 1 in the query's language as its words tell
+(lexical_evidence.py). `prefer` is the user's.
+
+Shapes: N rows of the store, Q queries, L languages, P given rows of a query (-1: none).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mcontriever.retrieval.combined_search import RankedDocument, rerank_best
+from mcontriever.retrieval.dense_search import DenseAnswer, DenseSearch
+from mcontriever.retrieval.lexical_evidence import LexicalEvidence, Shares, root_mean_square
+from mcontriever.retrieval.lexical_index import top_rows
+from mcontriever.retrieval.ranking import Ranking, rank_documents
+from mcontriever.retrieval.rerank import Reranker
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Query
+
+OWN_BEST = 0.35
+FAMILIAR = 0.75
+# In a store of one language shared words wrong no foreign document, and encoders differ in what they leave to words by
+# more than crops say: the weight counts by its square, as found best on the development sets for two encoders.
+ALONE_PER_SQUARE, ALONE_MOST = 0.1, 60.0
+CERTAINTY, MARGIN = 1.5, 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the words of one query say: of the best rows by words, and of the best documents by vectors."""
+
+    lexical: Ranking
+    share_of_document: dict[int, float]
+    best_L: np.ndarray
+    own_L: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CalibratedSearch:
+    """`dense` is calibrated. `lexical` has an entry for each kind of terms; none: by vectors alone."""
+
+    store: EmbeddingStore
+    dense: DenseSearch
+    lexical: Sequence[LexicalEvidence] = ()
+    lexical_weight: float = 0.0
+    prefer: float = 0.0
+    reranker: Reranker | None = None
+    depth: int = 100
+
+    def rank(
+        self, queries: Sequence[Query], k: int, allowed_N: np.ndarray | None = None
+    ) -> Iterator[list[RankedDocument]]:
+        """The best k documents of each query, among the rows allowed."""
+        wanted = max(self.depth, k) if self.lexical or self.reranker or self.prefer else k
+        allowed_N = self.store.live_N if allowed_N is None else allowed_N
+        answer = self.dense.ask(queries)
+        by_vectors = rank_documents(self.store, answer, wanted, allowed_N)
+        evidence = [
+            self._evidence(query, found, wanted, allowed_N) for query, found in zip(queries, by_vectors, strict=True)
+        ]
+        by_words = self._scores_of(answer, by_vectors, evidence)
+        rows = len(self.store) if allowed_N is None else int(np.count_nonzero(allowed_N))
+        for number, query in enumerate(queries):
+            z_of = {**by_words[number], **dict(by_vectors[number].scores)}
+            row_of = {**evidence[number].lexical.rows, **by_vectors[number].rows}
+            ranked = self._ranked(z_of, row_of, evidence[number], max(wanted, k))
+            ranked = self._explained(ranked[: max(self.depth, k) if self.reranker else k], answer, number, rows)
+            if self.reranker is not None:
+                ranked = rerank_best(self.reranker, self.store, query, ranked, self.depth)
+            yield ranked[:k]
+
+    @cached_property
+    def _weight(self) -> float:
+        if len(self.store.languages[1]) > 1:
+            return self.lexical_weight
+        return min(ALONE_PER_SQUARE * self.lexical_weight**2, ALONE_MOST)
+
+    def _evidence(self, query: Query, found: Ranking, wanted: int, allowed_N: np.ndarray | None) -> Evidence:
+        languages = len(self.store.languages[1])
+        if not self.lexical:
+            return Evidence(Ranking([], {}), {}, np.zeros(languages), self._named_language(query))
+        shares = root_mean_square(
+            [kind.shares(kind.index.tokenize([query.text])[0], allowed_N) for kind in self.lexical]
+        )
+        scores, rows = top_rows(shares.shares_N, min(wanted, len(self.store)))
+        lexical = Ranking.of_rows(scores, rows, self.store.documents_N, wanted)
+        share_of = {document: self._share(shares, document, row) for document, row in found.rows.items()}
+        return Evidence(lexical, {**share_of, **dict(lexical.scores)}, shares.best_L, shares.own_L)
+
+    def _share(self, shares: Shares, document: int, row: int) -> float:
+        """The best of the document's rows."""
+        documents_N = self.store.documents_N
+        if documents_N is None:
+            return float(shares.shares_N[row])
+        first, stop = np.searchsorted(documents_N, [document, document + 1])
+        return float(shares.shares_N[first:stop].max())
+
+    def _named_language(self, query: Query) -> np.ndarray:
+        """Without words to go by, the language that the query says it is in."""
+        return np.array([float(bool(name) and name == query.language) for name in self.store.languages[1]])
+
+    def _scores_of(
+        self, answer: DenseAnswer, by_vectors: Sequence[Ranking], evidence: Sequence[Evidence]
+    ) -> list[dict[int, float]]:
+        """The encoder's scores of documents that only words have found, by their best row in words."""
+        missing = [
+            [(document, row) for document, row in one.lexical.rows.items() if document not in found.rows]
+            for found, one in zip(by_vectors, evidence, strict=True)
+        ]
+        rows_QP = np.full((len(missing), max(map(len, missing), default=0)), -1, dtype=np.int64)
+        for number, pairs in enumerate(missing):
+            rows_QP[number, : len(pairs)] = [row for _, row in pairs]
+        scores = answer.scores_of(rows_QP).tolist()
+        return [
+            {document: scores[number][place] for place, (document, _) in enumerate(pairs)}
+            for number, pairs in enumerate(missing)
+        ]
+
+    def _ranked(
+        self, z_of: dict[int, float], row_of: dict[int, int], evidence: Evidence, wanted: int
+    ) -> list[RankedDocument]:
+        documents = np.array(list(z_of), dtype=np.int64)
+        codes = self.store.languages[0][[row_of[document] for document in z_of]]
+        shares = np.array([evidence.share_of_document.get(document, 0.0) for document in z_of])
+        z = np.array(list(z_of.values()), dtype=np.float64)
+        lexical = self._weight * (shares - OWN_BEST * evidence.best_L[codes])
+        language = (self.prefer - (FAMILIAR if self.lexical else 0.0)) * evidence.own_L[codes]
+        scores = z + lexical + language
+        ranked = []
+        for place in np.lexsort((documents, -scores))[:wanted].tolist():
+            parts = {"calibrated": float(z[place])}
+            if self.lexical:
+                parts |= {"bm25": float(shares[place]), "lexical": float(lexical[place])}
+            parts["language"] = float(language[place])
+            document = int(documents[place])
+            ranked.append(RankedDocument(document, row_of[document], float(scores[place]), parts))
+        return ranked
+
+    def _explained(
+        self, ranked: Sequence[RankedDocument], answer: DenseAnswer, number: int, rows: int
+    ) -> list[RankedDocument]:
+        """With the encoder's own score, and how sure a hit is."""
+        raw = answer.raw_scores_of(number, np.array([one.row for one in ranked], dtype=np.int64)).tolist()
+        return [
+            RankedDocument(one.document, one.row, one.score, {"dense": score, **one.parts}, confidence(one.score, rows))
+            for one, score in zip(ranked, raw, strict=True)
+        ]
+
+
+def confidence(score: float, rows: int) -> float:
+    """How probable it is that a hit answers, if as many questions have an answer in the store as have none.
+
+    The best of n unrelated documents scores about sqrt(2 ln n) deviations; MARGIN more, and both are as likely.
+    """
+    expected = math.sqrt(2 * math.log(max(rows, 2)))
+    return 1 / (1 + math.exp(-max(min(CERTAINTY * (score - expected - MARGIN), 50), -50)))

@@ -1,0 +1,119 @@
+"""Scores that mean the same in every language: how far a document stands out among the documents of its language.
+
+An encoder gives documents in the question's language higher scores than better ones in other languages. What the
+documents of a language have in common is its mean; what is left of a document points where its topic is. So a document
+becomes the direction of x - mean of its language, and a question loses SHARED_PART of the mean of all documents: it
+shares only some of what they share. For one question the products are then distributed around zero with deviation
+sqrt(qT W q / trace W) in every language, where W is the covariance of documents around their languages' means. Divided
+by that they can be compared between languages, questions and encoders. The ranking is a search by the inner product,
+so `CalibratedVectors` serve exact search and indexes alike.
+
+A language with few documents leans on the whole: its mean is trusted as far as languages differ more than documents do
+(James and Stein's estimator), so a document alone keeps most of what sets it apart.
+
+Shapes: N rows, L languages, H dimensions, Q queries, R rows asked for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mcontriever.retrieval.language_statistics import LanguageStatistics
+from mcontriever.retrieval.vector_search.vectors import Vectors
+
+ARRAYS = ("means_LH", "spreads_L", "shared_H", "within_HH")
+SHARED_PART = 0.5
+SPREAD_PRIOR_ROWS = 20  # a language's spread is estimated as if so many more of its rows were spread like all rows
+LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """`within_HH` is the covariance of documents around their languages' means; `is_unit`: lengths mean nothing."""
+
+    means_LH: np.ndarray
+    spreads_L: np.ndarray
+    shared_H: np.ndarray
+    within_HH: np.ndarray
+    least_variance: float
+    is_unit: bool
+
+    @classmethod
+    def of(cls, statistics: LanguageStatistics, *, is_unit: bool) -> "Calibration":
+        counts_L = statistics.counts_L.astype(np.float64)
+        rows = max(counts_L.sum(), 1.0)
+        overall_H = statistics.sums_LH.sum(axis=0) / rows
+        own_LH = statistics.sums_LH / np.maximum(counts_L, 1)[:, None]
+        scatter_L = np.maximum(statistics.squares_L - counts_L * np.square(own_LH).sum(axis=1), 0)
+        variance = max(float(scatter_L.sum() / rows), 1e-30)
+        trust_L = _trust_in_means(counts_L, own_LH, overall_H, variance)
+        spread_L = (scatter_L + SPREAD_PRIOR_ROWS * variance) / (counts_L + SPREAD_PRIOR_ROWS)
+        return cls(
+            (overall_H + trust_L[:, None] * (own_LH - overall_H)).astype(np.float32),
+            np.sqrt(np.maximum(spread_L, 1e-30)).astype(np.float32),
+            (SHARED_PART * overall_H).astype(np.float32),
+            ((statistics.products_HH - (own_LH * counts_L[:, None]).T @ own_LH) / rows).astype(np.float32),
+            LEAST_VARIANCE * float(statistics.squares_L.sum() / rows),
+            is_unit,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Beside an index that was made with it."""
+        for name in ARRAYS:
+            np.save(folder / f"calibration-{name}.npy", getattr(self, name))
+        np.save(folder / "calibration-settings.npy", np.array([self.least_variance, float(self.is_unit)]))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Calibration":
+        least_variance, is_unit = np.load(folder / "calibration-settings.npy").tolist()
+        arrays = {name: np.load(folder / f"calibration-{name}.npy") for name in ARRAYS}
+        return cls(**arrays, least_variance=least_variance, is_unit=bool(is_unit))
+
+    def queries(self, queries_QH: np.ndarray) -> np.ndarray:
+        """Queries whose products with calibrated rows are in deviations of unrelated documents' products."""
+        queries_QH = queries_QH - self.shared_H
+        total = max(float(np.trace(self.within_HH)), self.least_variance, 1e-30)
+        variance_Q = np.einsum("qh,hk,qk->q", queries_QH, self.within_HH, queries_QH, optimize=True) / total
+        least_Q = 1e-6 * np.square(queries_QH).sum(axis=1)
+        return queries_QH / np.sqrt(np.maximum(np.maximum(variance_Q, least_Q), 1e-30))[:, None]
+
+    def rows(self, vectors_RH: np.ndarray, codes_R: np.ndarray) -> np.ndarray:
+        """Rows less their languages' means, at length one, or over their languages' spreads."""
+        centred_RH = np.subtract(vectors_RH, self.means_LH[codes_R], dtype=np.float32)
+        squares_R = np.einsum("rh,rh->r", centred_RH, centred_RH)
+        lengths_R = np.sqrt(squares_R) if self.is_unit else self.spreads_L[codes_R]
+        says_something_R = squares_R > self.least_variance
+        scales_R = np.where(says_something_R, 1 / np.maximum(lengths_R, 1e-15), 0).astype(np.float32)
+        return centred_RH * scales_R[:, None]
+
+
+def _trust_in_means(counts_L: np.ndarray, own_LH: np.ndarray, overall_H: np.ndarray, variance: float) -> np.ndarray:
+    """How far to believe each language's own mean: the share of its variance that few documents do not explain."""
+    rows, languages = max(counts_L.sum(), 1.0), max(int(np.count_nonzero(counts_L)), 1)
+    between = float((counts_L * np.square(own_LH - overall_H).sum(axis=1)).sum()) / rows
+    between = max(between - (languages - 1) * variance / rows, 0.0)
+    return counts_L * between / np.maximum(counts_L * between + variance, 1e-30)
+
+
+class CalibratedVectors:
+    """A store's vectors as the calibration sees them, for exact search and for building indexes."""
+
+    def __init__(self, vectors: Vectors, codes_N: np.ndarray, calibration: Calibration) -> None:
+        self.vectors, self.codes_N, self.calibration = vectors, codes_N, calibration
+
+    @property
+    def dimension(self) -> int:
+        return self.vectors.dimension
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        for piece in self.vectors.pieces(start, stop):
+            yield self.calibration.rows(piece, self.codes_N[start : start + len(piece)])
+            start += len(piece)
+
+    def take(self, rows_R: np.ndarray) -> np.ndarray:
+        return self.calibration.rows(self.vectors.take(rows_R), self.codes_N[rows_R])

@@ -1,0 +1,77 @@
+"""MTEB's own ways to a model: by name, as an object, from a folder; and the metadata that its leaderboard asks for."""
+
+from pathlib import Path
+
+import mteb
+import numpy as np
+import pytest
+from datasets import Dataset
+from mteb.models import ModelMeta
+from mteb.types import PromptType
+from torch.utils.data import DataLoader
+
+from mcontriever import Encoder, mteb_model
+from mcontriever.errors import ModelError
+from mcontriever.evaluation.beir_tasks import beir_task
+from mcontriever.evaluation.mteb_models import register
+
+TEXTS = ["a river", "jua", "太阳"]
+COMPLETE = (
+    "name", "revision", "release_date", "languages", "n_parameters", "n_embedding_parameters", "memory_usage_mb",
+    "max_tokens", "embed_dim", "license", "open_weights", "public_training_code", "public_training_data", "framework",
+    "similarity_fn_name", "training_datasets", "loader",
+)  # fmt: skip
+
+
+def embedded(model: object) -> np.ndarray:
+    loader = DataLoader(Dataset.from_dict({"text": TEXTS}), batch_size=2)
+    return model.encode(  # type: ignore[attr-defined]
+        loader, prompt_type=PromptType.query, task_metadata=mteb.get_task("NFCorpus").metadata, hf_split="test",
+        hf_subset="default",
+    )  # fmt: skip
+
+
+def test_mteb_knows_the_bundled_model_by_name() -> None:
+    meta = mteb.get_model_meta("mcontriever/nano")
+    assert not [name for name in COMPLETE if getattr(meta, name) is None]
+    assert {"ara-Arab", "swa-Latn", "eng-Latn"} <= set(meta.languages or [])
+    assert meta.embed_dim == 512
+    assert meta.n_parameters == pytest.approx(96_000 * 512, rel=0.02)
+    assert meta.revision == Encoder.load("nano").fingerprint()[:40]
+    kept = {name: value for name, value in meta.to_dict().items() if name in ModelMeta.model_fields}
+    stored = ModelMeta.model_validate({**kept, "loader": None})  # as the results repository keeps it
+    assert stored.model_dump(exclude={"loader"}) == meta.model_dump(exclude={"loader"})
+    assert meta.is_zero_shot_on([mteb.get_task("NFCorpus")])
+    assert not meta.is_zero_shot_on([mteb.get_task("MrTidyRetrieval")])
+    model = mteb.get_model("mcontriever/nano", device="cpu")
+    np.testing.assert_allclose(embedded(model), Encoder.load("nano").embed_queries(TEXTS), atol=1e-2)
+
+
+def test_a_task_of_mteb_runs_with_an_encoder_and_with_a_registered_folder(
+    mixed_folder: Path, tiny_encoder_dir: Path
+) -> None:
+    register("tiny-of-a-test", tiny_encoder_dir)
+    models = [mteb_model(Encoder.load(tiny_encoder_dir)), mteb.get_model("mcontriever/tiny-of-a-test", device="cpu")]
+    found = []
+    for model in models:
+        result = mteb.evaluate(model, beir_task(mixed_folder), cache=None, co2_tracker=False, show_progress_bar=False)
+        found.append(result.task_results[0].get_score())
+    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    assert 0 < found[0] < 1
+
+
+def test_a_bare_encoder_says_how_it_is_given(tiny_encoder_dir: Path, mixed_folder: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"bare Encoder\n  fix: mteb\.evaluate\(mcontriever\.mteb_model\(encoder\), tasks"
+    ):
+        mteb.evaluate(Encoder.load(tiny_encoder_dir), beir_task(mixed_folder), cache=None)
+
+
+def test_a_card_that_mteb_refuses_is_named(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    Encoder.load(tiny_encoder_dir).save(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: sw\nlicense: mine alone\n---\n")
+    with pytest.raises(ModelError, match=r"MTEB does not accept license: 'mine alone'\n.*README\.md\n.*front matter"):
+        mteb_model(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: sw\nlicense: mit\nbase_model: some/model\n---\n")
+    meta = mteb_model(tmp_path / "model").mteb_model_meta
+    assert (meta.languages, meta.license, meta.adapted_from) == (["swa-Latn"], "mit", "some/model")

@@ -1,0 +1,159 @@
+"""calibrated_search.py against the rule in naive numpy, over a store of several languages; and what is asked of it."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mcontriever import index as make_index
+from mcontriever.encoder import Encoder
+from mcontriever.errors import ConfigError, StoreError
+from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, confidence
+from mcontriever.retrieval.calibration import CalibratedVectors
+from mcontriever.retrieval.dense_search import finder_by_language
+from mcontriever.retrieval.lexical_evidence import LexicalEvidence
+from mcontriever.retrieval.lexical_index import LexicalIndex
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import Index
+from mcontriever.retrieval.store import store_edits
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store_calibration import open_calibration, open_lexical_weight
+from mcontriever.retrieval.vector_search.exact import ExactSearch
+from mcontriever.texts.documents import Document, Query
+from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
+
+DOCUMENTS = mixed_documents(90)
+QUERIES = ["A small telescope shows the moons", "Mwokaji huchanganya unga", "4 7 22 31"]
+
+
+def naive(store: EmbeddingStore, encoder: Encoder, query: str, *, hybrid: bool, prefer: float = 0) -> np.ndarray:
+    """Scores of all rows."""
+    codes_N, names = store.languages
+    vectors_NH = all_vectors(store).astype(np.float64)
+    calibration = open_calibration(store)
+    mean_H = 0.5 * vectors_NH.mean(axis=0)
+    own_means = np.stack([vectors_NH[codes_N == code].mean(axis=0) for code in range(len(names))])
+    residual_NH = vectors_NH - own_means[codes_N]
+    within = residual_NH.T @ residual_NH / len(store)
+    query_H = encoder.embed_queries([query])[0].astype(np.float64) - mean_H
+    query_H = query_H / math.sqrt(query_H @ within @ query_H / np.trace(within))
+    scores = calibration.rows(all_vectors(store), codes_N) @ query_H
+    if hybrid:
+        index = LexicalIndex.build([[d.full_text for d in DOCUMENTS]])
+        shares = LexicalEvidence.of(index, codes_N, len(names)).shares(index.tokenize([query])[0])
+        best = np.array([shares.shares_N[codes_N == code].max() for code in range(len(names))])
+        weight = open_lexical_weight(store, encoder).value
+        scores += weight * (shares.shares_N - OWN_BEST * best[codes_N])
+        scores += (prefer - FAMILIAR) * shares.own_L[codes_N]
+    return scores
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+def test_hits_equal_the_rule(mixed_store: EmbeddingStore, encoder: Encoder, query: str, mode: str) -> None:
+    expected = naive(mixed_store, encoder, query, hybrid=mode == "hybrid")
+    hits = Index(mixed_store, encoder=encoder).search(query, k=10, mode=mode, depth=90)
+    by_id = dict(zip(all_ids(mixed_store), expected, strict=True))
+    assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1][:10].tolist(), abs=2e-3)
+    for hit in hits:
+        assert hit.score == pytest.approx(by_id[hit.id], abs=2e-3)
+        assert hit.confidence == pytest.approx(confidence(hit.score, 90))
+        total = hit.parts["calibrated"] + hit.parts.get("lexical", 0) + hit.parts["language"]
+        assert hit.score == pytest.approx(total, abs=1e-4)
+        document = next(one for one in DOCUMENTS if one.id == hit.id)
+        cosine = encoder.embed_documents([document.full_text])[0] @ encoder.embed_queries([query])[0]
+        assert hit.parts["dense"] == pytest.approx(cosine, rel=1e-3)
+
+
+def test_the_user_s_preference_is_for_the_query_s_language(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
+    expected = naive(mixed_store, encoder, QUERIES[1], hybrid=True, prefer=2.5)
+    hits = Index(mixed_store, encoder=encoder).search(QUERIES[1], mode="hybrid", depth=90, prefer=2.5)
+    assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1][:10].tolist(), abs=2e-3)
+    dense = Index(mixed_store, encoder=encoder).search(Query("q", QUERIES[1], "sw"), k=18, mode="dense", prefer=100.0)
+    assert {hit.language for hit in dense} == {"sw"}
+
+
+def test_deleted_rows_and_other_languages_are_neither_found_nor_counted(tmp_path: Path, encoder: Encoder) -> None:
+    make_store(tmp_path / "s", DOCUMENTS, encoder, dtype="fp32")
+    index = Index.open(tmp_path / "s", encoder=encoder)
+    first = index.search(QUERIES[0], mode="hybrid")[0]
+    store_edits.delete(tmp_path / "s", [first.id])
+    left = [document for document in DOCUMENTS if document.id != first.id]
+    fresh = Index(make_store(tmp_path / "t", left, encoder, dtype="fp32"), encoder=encoder)
+    after = Index.open(tmp_path / "s", encoder=encoder).search(QUERIES[0], k=20, mode="dense")
+    expected = fresh.search(QUERIES[0], k=20, mode="dense")
+    assert [(hit.id, round(hit.score, 3)) for hit in after] == [(hit.id, round(hit.score, 3)) for hit in expected]
+    hits = Index.open(tmp_path / "s", encoder=encoder).search(QUERIES[0], k=90, mode="hybrid", languages=("en", "sw"))
+    assert {hit.language for hit in hits} == {"en", "sw"}
+    assert first.id not in {hit.id for hit in hits}
+
+
+def test_passages_rank_as_their_documents(tmp_path: Path, encoder: Encoder) -> None:
+    long = [Document(f"{d.id}+", f"{d.text} {d.text} {d.text}", d.title, d.language) for d in DOCUMENTS[:40]]
+    store = make_store(tmp_path / "s", long, encoder, dtype="fp32", passage_words=12, passage_overlap=3)
+    hits = Index(store, encoder=encoder).search(QUERIES[0], k=40, mode="hybrid")
+    assert len(hits) == len({hit.id for hit in hits}) == 40
+    shares = LexicalEvidence.of(
+        LexicalIndex.build([store.passages_of(range(len(store)))]), store.languages[0], len(store.languages[1])
+    ).shares(LexicalIndex.build([["x"]]).tokenize([QUERIES[0]])[0])
+    ids = np.array(all_ids(store))
+    for hit in hits[:10]:
+        assert hit.parts["bm25"] == pytest.approx(shares.shares_N[ids == hit.id].max(), rel=1e-4)
+
+
+def test_what_is_merged_how(tmp_path: Path, mixed_store: EmbeddingStore, encoder: Encoder) -> None:
+    index = Index(mixed_store, encoder=encoder)
+    raw = index.search(QUERIES[0], merge="raw")
+    assert "calibrated" not in raw[0].parts
+    assert raw[0].confidence is None
+    assert "calibrated" not in index.search(QUERIES[0], mode="hybrid", fusion="rrf")[0].parts
+    assert "calibrated" not in index.search(QUERIES[0], center_languages=True)[0].parts
+    assert "calibrated" in index.search(QUERIES[0])[0].parts
+    english = [document for document in DOCUMENTS if document.language == "en"]
+    alone = Index(make_store(tmp_path / "s", english, encoder), encoder=encoder)
+    assert "calibrated" not in alone.search(QUERIES[0])[0].parts
+    assert "calibrated" in alone.search(QUERIES[0], mode="hybrid")[0].parts
+    with pytest.raises(ConfigError, match="a calibrated merge has its own weights"):
+        SearchOptions(merge="calibrated", fusion="rrf")
+
+
+def test_nothing_relevant(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
+    index = Index(mixed_store, encoder=encoder)
+    hits = index.search(QUERIES[0], k=90)
+    middle = sorted(hit.confidence for hit in hits if hit.confidence is not None)[45]
+    kept = index.search(QUERIES[0], k=90, min_confidence=middle)
+    assert [hit.id for hit in kept] == [hit.id for hit in hits if (hit.confidence or 0) >= middle]
+    assert index.search(QUERIES[0], min_confidence=1.0) == []
+
+
+@pytest.mark.parametrize("languages", [[""], ["", "sw"], ["en"] * 9 + ["zz"]], ids=["none", "some", "one of one"])
+def test_odd_languages(tmp_path: Path, encoder: Encoder, languages: list[str]) -> None:
+    documents = [Document(d.id, d.text, d.title, languages[n % len(languages)]) for n, d in enumerate(DOCUMENTS[:10])]
+    hits = Index(make_store(tmp_path / "s", documents, encoder), encoder=encoder).search(QUERIES[0], mode="hybrid")
+    assert len(hits) == 10
+    assert all(math.isfinite(hit.score) for hit in hits)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf-sq"])
+def test_an_index_finds_what_exact_search_finds(tmp_path: Path, encoder: Encoder, kind: Any) -> None:
+    store = make_store(tmp_path / "s", DOCUMENTS, encoder, dtype="fp32")
+    exact = Index(store, encoder=encoder).search(QUERIES[0], mode="hybrid", index="exact")
+    make_index.run(store.folder, kind=kind)
+    index = Index.open(store.folder, encoder=encoder)
+    found = index.search(QUERIES[0], mode="hybrid", index=kind)
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in exact], abs=1e-3)
+    with pytest.raises(StoreError, match=f"the {kind} index was made for calibrated search, and the search is --merge"):
+        index.search(QUERIES[0], index=kind, merge="raw")
+
+
+def test_a_finder_over_raw_vectors_is_asked_for_every_language(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
+    calibration = open_calibration(mixed_store)
+    vectors = CalibratedVectors(mixed_store, mixed_store.languages[0], calibration)
+    find = finder_by_language(ExactSearch(mixed_store).search, vectors, None)
+    queries_QH = calibration.queries(encoder.embed_queries(QUERIES))
+    scores, rows = find(queries_QH, 10, None)
+    expected_scores, expected = ExactSearch(vectors).search(queries_QH, 10)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
