@@ -86,7 +86,8 @@ def _card_facts(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
-register(BUNDLED, BUNDLED)
+for _name in BUNDLED:
+    register(_name, _name)
 
 if __name__ == "__main__":
     from mteb.cli.build_cli import main
