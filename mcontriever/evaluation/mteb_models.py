@@ -22,9 +22,9 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.language_names import mteb_code
 from mcontriever.evaluation.mteb_encoder import MtebEncoder
-from mcontriever.hub import is_bundled, model_folder
-from mcontriever.shipped import BUNDLED
+from mcontriever.hub import model_folder
 
+NANO = "nano"  # the bundled model of that name, which no Path is equal to
 # Contamination in MTEB's names: nano read questions of TyDi QA (Mr. TyDi's), and of Natural Questions (CLAPNQ, QED).
 NANO_FACTS: dict[str, Any] = {
     "release_date": "2026-11-29",
@@ -39,12 +39,12 @@ def mteb_model(model: Encoder | str | Path, device: str = "cpu") -> MtebEncoder:
     """What `mteb.evaluate` takes."""
     if isinstance(model, Encoder):
         return MtebEncoder(model, "encoder")
-    return _loaded(model, device, NANO_FACTS if is_bundled(model) else {})
+    return _loaded(model, device, NANO_FACTS if model == NANO else {})
 
 
 def register(name: str, model: str | Path) -> ModelMeta:
     """Make `mteb.get_model("mcontriever/NAME")` find this model."""
-    facts = NANO_FACTS if is_bundled(model) else {}
+    facts = NANO_FACTS if model == NANO else {}
 
     def load(_: str, revision: str | None = None, device: str = "cpu", **settings: Any) -> MtebEncoder:
         return _loaded(model, device, facts)
@@ -86,8 +86,7 @@ def _card_facts(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value}
 
 
-for _name in BUNDLED:
-    register(_name, _name)
+register(NANO, NANO)  # mini has to be registered by who wants it: to import this file should not load it
 
 if __name__ == "__main__":
     from mteb.cli.build_cli import main
