@@ -15,7 +15,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.evaluation.answer_run import Passages
 from mcontriever.evaluation.model_specs import ModelSpec, SearchSpec
-from mcontriever.evaluation.models import encoder_search, is_centred
+from mcontriever.evaluation.models import encoder_search, is_centred, two_encoders_search
 from mcontriever.evaluation.mteb_combined import Combine, CombinedMtebSearch, Ranking, TextSearch, TextsOf
 from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.evaluation.mteb_search import Centre
@@ -56,6 +56,8 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre:
     parts = [
         _bm25(part, label, as_shares=spec.fusion == "blend")
         if part.is_lexical
+        else two_encoders_search(part.name, part.passages, label, device, centre)
+        if part.kind == "two encoders"
         else encoder_search(part.name, label, device, centre)
         for part in spec.parts
     ]
@@ -169,6 +171,9 @@ def _store_search(
         tokenizer = load_tokenizer(spec.name) if spec.name else None
         terms: Term = "subwords" if spec.name else "words"
         return LexicalSearch.open(stores[0], terms, tokenizer, as_shares=as_shares), _terms_revision(tokenizer)
+    if spec.kind == "two encoders":
+        fix = "measure it on MTEB's tasks, or use a model with one encoder here"
+        raise ConfigError("a store is searched by the encoder that made it; dpr: has two", fix=fix)
     encoder = Encoder.load(spec.name, device=device, precision="auto")
     store = _store_of(encoder, spec.name, stores)
     return DenseSearch.open(store, encoder, MEMORY_MB << 20), encoder.fingerprint()

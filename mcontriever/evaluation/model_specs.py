@@ -5,6 +5,7 @@ NAME                      a folder (exported by us, or any sentence-transformers
 bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
 bm25:words                BM25 over the words of `mcontriever search` (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
+dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
 blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
@@ -18,7 +19,8 @@ from typing import Literal
 from mcontriever.errors import ConfigError
 
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
-Kind = Literal["encoder", "bm25", "bm25:words", "bm25:subwords"]
+DPR = "dpr:"
+Kind = Literal["encoder", "two encoders", "bm25", "bm25:words", "bm25:subwords"]
 Fusion = Literal["", "hybrid", "blend"]
 PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
 FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend"}
@@ -26,17 +28,20 @@ FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend"}
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """One search. `name` is the encoder's, or that of the tokenizer for subwords."""
+    """One search. `name` is the encoder's, or the tokenizer's for subwords; `passages` is the second encoder's."""
 
     kind: Kind
     name: str = ""
+    passages: str = ""
 
     @property
     def is_lexical(self) -> bool:
-        return self.kind != "encoder"
+        return self.kind.startswith("bm25")
 
     def label(self, short: dict[str, str]) -> str:
         name = short.get(self.name, self.name)
+        if self.kind == "two encoders":
+            return f"{DPR}{name},{short.get(self.passages, self.passages)}"
         return f"{SUBWORDS}{name}" if self.kind == "bm25:subwords" else name or self.kind
 
 
@@ -50,12 +55,13 @@ class ModelSpec:
 
     @property
     def is_one_encoder(self) -> bool:
-        return len(self.parts) == 1 and not self.parts[0].is_lexical and not self.reranker
+        return len(self.parts) == 1 and self.parts[0].kind == "encoder" and not self.reranker
 
     @property
     def names(self) -> list[str]:
         """Its folders and hub names."""
-        return [name for name in (*(part.name for part in self.parts), self.reranker) if name]
+        names = [name for part in self.parts for name in (part.name, part.passages)]
+        return [name for name in (*names, self.reranker) if name]
 
     def label(self, short: dict[str, str]) -> str:
         """Its name in tables, with short paths."""
@@ -68,6 +74,11 @@ def parse_model(text: str) -> ModelSpec:
     first, rerank, cross_encoder = text.partition(RERANK)
     if rerank and not (first and cross_encoder):
         raise _unreadable(text, "X+rerank:CROSS_ENCODER, for example bm25+rerank:BAAI/bge-reranker-v2-m3")
+    if first.startswith(DPR):
+        questions, _, passages = first.removeprefix(DPR).partition(",")
+        if not questions or not passages or "," in passages:
+            raise _unreadable(text, f"{DPR}QUESTIONS,PASSAGES, the two encoders' folders or hub names")
+        return ModelSpec((SearchSpec("two encoders", questions, passages),), reranker=cross_encoder)
     kind, colon, names = first.partition(":")
     if colon and kind in FUSIONS:
         parts = names.split(",")
