@@ -256,10 +256,7 @@ class Encoder(torch.nn.Module):
         *,
         overwrite: bool = False,
     ) -> Path:
-        """Write the folder that SentenceTransformer, AutoModel and `Encoder.load` all open to the same embeddings.
-
-        `overwrite` replaces a model that is there; a folder with other files is never replaced.
-        """
+        """Write a folder that SentenceTransformer, AutoModel and `Encoder.load` open; `overwrite` replaces a model."""
         parts = (self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges)
         return write_model_folder(folder, *parts, overwrite=overwrite)
 
