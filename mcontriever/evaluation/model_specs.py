@@ -8,6 +8,7 @@ bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
 dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
 blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
+calibrated:A,B            an encoder, alone or with BM25 (words, subwords), as `mcontriever search` merges languages
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
 """
 
@@ -21,9 +22,9 @@ from mcontriever.errors import ConfigError
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
 DPR = "dpr:"
 Kind = Literal["encoder", "two encoders", "bm25", "bm25:words", "bm25:subwords"]
-Fusion = Literal["", "hybrid", "blend"]
+Fusion = Literal["", "hybrid", "blend", "calibrated"]
 PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
-FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend"}
+FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend", "calibrated": "calibrated"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class ModelSpec:
         return len(self.parts) == 1 and self.parts[0].kind == "encoder" and not self.reranker
 
     @property
+    def is_searchable_together(self) -> bool:
+        """One encoder, and kinds of terms that a store has an index of."""
+        kinds = [part.kind for part in self.parts]
+        of_a_store = {"encoder", "bm25:words", "bm25:subwords"}
+        return kinds.count("encoder") == 1 and of_a_store.issuperset(kinds) and len(set(kinds)) == len(kinds)
+
+    @property
     def names(self) -> list[str]:
         """Its folders and hub names."""
         names = [name for part in self.parts for name in (part.name, part.passages)]
@@ -82,9 +90,12 @@ def parse_model(text: str) -> ModelSpec:
     kind, colon, names = first.partition(":")
     if colon and kind in FUSIONS:
         parts = names.split(",")
-        if len(parts) < 2 or not all(parts):
+        if len(parts) < 2 - (kind == "calibrated") or not all(parts):
             raise _unreadable(text, f"{kind}:A,B, for example {kind}:bm25:words,nano")
-        return ModelSpec(tuple(map(_parse_search, parts)), FUSIONS[kind], cross_encoder)
+        spec = ModelSpec(tuple(map(_parse_search, parts)), FUSIONS[kind], cross_encoder)
+        if kind == "calibrated" and not spec.is_searchable_together:
+            raise _unreadable(text, "calibrated:ENCODER, or with bm25:words or bm25:subwords=ENCODER, each once")
+        return spec
     return ModelSpec((_parse_search(first),), reranker=cross_encoder)
 
 
@@ -107,8 +118,8 @@ def _parse_search(text: str) -> SearchSpec:
     if text in PLAIN:
         return SearchSpec(PLAIN[text])
     if not text or text.startswith("bm25:"):
-        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, blend:A,B, X+rerank:CROSS_ENCODER, or a model"
-        raise _unreadable(text, forms)
+        fused = "hybrid:A,B, blend:A,B, calibrated:A,B, X+rerank:CROSS_ENCODER"
+        raise _unreadable(text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, {fused}, or a model")
     return SearchSpec("encoder", text)
 
 
