@@ -286,10 +286,8 @@ def _check(encoder: Encoder) -> None:
             raise ModelError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     room = _positions(encoder.backbone)
     if not 1 <= encoder.max_length <= room:
-        raise ModelError(
-            f"max_length {encoder.max_length} is not among the backbone's {room} positions",
-            fix=f"set max_length to a number from 1 to {room}",
-        )
+        what = f"max_length {encoder.max_length} is not among the backbone's {room} positions"
+        raise ModelError(what, fix=f"set max_length to a number from 1 to {room}")
     rows = encoder.backbone.get_input_embeddings().num_embeddings
     if len(encoder.tokenizer) > rows:
         raise ModelError(
