@@ -21,6 +21,7 @@ from mcontriever.retrieval.lexical_index import open_lexical_index
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
 DOCUMENTS = mixed_documents(40)
@@ -254,9 +255,8 @@ def test_an_index_of_another_store_or_no_index(store: Path, encoder: Encoder) ->
     verb.run(store, kind="flat")
     path = derived.folder_of(opened, "flat") / "manifest.json"
     facts = json.loads(path.read_text())
-    path.write_text(json.dumps({**facts, "effort": "x"}))
     with pytest.raises(StoreError, match="and effort x"):
-        DenseSearch.open(opened, encoder, 1 << 28, index="flat")
+        FaissIndex.open(opened, opened, "flat", {**facts, "effort": "x"})
     path.write_text("[]")
     with pytest.raises(StoreError, match="not the manifest of an index"):
         DenseSearch.open(opened, encoder, 1 << 28, index="flat")
