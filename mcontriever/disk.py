@@ -19,6 +19,7 @@ from mcontriever.errors import StoreError, UserError
 
 TEMPORARY_PREFIX = ".partial-"
 PROBE_BYTES = 1 << 20
+EDGE_BYTES = 4096
 
 
 @contextlib.contextmanager
@@ -100,9 +101,26 @@ def read_json(path: str | Path) -> Any:
         return orjson.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise StoreError(f"no file {Path(path).name}", where=path, fix="check the folder's path") from error
+    except OSError as error:  # a folder of this name, no right to read, a broken disk
+        reason = os.strerror(error.errno or 0)
+        raise StoreError(f"cannot be read: {reason}", where=path, fix="restore the file from a copy") from error
     except orjson.JSONDecodeError as error:
         fix = "restore the file from a copy, or make the folder again"
         raise StoreError(f"not valid JSON: {error}", where=path, fix=fix) from error
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name in a manifest stays in its folder: the one check for all paths that files of ours contain."""
+    return bool(name) and name not in (".", "..") and not any(character in "/\\\0" for character in name)
+
+
+def edges_checksum(path: str | Path) -> str:
+    """Of the first and the last block: quick enough for every opening, and it tells most damage and swapped files."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(EDGE_BYTES))
+        file.seek(max(file.seek(0, os.SEEK_END) - EDGE_BYTES, 0))
+        digest.update(file.read(EDGE_BYTES))
+    return digest.hexdigest()
 
 
 def sha256_of(path: str | Path) -> str:

@@ -41,6 +41,8 @@ def run(
         return
     if store.encoder is None:
         raise StoreError("the store has no vectors", where=folder, fix="make --kind bm25, which needs none")
+    if len(store.deleted_rows) == len(store):
+        raise StoreError("the store has no documents", where=folder, fix="embed some first; --kind bm25 needs none")
     with FolderLock(folder / derived.FOLDER, name=".lock-index"):
         if uri is not None:
             _sync_milvus(store, uri, center_languages)

@@ -231,7 +231,7 @@ def test_a_folder_of_another_run_is_refused_with_the_keys(values: dict[str, Any]
     stranger = tmp_path / "photos"
     stranger.mkdir()
     (stranger / "cat.png").write_bytes(b"")
-    with pytest.raises(StoreError, match="is not a training run: it holds cat.png"):
+    with pytest.raises(StoreError, match=r"is not a training run: it holds cat\.png"):
         run(values, f"run.output={stranger}")
 
 

@@ -37,6 +37,7 @@ from mcontriever.evaluation.model_specs import parse_models
 from mcontriever.evaluation.mteb_encoder import MtebEncoder
 from mcontriever.evaluation.mteb_run import run_task
 from mcontriever.evaluation.mteb_search import EncoderSearch, document_texts
+from mcontriever.processor import instruction_sets
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import read_documents
 from mcontriever.texts.json_lines import write_json_lines
@@ -65,7 +66,12 @@ def main() -> None:
         report = {
             "command": "python benchmarks/speed/benchmark_overhead.py",
             "options": vars(options),
-            "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__},
+            "machine": {
+                "processor": platform.machine(),
+                "instruction_sets": sorted(instruction_sets()),
+                "cores": os.cpu_count(),
+                "torch": torch.__version__,
+            },
             "versions": {name: version(name) for name in ("mteb", "bm25s", "datasets")},
             **{kind: compare(found, options.rounds, clock) for kind, found in contenders.items()},
         }

@@ -23,6 +23,7 @@ import torch
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
 from mcontriever.pretraining.crops import IndependentCrops, InverseCloze, View
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
+from mcontriever.processor import instruction_sets
 from mcontriever.ragged import Ragged
 from mcontriever.tokens import SpecialTokens
 from mcontriever.word_starts import WordBoundaries
@@ -56,7 +57,12 @@ def main() -> None:
     contenders: dict[str, Batches] = {"one by one, padded": one_by_one(tokens), **ours(tokens)}
     report = {
         "command": f"python benchmarks/speed/crops.py --rounds {options.rounds}",
-        "machine": {"processor": platform.machine(), "python": platform.python_version(), "numpy": np.__version__},
+        "machine": {
+            "processor": platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
         "pairs_per_second": {f"batches of {rows}": compare(contenders, rows, options.rounds) for rows in (64, 1024)},
     }
     print(json.dumps(report, indent=2))

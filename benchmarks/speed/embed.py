@@ -27,6 +27,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 
 from mcontriever.encoder import Encoder
+from mcontriever.processor import instruction_sets
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 
@@ -157,6 +158,7 @@ def summarise(
 def machine_facts(device: str) -> dict[str, Any]:
     facts = {
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "instruction_sets": sorted(instruction_sets()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "avx512_bf16": bool(torch.cpu.get_capabilities().get("avx512_bf16")),

@@ -37,6 +37,7 @@ from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
+from mcontriever.processor import instruction_sets
 from mcontriever.tokens import load_tokenizer
 from mcontriever.training.batch_prefetch import Prefetch
 from mcontriever.training.process_group import join_process_group
@@ -187,6 +188,7 @@ def make_report(rates: dict[str, list[float]], options: argparse.Namespace, devi
         f"--rows {options.rows} --sub-batch {options.sub_batch} --steps {options.steps} --rounds {options.rounds}",
         "machine": {
             "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
             "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
         },

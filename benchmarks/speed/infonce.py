@@ -21,6 +21,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize, softplus
 
 from mcontriever.pretraining.infonce import Negatives, infonce
+from mcontriever.processor import instruction_sets
 
 RESULTS = Path(__file__).parent / "results"
 TEMPERATURE = 0.05
@@ -53,7 +54,12 @@ def main() -> None:
         results[name]["megabytes"] = round(peak_bytes(lambda g=gradient, k=converted: g(*inputs[:2], k)) / 1e6, 1)
     report = {
         "command": " ".join(["python", "benchmarks/speed/infonce.py", *sys.argv[1:]]),
-        "machine": {"processor": platform.machine(), "device": options.device, "torch": torch.__version__},
+        "machine": {
+            "processor": platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
+            "device": options.device,
+            "torch": torch.__version__,
+        },
         "results": with_ratios(results),
     }
     print(json.dumps(report, indent=2))

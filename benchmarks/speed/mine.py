@@ -34,6 +34,7 @@ from mcontriever.finetuning.mining.hard_negatives import Window
 from mcontriever.finetuning.mining.miner import Miner, Searcher
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.part_folder import mined_folder
+from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.dense_search import DenseSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -99,7 +100,12 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": f"python benchmarks/speed/mine.py --rounds {options.rounds}",
         "options": shown,
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {
+            "processor": processor(),
+            "instruction_sets": sorted(instruction_sets()),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
         "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
     }
 

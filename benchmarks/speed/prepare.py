@@ -25,6 +25,8 @@ from typing import Any
 
 import psutil
 
+from mcontriever.processor import instruction_sets
+
 RESULTS = Path(__file__).parent / "results"
 BATCH = 512
 POLL_SECONDS = 0.02
@@ -48,7 +50,12 @@ def main() -> None:
     ratios = [of_prepare / of_bare for of_prepare, of_bare in zip(whole, bare, strict=True)]
     report = {
         "command": " ".join(["python", "benchmarks/speed/prepare.py", *shown_arguments(options)]),
-        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
+            "python": platform.python_version(),
+        },
         "text_megabytes": round(sum(text_bytes(path) for path in files) / 1e6, 1),
         "bare_tokenizer_seconds": [round(value, 2) for value in bare],
         "prepare_seconds": [round(value, 2) for value in whole],

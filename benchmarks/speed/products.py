@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from mcontriever.encoder.cpu_backbone import PreparedLinear
+from mcontriever.processor import instruction_sets
 
 RESULTS = Path(__file__).parent / "results"
 TOKENS = 2048
@@ -45,7 +46,12 @@ def main() -> None:
     }
     report = {
         "command": " ".join(["python benchmarks/speed/products.py", *sys.argv[1:]]),
-        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "machine": {
+            "instruction_sets": sorted(instruction_sets()),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        },
         "billions_of_operations_a_second": rates,
         "times_fp32_over_a_layer": {dtype: round(layer["fp32"] / value, 2) for dtype, value in layer.items()},
     }

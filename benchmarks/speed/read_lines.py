@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mcontriever.preparation.readers import SourceShard, read_shard
 from mcontriever.preparation.source_document import SourceDocument
+from mcontriever.processor import instruction_sets
 from mcontriever.texts.streams import read_lines
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,7 +34,11 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, object] = {
         "command": f"python benchmarks/speed/read_lines.py --text TEXT --rounds {options.rounds}",
-        "machine": {"processor": platform.machine(), "python": platform.python_version()},
+        "machine": {
+            "processor": platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
+            "python": platform.python_version(),
+        },
     }
     with tempfile.TemporaryDirectory() as scratch:
         for name, lines in shapes(options.text).items():

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mcontriever.pretraining.sampling import WindowSampler
+from mcontriever.processor import instruction_sets
 from mcontriever.token_shards import FORMAT, TokenStore
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +35,11 @@ def main() -> None:
         store = TokenStore.open(options.tokens or make_store(Path(scratch)))
         report = {
             "command": f"python benchmarks/speed/sampling.py --rounds {options.rounds}",
-            "machine": {"processor": platform.machine(), "python": platform.python_version()},
+            "machine": {
+                "processor": platform.machine(),
+                "instruction_sets": sorted(instruction_sets()),
+                "python": platform.python_version(),
+            },
             "store": f"{len(store.languages)} languages, {sum(store.window_counts.values()):,} windows of 256 tokens",
             "windows_per_second": {
                 f"batches of {batch}": round(windows_per_second(store, batch, options.rounds))

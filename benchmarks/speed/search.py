@@ -34,6 +34,7 @@ import torch
 from watched_memory import watched_memory
 
 from mcontriever.encoder import Encoder
+from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -97,7 +98,12 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": f"python benchmarks/speed/search.py {' '.join(sys.argv[1:])}",
         "options": {name: value for name, value in vars(options).items() if name not in ("scratch", "model")},
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {
+            "processor": processor(),
+            "instruction_sets": sorted(instruction_sets()),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
         "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
     }
 

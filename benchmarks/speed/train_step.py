@@ -40,6 +40,7 @@ from mcontriever.pretraining.crops import IndependentCrops
 from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
 from mcontriever.pretraining.temperature import Temperature
+from mcontriever.processor import instruction_sets
 from mcontriever.ragged import Ragged
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import read_documents
@@ -318,6 +319,7 @@ def make_report(rates: dict[str, list[float]], options: argparse.Namespace, devi
         f"--rows {options.rows} --vocabulary {options.vocabulary} --steps {options.steps} --rounds {options.rounds}",
         "machine": {
             "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "instruction_sets": sorted(instruction_sets()),
             "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
         },

@@ -5,6 +5,7 @@ millions of passages made by `mcontriever embed`. Shapes: Q queries, K hits, D d
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,16 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.evaluation.answer_run import Passages
 from mcontriever.evaluation.model_specs import ModelSpec, SearchSpec
-from mcontriever.evaluation.models import encoder_search, is_centred
-from mcontriever.evaluation.mteb_combined import Combine, CombinedMtebSearch, Ranking, TextSearch, TextsOf
+from mcontriever.evaluation.models import encoder_search, is_centred, two_encoders_search
+from mcontriever.evaluation.mteb_combined import (
+    Combine,
+    CombinedMtebSearch,
+    DocumentSearch,
+    FindHits,
+    Ranking,
+    TextSearch,
+    TextsOf,
+)
 from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.evaluation.mteb_search import Centre
 from mcontriever.progress import log
@@ -27,10 +36,11 @@ from mcontriever.retrieval.language_means import means_of_vectors
 from mcontriever.retrieval.lexical_index import LexicalIndex, Term, subword_tokenizer, tokenize_words
 from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.rerank import Reranker
-from mcontriever.retrieval.searcher import MEMORY_MB
+from mcontriever.retrieval.search_options import SearchOptions
+from mcontriever.retrieval.searcher import MEMORY_MB, Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
-from mcontriever.texts.documents import Query
+from mcontriever.texts.documents import Document, Hit, Query
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 
 CENTRED = " (centred)"
@@ -53,9 +63,13 @@ def searches(
 
 
 def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre: Centre | None) -> Any:
+    if spec.fusion == "calibrated":
+        return _calibrated(spec, label, rerank_depth, device)
     parts = [
         _bm25(part, label, as_shares=spec.fusion == "blend")
         if part.is_lexical
+        else two_encoders_search(part.name, part.passages, label, device, centre)
+        if part.kind == "two encoders"
         else encoder_search(part.name, label, device, centre)
         for part in spec.parts
     ]
@@ -63,6 +77,31 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre:
         return parts[0]
     setting = f"{spec.fusion} {BLENDED_DENSE_WEIGHT} {spec.reranker} {rerank_depth}"
     return CombinedMtebSearch(parts, _combine(spec, rerank_depth, device), combined_meta(label, parts, setting))
+
+
+def _calibrated(spec: ModelSpec, label: str, rerank_depth: int, device: str) -> DocumentSearch:
+    """A store of the documents, searched as `mcontriever search` does; nothing is found beyond its depth."""
+    name = next(part.name for part in spec.parts if not part.is_lexical)
+    encoder = Encoder.load(name, device=device, precision="auto")
+    kinds = {part.kind for part in spec.parts}
+    words, subwords = "bm25:words" in kinds, "bm25:subwords" in kinds
+    options = SearchOptions(
+        mode="hybrid" if words or subwords else "dense",
+        terms="both" if words and subwords else "subwords" if subwords else "words",
+        merge="calibrated",
+        depth=rerank_depth,
+    )
+
+    def build(documents: list[Document]) -> FindHits:
+        index = Index.build(encoder, documents)
+        index.reranker = Reranker.load(spec.reranker, device) if spec.reranker else None
+
+        def find(queries: Sequence[Query], k: int) -> Iterator[list[Hit]]:
+            return index.search_many(queries, options=replace(options, k=min(k, options.depth)), texts=False)
+
+        return find
+
+    return DocumentSearch(build, combined_meta(label, [], f"{encoder.fingerprint()} {options} {spec.reranker}"))
 
 
 def _combine(spec: ModelSpec, rerank_depth: int, device: str) -> Combine:
@@ -131,6 +170,9 @@ def open_passages(spec: ModelSpec, stores: Sequence[Path], rerank_depth: int, de
             "this suite searches a store of Wikipedia's passages, and no --store was given",
             fix="mcontriever embed psgs_w100.tsv.gz --model M --output STORE, then add --store STORE",
         )
+    if spec.fusion == "calibrated":
+        fix = "use hybrid:A,B or blend:A,B here, or mcontriever search STORE --queries FILE --trec"
+        raise ConfigError("calibrated:A,B does not search a --store of passages", fix=fix)
     device, opened = _device(device), [EmbeddingStore.open(folder) for folder in stores]
     parts = [_store_search(part, opened, device, as_shares=spec.fusion == "blend") for part in spec.parts]
     store = parts[-1][0].store
@@ -169,6 +211,9 @@ def _store_search(
         tokenizer = load_tokenizer(spec.name) if spec.name else None
         terms: Term = "subwords" if spec.name else "words"
         return LexicalSearch.open(stores[0], terms, tokenizer, as_shares=as_shares), _terms_revision(tokenizer)
+    if spec.kind == "two encoders":
+        fix = "measure it on MTEB's tasks, or use a model with one encoder here"
+        raise ConfigError("a store is searched by the encoder that made it; dpr: has two", fix=fix)
     encoder = Encoder.load(spec.name, device=device, precision="auto")
     store = _store_of(encoder, spec.name, stores)
     return DenseSearch.open(store, encoder, MEMORY_MB << 20), encoder.fingerprint()

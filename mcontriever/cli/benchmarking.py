@@ -11,7 +11,8 @@ def benchmark(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="mini, nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, hybrid:A,B, X+rerank:CE. Or several."
+            help="mini, nano, a folder, hub name, bm25, bm25:subwords=TOKENIZER, dpr:Q,P, hybrid:A,B, X+rerank:CE. "
+            "Several may follow."
         ),
     ] = None,
     suite: Annotated[
@@ -33,7 +34,10 @@ def benchmark(
         typer.Option(help="Stores of psgs_w100.tsv for the suites open-qa and mkqa. Several may follow."),
     ] = None,
     center_languages: Annotated[
-        bool, typer.Option("--center-languages", help="Each encoder a second time, less each language's mean vector.")
+        bool,
+        typer.Option(
+            "--center-languages", help="Each encoder a second time, with each language's mean vector subtracted."
+        ),
     ] = False,
     rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: scores again.")] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",

@@ -256,10 +256,7 @@ class Encoder(torch.nn.Module):
         *,
         overwrite: bool = False,
     ) -> Path:
-        """Write the folder that SentenceTransformer, AutoModel and `Encoder.load` all open to the same embeddings.
-
-        `overwrite` replaces a model that is there; a folder with other files is never replaced.
-        """
+        """Write a folder that SentenceTransformer, AutoModel and `Encoder.load` open; `overwrite` replaces a model."""
         parts = (self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges)
         return write_model_folder(folder, *parts, overwrite=overwrite)
 
@@ -288,11 +285,9 @@ def _check(encoder: Encoder) -> None:
         if value not in allowed:
             raise ModelError(f"{name} {value!r} is not one of {', '.join(allowed)}")
     room = _positions(encoder.backbone)
-    if encoder.max_length > room:
-        raise ModelError(
-            f"max_length {encoder.max_length} is more than the backbone's {room} positions",
-            fix=f"set max_length to {room} or less",
-        )
+    if not 1 <= encoder.max_length <= room:
+        what = f"max_length {encoder.max_length} is not among the backbone's {room} positions"
+        raise ModelError(what, fix=f"set max_length to a number from 1 to {room}")
     rows = encoder.backbone.get_input_embeddings().num_embeddings
     if len(encoder.tokenizer) > rows:
         raise ModelError(

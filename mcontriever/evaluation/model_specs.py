@@ -5,8 +5,10 @@ NAME                      a folder (exported by us, or any sentence-transformers
 bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
 bm25:words                BM25 over the words of `mcontriever search` (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
+dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
 blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
+calibrated:A,B            an encoder, alone or with BM25 (words, subwords), as `mcontriever search` merges languages
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
 """
 
@@ -18,25 +20,29 @@ from typing import Literal
 from mcontriever.errors import ConfigError
 
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
-Kind = Literal["encoder", "bm25", "bm25:words", "bm25:subwords"]
-Fusion = Literal["", "hybrid", "blend"]
+DPR = "dpr:"
+Kind = Literal["encoder", "two encoders", "bm25", "bm25:words", "bm25:subwords"]
+Fusion = Literal["", "hybrid", "blend", "calibrated"]
 PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
-FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend"}
+FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend", "calibrated": "calibrated"}
 
 
 @dataclass(frozen=True)
 class SearchSpec:
-    """One search. `name` is the encoder's, or that of the tokenizer for subwords."""
+    """One search. `name` is the encoder's, or the tokenizer's for subwords; `passages` is the second encoder's."""
 
     kind: Kind
     name: str = ""
+    passages: str = ""
 
     @property
     def is_lexical(self) -> bool:
-        return self.kind != "encoder"
+        return self.kind.startswith("bm25")
 
     def label(self, short: dict[str, str]) -> str:
         name = short.get(self.name, self.name)
+        if self.kind == "two encoders":
+            return f"{DPR}{name},{short.get(self.passages, self.passages)}"
         return f"{SUBWORDS}{name}" if self.kind == "bm25:subwords" else name or self.kind
 
 
@@ -50,12 +56,20 @@ class ModelSpec:
 
     @property
     def is_one_encoder(self) -> bool:
-        return len(self.parts) == 1 and not self.parts[0].is_lexical and not self.reranker
+        return len(self.parts) == 1 and self.parts[0].kind == "encoder" and not self.reranker
+
+    @property
+    def is_searchable_together(self) -> bool:
+        """One encoder, and kinds of terms that a store has an index of."""
+        kinds = [part.kind for part in self.parts]
+        of_a_store = {"encoder", "bm25:words", "bm25:subwords"}
+        return kinds.count("encoder") == 1 and of_a_store.issuperset(kinds) and len(set(kinds)) == len(kinds)
 
     @property
     def names(self) -> list[str]:
         """Its folders and hub names."""
-        return [name for name in (*(part.name for part in self.parts), self.reranker) if name]
+        names = [name for part in self.parts for name in (part.name, part.passages)]
+        return [name for name in (*names, self.reranker) if name]
 
     def label(self, short: dict[str, str]) -> str:
         """Its name in tables, with short paths."""
@@ -68,12 +82,20 @@ def parse_model(text: str) -> ModelSpec:
     first, rerank, cross_encoder = text.partition(RERANK)
     if rerank and not (first and cross_encoder):
         raise _unreadable(text, "X+rerank:CROSS_ENCODER, for example bm25+rerank:BAAI/bge-reranker-v2-m3")
+    if first.startswith(DPR):
+        questions, _, passages = first.removeprefix(DPR).partition(",")
+        if not questions or not passages or "," in passages:
+            raise _unreadable(text, f"{DPR}QUESTIONS,PASSAGES, the two encoders' folders or hub names")
+        return ModelSpec((SearchSpec("two encoders", questions, passages),), reranker=cross_encoder)
     kind, colon, names = first.partition(":")
     if colon and kind in FUSIONS:
         parts = names.split(",")
-        if len(parts) < 2 or not all(parts):
+        if len(parts) < 2 - (kind == "calibrated") or not all(parts):
             raise _unreadable(text, f"{kind}:A,B, for example {kind}:bm25:words,nano")
-        return ModelSpec(tuple(map(_parse_search, parts)), FUSIONS[kind], cross_encoder)
+        spec = ModelSpec(tuple(map(_parse_search, parts)), FUSIONS[kind], cross_encoder)
+        if kind == "calibrated" and not spec.is_searchable_together:
+            raise _unreadable(text, "calibrated:ENCODER, or with bm25:words or bm25:subwords=ENCODER, each once")
+        return spec
     return ModelSpec((_parse_search(first),), reranker=cross_encoder)
 
 
@@ -96,8 +118,8 @@ def _parse_search(text: str) -> SearchSpec:
     if text in PLAIN:
         return SearchSpec(PLAIN[text])
     if not text or text.startswith("bm25:"):
-        forms = "bm25, bm25:words, bm25:subwords=TOKENIZER, hybrid:A,B, blend:A,B, X+rerank:CROSS_ENCODER, or a model"
-        raise _unreadable(text, forms)
+        fused = "hybrid:A,B, blend:A,B, calibrated:A,B, X+rerank:CROSS_ENCODER"
+        raise _unreadable(text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, {fused}, or a model")
     return SearchSpec("encoder", text)
 
 

@@ -1,13 +1,13 @@
-"""Dense, sparse and late-interaction models as searches: ours packed, the others through MTEB's own wrappers."""
+"""Dense, sparse and late-interaction models as searches: ours packed, the others through MTEB's wrappers."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import mteb
-from mteb.models import EncoderProtocol
+from mteb.models import EncoderProtocol, ModelMeta
 from mteb.models.sentence_transformer_wrapper import (
     MultiVectorWrapper,
     SentenceTransformerEncoderWrapper,
@@ -18,20 +18,27 @@ from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import ModelError
+from mcontriever.evaluation.known_models import known_settings
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
+from mcontriever.evaluation.two_encoders import load_two_encoders
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.progress import log
 
 
 def encoder_search(name: str, label: str, device: str, centre: Centre | None = None) -> Any:
-    """A folder, the bundled model, one that MTEB knows by name (with MTEB's prompts), or any other hub name."""
+    """A folder, the bundled model, one that we or MTEB know by name (with MTEB's prompts), or any other hub name."""
     if is_at_hand(name):
         return _of_folder(name, label, device, centre)
+    settings = known_settings(name)
+    if settings:
+        encoder = Encoder.load(name, device=device, precision="auto", **settings)
+        return _searching(MtebEncoder(encoder, label), centre, name)
     try:
         meta = mteb.get_model_meta(name)
     except KeyError:
         return _of_folder(str(model_folder(name)), label, device, centre)
+    refuse_foreign_code(meta)
     if "late-interaction" in meta.model_type:
         # sentence-transformers reads ColBERT and PyLate checkpoints itself, so PyLate need not be installed
         return _relabelled(MultiVectorWrapper(name, revision=meta.revision, device=device), name, str(meta.revision))
@@ -46,13 +53,32 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
     return _searching(model, centre, name)
 
 
+def two_encoders_search(questions: str, passages: str, label: str, device: str, centre: Centre | None = None) -> Any:
+    return _searching(load_two_encoders(questions, passages, label, device), centre, label)
+
+
+def refuse_foreign_code(meta: ModelMeta) -> None:
+    """Some of MTEB's models run code from their repository, which could do anything to this machine."""
+    if _trusts_code(meta.loader_kwargs):
+        raise ModelError(
+            f"MTEB loads {meta.name} with trust_remote_code: it would run code from the model's repository",
+            fix="convert it once, on a machine that may run such code, to a folder without code, and give that folder",
+        )
+
+
+def _trusts_code(settings: Any) -> bool:
+    if not isinstance(settings, Mapping):
+        return False
+    return settings.get("trust_remote_code") is True or any(map(_trusts_code, settings.values()))
+
+
 def is_centred(search: Any) -> bool:
     """Whether any part of a search has centred embeddings."""
     return any(getattr(part, "centre", None) is not None for part in (search, *getattr(search, "parts", ())))
 
 
 def hub_models(names: Iterable[str]) -> list[tuple[str, str | None]]:
-    """Of these names, those that come from the hub, with the revision that MTEB pins where it knows one."""
+    """Of these names, those that come from the hub, with the revision that MTEB pins if it knows them."""
     found: list[tuple[str, str | None]] = []
     for name in dict.fromkeys(names):
         if not is_at_hand(name):
@@ -86,7 +112,7 @@ def _of_folder(name: str, label: str, device: str, centre: Centre | None) -> Any
 
 
 def _kind_of(name: str) -> str:
-    """What sentence-transformers calls the folder's kind; "ours" where our encoder reads it."""
+    """The folder's kind as sentence-transformers names it, or "ours" if our encoder reads it."""
     if is_bundled(name):
         return "ours"
     folder = Path(name)
@@ -98,7 +124,7 @@ def _kind_of(name: str) -> str:
         try:
             read_spec(folder)
         except ModelError as error:
-            log.info(f"{folder.name}: {error.what}; it runs through sentence-transformers instead")
+            log.info(f"{folder.name}: {error.what}; sentence-transformers runs it instead")
             return "SentenceTransformer"
         return "ours"
     return str(kind)
@@ -125,7 +151,7 @@ def _relabelled(model: Any, label: str, revision: str) -> Any:
 
 
 def _files_revision(folder: Path) -> str:
-    """Hash of all that makes the model: weights, tokenizer, settings."""
+    """Hash of the model's files: weights, tokenizer, settings."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".safetensors", ".bin", ".json", ".model", ".txt"):

@@ -3,15 +3,17 @@
 Each gets ready objects, so nothing here depends on a kind of BM25, fusion or cross-encoder.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from mteb.models import ModelMeta
 
-from mcontriever.evaluation.mteb_search import Hits, document_texts, hits_of
+from mcontriever.evaluation.mteb_search import Hits, document_texts, hits_of, languages_of
+from mcontriever.texts.documents import Document, Hit, Query
 
+FindHits = Callable[[Sequence[Query], int], Iterable[Sequence[Hit]]]
 Find = Callable[[Sequence[str], int], tuple[np.ndarray, np.ndarray]]
 Ranking = Sequence[tuple[int, float]]
 TextsOf = Callable[[Sequence[int]], list[str]]
@@ -34,6 +36,31 @@ class TextSearch:
         assert self._corpus is not None
         scores_QK, positions_QK = self._find(queries["text"][:], min(top_k, len(self._corpus)))
         return hits_of(queries["id"][:], self._corpus["id"][:], positions_QK, scores_QK)
+
+
+class DocumentSearch:
+    """`build(documents)`, whose ids are their positions, returns `find(queries, k)`, which returns hits."""
+
+    def __init__(self, build: Callable[[list[Document]], FindHits], meta: ModelMeta) -> None:
+        self.build, self.mteb_model_meta = build, meta
+        self._corpus: Dataset | None = None
+
+    def index(self, corpus: Dataset, **context: Any) -> None:
+        if self._corpus is None or corpus._fingerprint != self._corpus._fingerprint:
+            self._corpus = corpus
+            texts = zip(document_texts(corpus), languages_of(corpus), strict=True)
+            self._find = self.build([Document(str(n), text, "", language) for n, (text, language) in enumerate(texts)])
+
+    def search(self, queries: Dataset, *, top_k: int, **context: Any) -> Hits:
+        assert self._corpus is not None
+        ids, asked = (
+            self._corpus["id"][:],
+            [Query(*pair) for pair in zip(queries["id"][:], queries["text"][:], strict=True)],
+        )
+        found = self._find(asked, min(top_k, len(self._corpus)))
+        return {
+            query.id: {ids[int(hit.id)]: hit.score for hit in hits} for query, hits in zip(asked, found, strict=True)
+        }
 
 
 class CombinedMtebSearch:

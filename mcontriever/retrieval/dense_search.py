@@ -137,7 +137,7 @@ def _finder(store: EmbeddingStore, vectors: Vectors, kind: str, memory_bytes: in
         return MilvusIndex.open(store, vectors, facts).search
     from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 
-    return FaissIndex.open(store, vectors, facts).search
+    return FaissIndex.open(store, vectors, kind, facts).search
 
 
 def finder_by_language(find: FindRows, vectors: CalibratedVectors, live_N: np.ndarray | None) -> FindRows:
@@ -160,7 +160,7 @@ def finder_by_language(find: FindRows, vectors: CalibratedVectors, live_N: np.nd
 
 def space_of(facts: dict[str, Any]) -> Space:
     """What an index was made of; before there was calibration, `centred` said it."""
-    return facts.get("space") or ("centred" if facts["centred"] else "raw")
+    return facts.get("space") or ("centred" if facts.get("centred") else "raw")
 
 
 def _chosen_index(store: EmbeddingStore, index: str, space: Space) -> str:
@@ -184,7 +184,11 @@ def _fits(kind: str, made_in: Space, space: Space) -> bool:
 def _made_index(store: EmbeddingStore, space: Space) -> str:
     """The newest index that fits and is current."""
     for kind in derived.kinds_newest_first(store):
-        facts = derived.manifest_of(store, kind)
+        try:
+            facts = derived.manifest_of(store, kind)
+        except StoreError as error:
+            log.warning(f"the {kind} index is not used: {error}")
+            continue
         if not facts or "centred" not in facts:
             continue
         if not derived.is_fresh(store, kind):

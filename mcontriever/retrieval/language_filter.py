@@ -16,7 +16,7 @@ def rows_in_languages(store: EmbeddingStore, wanted: Sequence[str]) -> np.ndarra
         if not any(is_within(name, code) for name in names):
             raise DataError(
                 f"no document is in the language {code!r}; the store's languages are "
-                f"{', '.join(name or '(not named)' for name in names)}",
+                f"{', '.join(name or '(not named)' for name in names) or '(none)'}",
                 where=store.folder,
                 fix=_advice(code, names),
             )

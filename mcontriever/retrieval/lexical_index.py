@@ -57,8 +57,9 @@ class LexicalIndex:
         for batch in texts:
             for terms in tokenize(batch):
                 rows.append(array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in terms]))
-        if not vocabulary:  # bm25s needs a term; no query has this one
+        if not vocabulary:  # bm25s needs a row and a term; no query has this one
             vocabulary[""] = 0
+            rows = [*rows, array("i")][: max(len(rows), 1)]
             rows[0].append(0)
         model = bm25s.BM25()
         model.index(bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary), show_progress=False)
@@ -71,7 +72,11 @@ class LexicalIndex:
     def load(cls, folder: Path, tokenize: Tokenize = tokenize_words) -> "LexicalIndex":
         import bm25s
 
-        return cls(bm25s.BM25.load(str(folder), mmap=True, load_corpus=False), tokenize)
+        try:
+            return cls(bm25s.BM25.load(str(folder), mmap=True, load_corpus=False), tokenize)
+        except Exception as error:  # bm25s checks nothing, so damage shows as any exception
+            fix = "remove this folder; the next search makes it again"
+            raise StoreError(f"the BM25 index cannot be read: {error}", where=folder, fix=fix) from error
 
     def search(
         self, queries: Sequence[str], k: int, allowed_N: np.ndarray | None = None

@@ -1,9 +1,12 @@
 """Re-ranking: a cross-encoder reads query and passage together and reorders the best documents."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from mcontriever.disk import read_json
 from mcontriever.errors import ModelError
+from mcontriever.hub import model_folder
 from mcontriever.retrieval.fusion import Ranking
 
 
@@ -17,8 +20,15 @@ class Reranker:
     def load(cls, name: str, device: str | None = None) -> "Reranker":
         from sentence_transformers import CrossEncoder
 
+        folder = model_folder(name)  # which asks once whether the hub can be reached
+        if not _has_trained_head(folder):
+            raise ModelError(
+                "the model has no head trained to score pairs; its scores would be random",
+                where=name,
+                fix="give a cross-encoder (XForSequenceClassification), or train one on a relevance task first",
+            )
         try:
-            model = CrossEncoder(name, device=device)
+            model = CrossEncoder(str(folder), device=device)
         except (OSError, ValueError) as error:
             fix = "give the folder or hub name of a sentence-transformers CrossEncoder"
             raise ModelError(f"the re-ranker cannot be loaded: {error}", where=name, fix=fix) from error
@@ -55,3 +65,12 @@ class Reranker:
         if not pairs:
             return []
         return [float(score) for score in self.model.predict(list(pairs), show_progress_bar=False, **settings)]
+
+
+def _has_trained_head(folder: Path) -> bool:
+    """A classifier, or what sentence-transformers saved as a cross-encoder; any other backbone gets a random head."""
+    saved_by, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    if saved_by.is_file() and read_json(saved_by).get("model_type") == "CrossEncoder":
+        return True
+    names = read_json(config).get("architectures") if config.is_file() else None
+    return any(str(name).endswith("ForSequenceClassification") for name in names or [])

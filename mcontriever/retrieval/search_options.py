@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from mcontriever.disk import is_plain_name
 from mcontriever.errors import ConfigError
 from mcontriever.retrieval.fusion import Fusion
 from mcontriever.retrieval.lexical_index import Terms
@@ -38,6 +39,12 @@ class SearchOptions:
     min_confidence: float = 0.0
 
     def __post_init__(self) -> None:
+        for name, known in (("mode", Mode), ("fusion", Fusion), ("terms", Terms)):
+            value = getattr(self, name)
+            if value not in get_args(known) and not (value is None and name != "terms"):
+                raise ConfigError(f"{name} is {value!r}", fix=f"give one of {', '.join(get_args(known))}")
+        if not is_plain_name(self.index):
+            raise ConfigError(f"index is {self.index!r}", fix="give auto, exact or a kind that mcontriever index made")
         if self.k < 1 or self.depth < 1:
             raise ConfigError(f"k {self.k} and depth {self.depth} must be 1 or more", fix="give whole numbers from 1")
         if self.dense_weight is not None and not 0 <= self.dense_weight <= 1:

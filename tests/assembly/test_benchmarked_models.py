@@ -45,9 +45,11 @@ def searched(name: str, centred: bool = False) -> dict[str, dict[str, float]]:
     [
         ("bm25:words", {"mode": "bm25"}),
         ("bm25:subwords={tiny}", {"mode": "bm25", "terms": "subwords"}),
-        ("{tiny}", {"mode": "dense"}),
+        ("{tiny}", {"mode": "dense", "merge": "raw"}),
         ("{tiny} centred", {"mode": "dense", "center_languages": True}),
-        ("hybrid:bm25:words,{tiny}", {"mode": "hybrid", "depth": 75}),
+        ("hybrid:bm25:words,{tiny}", {"mode": "hybrid", "depth": 75, "fusion": "rrf"}),
+        ("calibrated:{tiny}", {"k": 10}),
+        ("calibrated:{tiny},bm25:words", {"mode": "hybrid", "depth": 10, "k": 10}),
         (
             "blend:bm25:words,bm25:subwords={tiny},{tiny}",
             {"mode": "hybrid", "terms": "both", "fusion": "blend", "depth": 75},
@@ -61,7 +63,7 @@ def test_the_benchmark_finds_what_search_finds(
     name = name.format(tiny=tiny_encoder_dir)
     found = searched(name.removesuffix(" centred"), centred=name.endswith(" centred"))
     for query in queries():
-        hits = index.search(query, k=75, **options)
+        hits = index.search(query, **{"k": 75, **options})
         assert found[query.id] == pytest.approx({hit.id: hit.score for hit in hits}, rel=1e-3, abs=2e-3)
 
 
@@ -89,8 +91,8 @@ def test_rows_of_a_store_are_those_that_search_returns(tiny_encoder_dir: Path, t
     texts = [query.text for query in queries()]
     for name, options in (
         ("bm25", {"mode": "bm25"}),
-        (str(tiny_encoder_dir), {"mode": "dense"}),
-        (f"hybrid:bm25,{tiny_encoder_dir}", {"mode": "hybrid", "depth": 75}),
+        (str(tiny_encoder_dir), {"mode": "dense", "merge": "raw"}),
+        (f"hybrid:bm25,{tiny_encoder_dir}", {"mode": "hybrid", "depth": 75, "fusion": "rrf"}),
     ):
         passages = open_passages(parse_model(name), [tmp_path / "store"], 10, "cpu")
         rows_QK = passages.find(texts, 75)

@@ -246,8 +246,10 @@ def test_wrong_settings_are_refused(make_encoder: MakeEncoder, settings: dict[st
 
 
 def test_sizes_that_do_not_fit_are_refused(make_encoder: MakeEncoder) -> None:
-    with pytest.raises(ModelError, match="max_length 48 is more than the backbone's 38 positions"):
+    with pytest.raises(ModelError, match="max_length 48 is not among the backbone's 38 positions"):
         make_encoder({"max_position_embeddings": 40})
+    with pytest.raises(ModelError, match="max_length -1 is not among the backbone's"):
+        make_encoder(max_length=-1)
     with pytest.raises(ModelError, match="the tokenizer has 220 tokens, the backbone embeddings for 100"):
         make_encoder({"vocab_size": 100})
     with pytest.raises(ModelError, match="unknown architecture"):

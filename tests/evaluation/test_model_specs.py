@@ -18,6 +18,11 @@ BM25, NANO = SearchSpec("bm25"), SearchSpec("encoder", "nano")
         ("hybrid:bm25,nano", ModelSpec((BM25, NANO), "hybrid")),
         ("blend:bm25,bm25:subwords=nano,nano", ModelSpec((BM25, SearchSpec("bm25:subwords", "nano"), NANO), "blend")),
         ("bm25+rerank:org/ce", ModelSpec((BM25,), reranker="org/ce")),
+        ("dpr:org/q,org/c", ModelSpec((SearchSpec("two encoders", "org/q", "org/c"),))),
+        (
+            "dpr:org/q,org/c+rerank:org/ce",
+            ModelSpec((SearchSpec("two encoders", "org/q", "org/c"),), reranker="org/ce"),
+        ),
         ("hybrid:bm25,nano+rerank:org/ce", ModelSpec((BM25, NANO), "hybrid", "org/ce")),
     ],
 )
@@ -37,6 +42,8 @@ def test_every_form_is_read_and_written_back(text: str, spec: ModelSpec) -> None
         "hybrid:bm25,",
         "blend:nano",
         "+rerank:ce",
+        "dpr:q",
+        "dpr:q,",
         "bm25+rerank:",
     ],
 )

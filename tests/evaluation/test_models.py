@@ -1,7 +1,9 @@
 """Models that are not ours, tiny and real: which wrapper each folder gets, and that it finds as its library would."""
 
+import shutil
 from pathlib import Path
 
+import mteb
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from datasets import Dataset
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
-from mcontriever.evaluation.models import encoder_search, hub_models, is_centred
+from mcontriever.evaluation.known_models import KNOWN, known_settings
+from mcontriever.evaluation.models import encoder_search, hub_models, is_centred, refuse_foreign_code
 from mcontriever.evaluation.mteb_search import EncoderSearch
 from tests.conftest import SENTENCES
 from tests.evaluation.test_mteb_encoder import CONTEXT
@@ -113,3 +116,44 @@ def test_hub_names_come_with_the_revision_that_mteb_pins(tiny_encoder_dir: Path)
     assert [name for name, _ in found] == ["intfloat/multilingual-e5-base", "nobody/unknown-model"]
     assert len(found[0][1] or "") == 40
     assert found[1][1] is None
+
+
+def test_a_model_that_brings_code_is_refused() -> None:
+    metas = [meta for meta in mteb.get_model_metas() if "trust_remote_code" in str(meta.loader_kwargs)]
+    assert len(metas) > 100
+    with pytest.raises(
+        ModelError, match=r"trust_remote_code: it would run code from the model's repository\n.*convert it"
+    ):
+        refuse_foreign_code(next(meta for meta in metas if meta.name == "naver/v-splade-quality"))
+    refuse_foreign_code(mteb.get_model_meta("intfloat/multilingual-e5-small"))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_names_set_what_their_folders_do_not_say(name: str, folders: dict[str, Path]) -> None:
+    """A masked language model's folder, as most of them are: the naive form is transformers' own forward."""
+    from transformers import AutoModel, AutoTokenizer
+
+    settings = known_settings(name)
+    tokenizer = AutoTokenizer.from_pretrained(folders["masked"])
+    model = AutoModel.from_pretrained(folders["masked"], add_pooling_layer=False).eval()
+    with torch.no_grad():
+        hidden_TH = model(**tokenizer(TEXTS[0], return_tensors="pt")).last_hidden_state[0]
+    expected_H = (hidden_TH[0] if settings["pooling"] == "cls" else hidden_TH.mean(dim=0)).numpy()
+    if settings["similarity"] == "cosine":
+        expected_H = expected_H / np.linalg.norm(expected_H)
+    found_H = Encoder.load(folders["masked"], **{**settings, "max_length": 64}).embed_documents([TEXTS[0]])[0]
+    np.testing.assert_allclose(found_H, expected_H, atol=1e-5)
+
+
+def test_known_names_are_read_from_the_hubs_cache_with_their_settings(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshots = tmp_path / "models--Luyu--co-condenser-marco"
+    shutil.copytree(folders["masked"], snapshots / "snapshots" / "abc")
+    (snapshots / "refs").mkdir()
+    (snapshots / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(KNOWN["Luyu/co-condenser-marco"], "max_length", 64)
+    search = encoder_search("Luyu/co-condenser-marco", "co-condenser", "cpu")
+    assert search.encoder.encoder.pooling == "cls"
+    assert search.encoder.encoder.similarity == "dot"

@@ -12,14 +12,18 @@ from mcontriever.pretraining.inbatch import InBatch
 from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.relevance import relevance_objective
 from mcontriever.pretraining.temperature import Temperature
+from tests.distillation.test_distil import batch_of as taught_batch
+from tests.distillation.test_distil import objective_of
 from tests.pretraining.tiny_pairs import gradients, new_encoder, pair_batch
 from tests.two_ranks import on_two_new_ranks, on_two_ranks
 
 ROWS, UPDATES, MICRO_STEPS, RATE = 4, 3, 2, 0.2
-KINDS = ("moco", "moco with batch negatives", "relevance", "inbatch", "inbatch in sub-batches")
+KINDS = ("moco", "moco with batch negatives", "relevance", "inbatch", "inbatch in sub-batches", "distil")
 
 
 def make_objective(kind: str, folder: Path) -> Any:
+    if kind == "distil":
+        return objective_of("moco", folder)
     encoder = new_encoder(folder)
     if kind.startswith("inbatch"):
         rows = 3 if "sub-batches" in kind else None
@@ -34,6 +38,8 @@ def batch_of(objective: Any, kind: str, update: int, micro_step: int, rank: int 
     """A rank's rows, or all of them; samples stand in the order that the trainer gives them."""
     first = (update * MICRO_STEPS + micro_step) * 2 * ROWS
     samples = range(first, first + 2 * ROWS) if rank is None else range(first + rank * ROWS, first + (rank + 1) * ROWS)
+    if kind == "distil":
+        return taught_batch(objective, "moco", samples)
     return pair_batch(objective.encoder, samples, keys_per_query=2 if kind == "relevance" else 1, texts=15)
 
 
@@ -134,7 +140,7 @@ def _whole_weights(deepspeed: Any, objective: Any) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def deepspeed_runs(tiny_tokenizer_dir: Path) -> dict[tuple[str, int, bool], list[Any]]:
     runs = [(kind, 3, False) for kind in KINDS]
-    runs += [(kind, stage, False) for kind in ("moco", "inbatch in sub-batches") for stage in (0, 2)]
+    runs += [(kind, stage, False) for kind in ("moco", "inbatch in sub-batches", "distil") for stage in (0, 2)]
     runs += [("moco", 1, True), ("moco", 3, True)]
     of_ranks = on_two_new_ranks(train_in_deepspeed, runs, tiny_tokenizer_dir)
     return {run: [of_rank[place] for of_rank in of_ranks] for place, run in enumerate(runs)}

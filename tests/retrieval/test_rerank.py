@@ -60,11 +60,18 @@ def test_hits_are_ordered_by_the_cross_encoder(mixed_store: EmbeddingStore, cros
 
 
 def test_what_is_no_reranker(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    with pytest.raises(ModelError, match="the re-ranker cannot be loaded"):
+    with pytest.raises(ModelError, match=r"no such folder\n.*nothing"):
         Reranker.load(str(tmp_path / "nothing"))
     three = save_cross_encoder(tmp_path / "three", tiny_tokenizer_dir, labels=3)
     with pytest.raises(ModelError, match="gives 3 scores for a pair, one is needed"):
         Reranker.load(str(three))
+
+
+def test_an_encoder_without_a_head_is_refused(tiny_encoder_dir: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"no head trained to score pairs; .* random\n.*tiny\n.*ForSequenceClassification"
+    ):
+        Reranker.load(str(tiny_encoder_dir))
 
 
 def test_no_pairs_no_scores(cross_encoder_dir: Path) -> None:

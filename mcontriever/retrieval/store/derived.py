@@ -1,32 +1,48 @@
 """What is made from a store and kept beside it (FAISS, BM25, language means): STORE/indexes/KIND with a manifest.json.
 
-Each manifest holds the fingerprint of the rows it was made from, so an outdated one is never used.
+Each manifest holds the fingerprint of the rows it was made from, so an outdated one is never used, and the checksums of
+its files, so a damaged one is not either.
 """
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
-from mcontriever.errors import StoreError
-from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+import pydantic
 
-FOLDER = "indexes"
+from mcontriever.disk import FolderLock, atomic_folder, edges_checksum, is_plain_name, read_json, sha256_of, write_json
+from mcontriever.errors import StoreError
+from mcontriever.progress import log
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.opening_check import check_file
+from mcontriever.retrieval.store.store_manifest import FileEntry
+
+FOLDER, MANIFEST = "indexes", "manifest.json"
 MADE_BY_THEMSELVES = {"language-means", "language-statistics", "lexical-weight", "text-keys"}
+CHECKED_AT_ONCE_BYTES = 64 << 20  # larger files are read in the background
 
 
 def folder_of(store: EmbeddingStore, kind: str) -> Path:
+    if not is_plain_name(kind):
+        raise StoreError(f"no index can have the name {kind!r}", where=store.folder, fix="give a kind of index")
     return store.folder / FOLDER / kind
 
 
 def kinds_newest_first(store: EmbeddingStore) -> list[str]:
-    manifests = list((store.folder / FOLDER).glob("*/manifest.json"))
+    manifests = list((store.folder / FOLDER).glob(f"*/{MANIFEST}"))
     return [path.parent.name for path in sorted(manifests, key=lambda path: -path.stat().st_mtime_ns)]
 
 
 def manifest_of(store: EmbeddingStore, kind: str) -> dict[str, Any] | None:
-    path = folder_of(store, kind) / "manifest.json"
-    return read_json(path) if path.exists() else None
+    path = folder_of(store, kind) / MANIFEST
+    if not path.exists():
+        return None
+    facts = read_json(path)
+    known = {"rows_fingerprint": str, "generation": int, "rows": int}
+    if not isinstance(facts, dict) or any(not isinstance(facts.get(name), kind) for name, kind in known.items()):
+        raise StoreError("not the manifest of an index", where=path, fix="remove this folder and make the index again")
+    return facts
 
 
 def is_fresh(store: EmbeddingStore, kind: str) -> bool:
@@ -35,6 +51,7 @@ def is_fresh(store: EmbeddingStore, kind: str) -> bool:
 
 
 def require_fresh(store: EmbeddingStore, kind: str) -> dict[str, Any]:
+    """The manifest of what was made from the present rows and is whole."""
     manifest = manifest_of(store, kind)
     if manifest is None:
         made = ", ".join(sorted(set(kinds_newest_first(store)) - MADE_BY_THEMSELVES)) or "none"
@@ -50,31 +67,75 @@ def require_fresh(store: EmbeddingStore, kind: str) -> dict[str, Any]:
             where=folder_of(store, kind),
             fix=f"make it again: mcontriever index {store.folder} --kind {kind}",
         )
+    if what := _damage(store, kind):
+        fix = f"make it again: mcontriever index {store.folder} --kind {kind}"
+        raise StoreError(f"the {kind} index is damaged: {what}", where=folder_of(store, kind), fix=fix)
     return manifest
 
 
 def write(store: EmbeddingStore, kind: str, save: Callable[[Path], None], **facts: Any) -> dict[str, Any]:
     """Write a derived folder in one step; `save` writes its files."""
-    manifest = {
-        "kind": kind,
-        "rows_fingerprint": store.manifest.rows_fingerprint(),
-        "generation": store.manifest.generation,
-        "rows": len(store),
-        **facts,
-    }
     with atomic_folder(folder_of(store, kind)) as temporary:
         save(temporary)
-        write_json(temporary / "manifest.json", manifest)
+        manifest = {
+            "kind": kind,
+            "rows_fingerprint": store.manifest.rows_fingerprint(),
+            "generation": store.manifest.generation,
+            "rows": len(store),
+            **facts,
+            "files": {path.name: _entry_of(path).model_dump() for path in sorted(temporary.iterdir())},
+        }
+        write_json(temporary / MANIFEST, manifest)
     return manifest
 
 
 def ensure(
     store: EmbeddingStore, kind: str, make: Callable[[], object], is_current: Callable[[], bool] | None = None
 ) -> None:
-    """Make what is missing for the present rows, one process at a time. What is there needs no right to write."""
-    is_current = is_current or (lambda: is_fresh(store, kind))
-    if is_current():
+    """Make what is missing, outdated or damaged, one process at a time. What is there needs no right to write."""
+
+    def is_usable() -> bool:
+        try:
+            return (is_current() if is_current else is_fresh(store, kind)) and not _damage(store, kind)
+        except StoreError:
+            return False
+
+    if is_usable():
         return
     with FolderLock(store.folder / FOLDER, wait=True):
-        if not is_current():
+        if not is_usable():
             make()
+
+
+def _entry_of(path: Path) -> FileEntry:
+    return FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path), edges=edges_checksum(path))
+
+
+def _damage(store: EmbeddingStore, kind: str) -> str | None:
+    """What is wrong with the files, as far as their manifest knows them: that of version 0.1.0 does not."""
+    folder = folder_of(store, kind)
+    try:
+        files = {
+            name: FileEntry.model_validate(entry)
+            for name, entry in read_json(folder / MANIFEST).get("files", {}).items()
+        }
+        for name, entry in files.items():
+            if not is_plain_name(name):
+                return f"{name!r} is no file name"
+            check_file(folder / name, entry)
+            if entry.bytes <= CHECKED_AT_ONCE_BYTES and sha256_of(folder / name) != entry.sha256:
+                return f"{name} is not the file that was written (checksum)"
+    except StoreError as error:
+        return error.what
+    except (AttributeError, pydantic.ValidationError):
+        return "its manifest lists no files"
+    large = {name: entry for name, entry in files.items() if entry.bytes > CHECKED_AT_ONCE_BYTES}
+    if large:
+        threading.Thread(target=_check_in_background, args=(folder, large), daemon=True).start()
+    return None
+
+
+def _check_in_background(folder: Path, files: dict[str, FileEntry]) -> None:
+    for name, entry in files.items():
+        if sha256_of(folder / name) != entry.sha256:
+            log.error(f"{folder / name} is damaged, and results are wrong: make this index again (mcontriever index)")

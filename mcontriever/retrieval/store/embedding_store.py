@@ -5,6 +5,7 @@ Rows are numbered through all shards. Shapes: N rows of the store, R rows asked 
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,17 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
-from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored
+from mcontriever.retrieval.store.opening_check import (
+    check_documents,
+    check_shards,
+    read_deleted_rows,
+    reading_parquet,
+    unreadable,
+)
+from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored, passages_table
 from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
 
 GROUPS_KEPT = 32
-REPAIR = "run mcontriever verify STORE --repair"
 
 
 class EmbeddingStore:
@@ -26,18 +33,17 @@ class EmbeddingStore:
         self.folder = folder
         self.manifest = manifest
         self.starts = np.concatenate([[0], np.cumsum([shard.rows for shard in manifest.shards], dtype=np.int64)])
-        self.deleted_rows = _deleted_rows(folder, manifest)  # now: the next deletion removes the file
+        self.deleted_rows = read_deleted_rows(folder, manifest)  # now: the next deletion removes the file
         self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
         self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self._mapping = threading.Lock()
+        self._checked: set[int] = set()
 
     @classmethod
     def open(cls, folder: str | Path) -> "EmbeddingStore":
         folder = Path(folder)
         manifest = read_manifest(folder)
-        for shard in manifest.shards:
-            for name, expected in shard.files.items():
-                check_size(folder / name, expected.bytes)
+        check_shards(folder, manifest)
         return cls(folder, manifest)
 
     def __len__(self) -> int:
@@ -100,7 +106,7 @@ class EmbeddingStore:
         if self.manifest.layout.passage_words is None:
             return None
         parts = [self._column(number, "part").to_numpy() for number in self._shard_range()]
-        return np.cumsum(np.concatenate(parts) == 0) - 1
+        return np.cumsum(np.concatenate([np.zeros(0, dtype=np.int32), *parts]) == 0) - 1
 
     def rows_shown(self, rows_R: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
         """What these rows are: id, language, part and, if the store keeps them, title and text."""
@@ -129,12 +135,14 @@ class EmbeddingStore:
     def text_batches(self, size: int) -> Iterator[tuple[list[str], list[str]]]:
         """Titles and texts of all rows in order."""
         for number in self._shard_range():
-            for batch in self._parquet(number).iter_batches(size, columns=["title", "text"]):
-                yield batch.column("title").to_pylist(), batch.column("text").to_pylist()
+            with self._reading(number) as file:
+                for batch in file.iter_batches(size, columns=["title", "text"]):
+                    yield batch.column("title").to_pylist(), batch.column("text").to_pylist()
 
     def table(self, number: int) -> Any:
         """All columns of one shard's documents."""
-        return self._parquet(number).read()
+        with self._reading(number) as file:
+            return file.read()
 
     def arrays(self, number: int) -> dict[str, np.ndarray]:
         """One shard's vectors, and scales if it has them, as stored; empty for a store without vectors."""
@@ -151,7 +159,8 @@ class EmbeddingStore:
         return hashes_N[rows], rows
 
     def _read_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
-        return self._parquet(number).read_row_groups(groups, columns=list(columns))
+        with self._reading(number) as file:
+            return file.read_row_groups(groups, columns=list(columns))
 
     def _kept_groups(self, number: int, groups: Sequence[int], columns: tuple[str, ...]) -> Any:
         """The few groups with the hits of one query are kept for the next query."""
@@ -163,16 +172,27 @@ class EmbeddingStore:
         return self._read_groups(number, [group], columns)
 
     def _column(self, number: int, name: str) -> Any:
-        return self._parquet(number).read(columns=[name]).column(0)
+        with self._reading(number) as file:
+            return file.read(columns=[name]).column(0)
 
-    def _parquet(self, number: int) -> Any:
-        from pyarrow import ArrowInvalid, parquet
+    @contextmanager
+    def _reading(self, number: int) -> Iterator[Any]:
+        """One shard's documents."""
+        from pyarrow import parquet
 
-        path = self.folder / f"documents-{self.manifest.shards[number].number:05}.parquet"
-        try:
-            return parquet.ParquetFile(path)
-        except (ArrowInvalid, OSError) as error:
-            raise self._unreadable(path, error) from error
+        shard = self.manifest.shards[number]
+        path = self.folder / shard.documents_file
+        self._check_not_compacted(path)
+        with reading_parquet(path):
+            file = parquet.ParquetFile(path)
+            if number not in self._checked:
+                check_documents(file, path, shard, self._schema)
+                self._checked.add(number)
+            yield file
+
+    @cached_property
+    def _schema(self) -> Any:
+        return passages_table([], self.manifest.layout.keeps_text).schema
 
     def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         if number not in self._mapped:
@@ -188,12 +208,12 @@ class EmbeddingStore:
             # copy-on-write, because torch warns about read-only arrays
             return np.load(path, mmap_mode="c")
         except (ValueError, OSError) as error:
-            raise self._unreadable(path, error) from error
+            self._check_not_compacted(path)
+            raise unreadable(path, error) from error
 
-    def _unreadable(self, path: Path, error: Exception) -> StoreError:
+    def _check_not_compacted(self, path: Path) -> None:
         if not path.exists() and read_manifest(self.folder).generation != self.manifest.generation:
-            return StoreError("the store was compacted since it was opened", where=self.folder, fix="open it again")
-        return StoreError(f"cannot be read: {error}", where=path, fix=REPAIR)
+            raise StoreError("the store was compacted since it was opened", where=self.folder, fix="open it again")
 
     def _shards_of(self, start: int, stop: int) -> tuple[int, int]:
         return int(np.searchsorted(self.starts, start, side="right")) - 1, int(np.searchsorted(self.starts, stop))
@@ -202,22 +222,8 @@ class EmbeddingStore:
         return range(len(self.manifest.shards))
 
 
-def _deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
-    if manifest.deleted is None:
-        return np.zeros(0, dtype=np.int64)
-    check_size(folder / manifest.deleted.name, manifest.deleted.bytes)
-    return np.load(folder / manifest.deleted.name)
-
-
 def _arrow(rows: np.ndarray) -> Any:
     """Built so that pyarrow need not import pandas, which would take a quarter of a second of the first search."""
     import pyarrow
 
     return pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), [None, pyarrow.py_buffer(rows)])
-
-
-def check_size(path: Path, expected: int) -> None:
-    found = path.stat().st_size if path.exists() else None
-    if found != expected:
-        state = "is missing" if found is None else f"has {found:,} bytes"
-        raise StoreError(f"{path.name} {state}, the manifest says {expected:,}", where=path, fix=REPAIR)

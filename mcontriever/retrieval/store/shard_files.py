@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mcontriever.disk import atomic_path
+from mcontriever.disk import atomic_path, edges_checksum
 from mcontriever.errors import ModelError
 from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.store_manifest import FileEntry, VectorType
@@ -71,7 +71,9 @@ def write_checked(path: Path, parts: Sequence[bytes | memoryview]) -> FileEntry:
         for part in parts:
             file.write(part)
             digest.update(part)
-    return FileEntry(bytes=sum(len(part) for part in parts), sha256=digest.hexdigest())
+        file.flush()
+        edges = edges_checksum(temporary)
+    return FileEntry(bytes=sum(len(part) for part in parts), sha256=digest.hexdigest(), edges=edges)
 
 
 def npy_bytes(array: np.ndarray) -> list[bytes | memoryview]:

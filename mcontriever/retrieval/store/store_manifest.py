@@ -11,7 +11,7 @@ Files named in the manifest never change. A changed file gets a new name, so rea
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 
@@ -26,13 +26,19 @@ MANIFEST, PENDING = "manifest.json", "pending.json"
 VectorType = Literal["fp32", "fp16", "int8"]
 
 
+Count = Annotated[int, pydantic.Field(ge=0)]
+
+
 class Entry(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 class FileEntry(Entry):
-    bytes: int
+    """`edges` is the checksum of the first and last block; stores of version 0.1.0 have none."""
+
+    bytes: Count
     sha256: str
+    edges: str | None = None
 
 
 class ShardEntry(Entry):
@@ -41,17 +47,29 @@ class ShardEntry(Entry):
     `removed_ids` were deleted and compacted; `truncated` rows were longer than the encoder's limit.
     """
 
-    number: int
+    number: Count
     run: str
-    start: int
-    stop: int
-    rows: int
-    documents: int
-    languages: dict[str, int]
+    start: Count
+    stop: Count
+    rows: Count
+    documents: Count
+    languages: dict[str, Count]
     empty_ids: list[str]
     removed_ids: list[str] = []
-    truncated: int = 0
+    truncated: Count = 0
     files: dict[str, FileEntry]
+
+    @pydantic.model_validator(mode="after")
+    def _check_names(self) -> "ShardEntry":
+        """No other file is opened, hashed or replaced, whatever a manifest says."""
+        known = {f"vectors-{self.number:05}.npy", f"scales-{self.number:05}.npy", self.documents_file}
+        if self.documents_file not in self.files or not self.files.keys() <= known:
+            raise ValueError(f"the files are {', '.join(self.files)}; they must be among {', '.join(sorted(known))}")
+        return self
+
+    @property
+    def documents_file(self) -> str:
+        return f"documents-{self.number:05}.parquet"
 
 
 class EncoderEntry(Entry):
@@ -65,7 +83,7 @@ class Layout(Entry):
 
     encoder: EncoderEntry | None
     dtype: VectorType
-    dimension: int
+    dimension: Count
     keeps_text: bool
     passage_words: int | None
     passage_overlap: int | None
@@ -75,6 +93,12 @@ class Layout(Entry):
         return None if self.passage_words is None else PassageLength(self.passage_words, self.passage_overlap or 0)
 
 
+def _with_path(corpus: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(corpus.get("path"), str):
+        raise ValueError("the corpus has no path")
+    return corpus
+
+
 class RunEntry(Entry):
     """One embed, append or replace. `request` is a hash of its settings, `content` of all documents."""
 
@@ -82,7 +106,7 @@ class RunEntry(Entry):
     request: str
     precision: str
     mode: Literal["new", "append", "replace"]
-    corpus: dict[str, Any]
+    corpus: Annotated[dict[str, Any], pydantic.AfterValidator(_with_path)]
     corpus_state: list[list[Any]]
     content: str
     documents: int
@@ -95,20 +119,28 @@ class RunEntry(Entry):
 
 
 class DeletedEntry(FileEntry):
-    name: str
-    rows: int
-    documents: int
+    name: Annotated[str, pydantic.Field(pattern=r"^deleted-\d+\.npy$")]
+    rows: Count
+    documents: Count
 
 
 class Manifest(Entry):
     format: Literal["mcontriever store"] = FORMAT
     version: Literal[1] = VERSION
-    generation: int
-    next_shard: int
+    generation: Count
+    next_shard: Count
     layout: Layout
     shards: list[ShardEntry]
     deleted: DeletedEntry | None
     runs: list[RunEntry]
+
+    @pydantic.model_validator(mode="after")
+    def _check_files(self) -> "Manifest":
+        arrays = {"vectors", *(["scales"] if self.layout.dtype == "int8" else [])} if self.layout.encoder else set()
+        for shard in self.shards:
+            if missing := {f"{name}-{shard.number:05}.npy" for name in arrays} - shard.files.keys():
+                raise ValueError(f"shard {shard.number} has no {', '.join(sorted(missing))}")
+        return self
 
     @property
     def rows(self) -> int:

@@ -17,7 +17,7 @@ from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_rows
-from mcontriever.retrieval.vector_search.index_kinds import HNSW_LINKS, LISTS, proposed_per_wanted
+from mcontriever.retrieval.vector_search.index_kinds import FAISS_KINDS, HNSW_LINKS, LISTS, proposed_per_wanted
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
 faiss: Any = importlib.import_module("faiss")  # its type stubs are out of date
@@ -27,6 +27,7 @@ BLOCK_ROWS = 16_384
 HNSW_BUILD_DEPTH = 120
 SMALL_SHARE = 0.1  # if fewer rows are allowed, exact search over only those is faster and complete
 TRAIN_ROWS_PER_LIST = 64
+LEAST_TRAINING_ROWS = 16  # as many as codes of 4 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +53,19 @@ class FaissIndex:
         return cls(kind, index, vectors, effort=1)
 
     @classmethod
-    def open(cls, store: EmbeddingStore, vectors: Vectors, facts: dict[str, Any]) -> "FaissIndex":
-        path = derived.folder_of(store, facts["kind"]) / FILE
+    def open(cls, store: EmbeddingStore, vectors: Vectors, kind: str, facts: dict[str, Any]) -> "FaissIndex":
+        if kind not in FAISS_KINDS:
+            raise StoreError(f"{kind} is no index of vectors", where=store.folder, fix="give auto, exact or flat")
+        path, effort = derived.folder_of(store, kind) / FILE, facts.get("effort")
+        fix = f"make it again: mcontriever index {store.folder} --kind {kind}"
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            fix = f"make it again: mcontriever index {store.folder} --kind {facts['kind']}"
             raise StoreError("the index cannot be read", where=path, fix=fix) from error
-        return cls(facts["kind"], index, vectors, facts["effort"])
+        if (index.ntotal, index.d) != (len(vectors), vectors.dimension) or not isinstance(effort, int) or effort < 1:
+            what = f"the index has {index.ntotal:,} vectors of {index.d} and effort {effort}; the store has "
+            raise StoreError(f"{what}{len(vectors):,} vectors of {vectors.dimension}", where=path, fix=fix)
+        return cls(kind, index, vectors, effort)
 
     def save(self, folder: Path) -> None:
         faiss.write_index(self.index, str(folder / FILE))
@@ -118,4 +124,11 @@ def _training_sample(vectors: Vectors, index: Any, memory_bytes: int, seed: int)
     affordable = max(memory_bytes // 4 // (4 * vectors.dimension), 256)
     wanted = max(index.nlist * TRAIN_ROWS_PER_LIST, 256 * 64)
     count = min(len(vectors), affordable, wanted)
-    return vectors.take(np.sort(permuted(seed, "index-training", len(vectors), np.arange(count))))
+    sample_NH = vectors.take(np.sort(permuted(seed, "index-training", len(vectors), np.arange(count))))
+    # a small store's rows repeat
+    sample_NH = np.resize(
+        sample_NH, (max(count, LEAST_TRAINING_ROWS), vectors.dimension)
+    )  # a small store's rows repeat
+    if (sample_NH == sample_NH[0]).all():  # codes without any spread make ivf-pq's scores NaN
+        sample_NH = sample_NH + np.random.default_rng(seed).normal(0, 0.01, sample_NH.shape).astype(np.float32)
+    return sample_NH

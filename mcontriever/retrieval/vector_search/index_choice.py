@@ -55,7 +55,7 @@ def recall_without_self(exact_QK: np.ndarray, found_QK: np.ndarray, self_Q: np.n
     for exact_K, found_K, own in zip(exact_QK, found_QK, self_Q, strict=True):
         wanted = exact_K[exact_K != own][:RECALL_DEPTH]
         found = found_K[found_K != own][:RECALL_DEPTH]
-        shares.append(len(np.intersect1d(wanted, found)) / max(len(wanted), 1))
+        shares.append(len(np.intersect1d(wanted, found)) / len(wanted) if len(wanted) else 1.0)
     return float(np.mean(shares))
 
 

@@ -125,12 +125,3 @@ def test_what_cannot_be_made_or_found(tmp_path: Path, mixed_store: EmbeddingStor
     lexical = make_store(tmp_path / "s", mixed_documents(5), None)
     with pytest.raises(StoreError, match="the store has no vectors"):
         verb.run(lexical.folder, kind="flat")
-
-
-def test_a_damaged_index_is_named(tmp_path: Path, encoder: Encoder) -> None:
-    store = make_store(tmp_path / "s", mixed_documents(30), encoder)
-    verb.run(store.folder, kind="flat")
-    path = derived.folder_of(store, "flat") / "index.faiss"
-    path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(StoreError, match=r"the index cannot be read[\s\S]*--kind flat"):
-        finder(store, "flat")
