@@ -10,7 +10,9 @@ from mcontriever.disk import remove_temporaries
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
 from mcontriever.retrieval.embedding.repair import repair as make_again
+from mcontriever.retrieval.language_statistics import check_language_statistics
 from mcontriever.retrieval.store import store_runs
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.passages import Passage, embed_passages
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
@@ -38,6 +40,8 @@ def run(folder: Path, *, repair: bool = False, model: str | None = None) -> None
             where=folder,
             fix=f"make only these again: mcontriever verify {folder} --repair",
         )
+    if find_manifest(folder) is not None:
+        check_language_statistics(EmbeddingStore.open(folder), repair)
     log.info(f"{folder}: {checked} files are whole" + _state(folder))
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.warm_commands import WarmCommands
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 SENTENCES = {
@@ -49,6 +51,7 @@ SENTENCES = {
     ],
 }
 
+COMMAND_SECONDS = 300
 RunCli = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -123,19 +126,23 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
 
 
 @pytest.fixture(scope="session")
-def run_cli() -> RunCli:
-    """Run `mcontriever ...` as a user does, in a process of its own."""
+def run_cli() -> Iterator[RunCli]:
+    """Run `mcontriever ...` in a process of its own; with variables of the environment, in an entirely new one."""
+    warm = WarmCommands(COMMAND_SECONDS)
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mcontriever", *(str(argument) for argument in arguments)]
+        words = [str(argument) for argument in arguments]
+        if not environment:
+            return warm.run(words, cwd or REPOSITORY)
         return subprocess.run(
-            command,
+            [sys.executable, "-m", "mcontriever", *words],
             capture_output=True,
             text=True,
             cwd=cwd or REPOSITORY,
             env={**os.environ, **environment},
-            timeout=300,
+            timeout=COMMAND_SECONDS,
             check=False,
         )
 
-    return run
+    yield run
+    warm.close()

@@ -252,6 +252,12 @@ def test_the_stage_chooses_the_configuration(values: dict[str, Any], tmp_path: P
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(values))
     assert isinstance(load_train_config(path, ["run.steps=9"]), FinetuneConfig)
+    block = tmp_path / "deepspeed.json"
+    block.write_text(json.dumps({**values["deepspeed"], "gradient_clipping": 0.25}))
+    assert load_train_config(path, deepspeed=block).deepspeed["gradient_clipping"] == 0.25
+    path.write_text(json.dumps({"output": "runs/plan", "stages": []}))
+    with pytest.raises(ConfigError, match=rf"a plan of several stages(.|\n)*mcontriever run {path}"):
+        load_train_config(path)
     path.write_text(json.dumps({**values, "stage": "fine-tune"}))
     with pytest.raises(ConfigError, match=r"stage is 'fine-tune'(.|\n)*pretrain or finetune"):
         load_train_config(path)

@@ -28,7 +28,10 @@ def _warm_processes() -> ProcessPoolExecutor:
 
 
 def _new_processes() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(WORLD, mp_context=multiprocessing.get_context("spawn"))
+    """Forked from a process that has imported torch, and runs nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "mcontriever.encoder.encoder"])
+    return ProcessPoolExecutor(WORLD, mp_context=context)
 
 
 def _run(processes: ProcessPoolExecutor, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:

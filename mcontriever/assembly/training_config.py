@@ -24,6 +24,7 @@ from mcontriever.config import (
     parse_one_of,
     read_yaml,
 )
+from mcontriever.errors import ConfigError
 
 
 def _block(given: Any) -> Any:
@@ -71,8 +72,20 @@ TrainConfig = typing.Annotated[PretrainConfig | FinetuneConfig, pydantic.Field(d
 STAGES = (PretrainConfig, FinetuneConfig)
 
 
-def load_train_config(path: str | Path, overrides: list[str] | None = None) -> TrainConfig:
-    return parse_train_config(read_yaml(path), source=str(path), overrides=overrides)
+def load_train_config(
+    path: str | Path, overrides: list[str] | None = None, *, deepspeed: str | Path | None = None
+) -> TrainConfig:
+    """`deepspeed` is a file, YAML or JSON, that replaces the section of that name."""
+    values = read_yaml(path)
+    if isinstance(values, dict) and "stages" in values and "stage" not in values:
+        raise ConfigError(
+            "this is a plan of several stages, not the configuration of one training",
+            where=path,
+            fix=f"mcontriever run {path}",
+        )
+    if deepspeed is not None and isinstance(values, dict):
+        values["deepspeed"] = read_yaml(deepspeed)
+    return parse_train_config(values, source=str(path), overrides=overrides)
 
 
 def parse_train_config(values: Any, source: str, overrides: list[str] | None = None) -> TrainConfig:

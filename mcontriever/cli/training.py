@@ -17,11 +17,15 @@ def train(
     ] = False,
     gpus: Annotated[int, typer.Option(min=1, help="With --estimate: on how many GPUs.")] = 1,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
+    deepspeed: Annotated[bool, typer.Option("--deepspeed", hidden=True)] = False,  # as users of DeepSpeed type it
+    deepspeed_config: Annotated[
+        str | None, typer.Option("--deepspeed_config", help="A file (YAML or JSON) in place of the section deepspeed.")
+    ] = None,
 ) -> None:
     """Train in this process; for several, `deepspeed mcontriever/train.py` takes the same options."""
     from mcontriever.assembly.training_config import load_train_config
 
-    loaded = load_train_config(config, overrides)
+    loaded = load_train_config(config, overrides, deepspeed=deepspeed_config)
     if print_config:
         show_config(loaded)
     if estimate:

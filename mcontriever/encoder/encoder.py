@@ -132,9 +132,8 @@ class Encoder(torch.nn.Module):
 
     @property
     def mteb_model_meta(self) -> Any:
-        """MTEB reads this of what it is given; our `similarity` is a name where its is a method."""
-        fix = "mteb.evaluate(mcontriever.mteb_model(encoder), tasks)"
-        raise ModelError("MTEB cannot evaluate a bare Encoder", fix=fix)
+        """MTEB reads this. Our `similarity` is a name; MTEB calls a method."""
+        raise ModelError("MTEB cannot take a bare Encoder", fix="mteb.evaluate(mcontriever.mteb_model(encoder), tasks)")
 
     @property
     def device(self) -> torch.device:

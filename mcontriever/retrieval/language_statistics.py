@@ -6,6 +6,7 @@ that was made before there were statistics gets them when they are first needed.
 Shapes: N rows, L languages, H dimensions.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from mcontriever.errors import StoreError
 from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.opening_check import REPAIR
 
 KIND = "language-statistics"
 BLOCK_ROWS = 16_384
@@ -86,6 +89,23 @@ def open_language_statistics(store: EmbeddingStore) -> LanguageStatistics:
     return _load(store)[0]
 
 
+def check_language_statistics(store: EmbeddingStore, repair: bool) -> None:
+    """Compare what is kept with the rows, if it is of the present rows; with `repair` make it again."""
+    if store.encoder is None or not _is_current(store):
+        return
+    try:
+        kept: LanguageStatistics | None = _load(store)[0]
+    except StoreError:
+        kept = None
+    if kept is not None and not kept.differs_from(compute_language_statistics(store)):
+        return
+    if not repair:
+        what = "the language statistics cannot be read" if kept is None else "the language statistics are not the rows'"
+        raise StoreError(what, where=derived.folder_of(store, KIND), fix=REPAIR)
+    shutil.rmtree(derived.folder_of(store, KIND))
+    open_language_statistics(store)
+
+
 def compute_language_statistics(store: EmbeddingStore) -> LanguageStatistics:
     """From all rows that are not deleted."""
     statistics = LanguageStatistics.empty(store.languages[1], store.dimension)
@@ -124,7 +144,7 @@ def _bring_up_to_date(store: EmbeddingStore) -> None:
 
 def _from_earlier(store: EmbeddingStore) -> LanguageStatistics | None:
     """Earlier statistics plus the rows that came, less those that went; None where other shards were written since."""
-    if derived.manifest_of(store, KIND) is None:
+    if derived.manifest_of(store, KIND) is None or derived.damage_of(store, KIND):
         return None
     earlier, manifest, deleted = _load(store)
     marks = _shard_marks(store)
@@ -144,7 +164,10 @@ def _load(store: EmbeddingStore) -> tuple[LanguageStatistics, dict[str, Any], np
     manifest = derived.manifest_of(store, KIND)
     assert manifest is not None
     folder = derived.folder_of(store, KIND)
-    *sums, deleted = (np.load(folder / f"{name}.npy") for name in ARRAYS)
+    try:
+        *sums, deleted = (np.load(folder / f"{name}.npy") for name in ARRAYS)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"the language statistics cannot be read: {error}", where=folder, fix=REPAIR) from error
     return LanguageStatistics(tuple(manifest["languages"]), *sums), manifest, deleted
 
 

@@ -28,7 +28,14 @@ def join_process_group() -> torch.device:
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed requires it
         store = torch.distributed.HashStore()
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
-    deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    try:
+        deepspeed.init_distributed(dist_backend=backend, verbose=False)
+    except torch.distributed.DistNetworkError as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise RunError(
+            f"the processes cannot meet at {place}: {str(error).splitlines()[0]}",
+            fix="if another run uses this port, choose another one: deepspeed --master_port 29501 ...",
+        ) from error
     atexit.register(_leave)
     if torch.distributed.get_rank() > 0:
         log.setLevel(logging.ERROR)

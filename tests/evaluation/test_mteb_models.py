@@ -62,7 +62,7 @@ def test_a_task_of_mteb_runs_with_an_encoder_and_with_a_registered_folder(
 
 def test_a_bare_encoder_says_how_it_is_given(tiny_encoder_dir: Path, mixed_folder: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"bare Encoder\n  fix: mteb\.evaluate\(mcontriever\.mteb_model\(encoder\), tasks"
+        ModelError, match=r"take a bare Encoder\n  fix: mteb\.evaluate\(mcontriever\.mteb_model\(encoder\), tasks"
     ):
         mteb.evaluate(Encoder.load(tiny_encoder_dir), beir_task(mixed_folder), cache=None)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mcontriever import verify
 from mcontriever.encoder import Encoder
+from mcontriever.errors import StoreError
 from mcontriever.retrieval.language_statistics import (
     LanguageStatistics,
     compute_language_statistics,
@@ -68,6 +70,24 @@ def test_an_older_store_gets_them_once(tmp_path: Path, encoder: Encoder) -> None
     made = path.stat().st_mtime_ns
     assert not open_language_statistics(store).differs_from(first)
     assert path.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("damage", ["cut", "other numbers"])
+def test_verify_compares_them_with_the_rows(tmp_path: Path, encoder: Encoder, damage: str) -> None:
+    store = make_store(tmp_path / "s", mixed_documents(20), encoder)
+    verify.run(store.folder)
+    path = derived.folder_of(store, "language-statistics") / "sums.npy"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        np.save(path, np.load(path) + 1)
+    with pytest.raises(StoreError, match=r"the language statistics (cannot be read|are not the rows')"):
+        verify.run(store.folder)
+    check(store, open_language_statistics(store))  # a search makes them again without being asked
+    np.save(path, np.load(path) + 1)
+    verify.run(store.folder, repair=True)
+    verify.run(store.folder)
+    check(store, open_language_statistics(store))
 
 
 def test_vectors_in_memory_have_the_same(tmp_path: Path, encoder: Encoder) -> None:

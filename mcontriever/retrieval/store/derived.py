@@ -67,7 +67,7 @@ def require_fresh(store: EmbeddingStore, kind: str) -> dict[str, Any]:
             where=folder_of(store, kind),
             fix=f"make it again: mcontriever index {store.folder} --kind {kind}",
         )
-    if what := _damage(store, kind):
+    if what := damage_of(store, kind):
         fix = f"make it again: mcontriever index {store.folder} --kind {kind}"
         raise StoreError(f"the {kind} index is damaged: {what}", where=folder_of(store, kind), fix=fix)
     return manifest
@@ -96,7 +96,7 @@ def ensure(
 
     def is_usable() -> bool:
         try:
-            return (is_current() if is_current else is_fresh(store, kind)) and not _damage(store, kind)
+            return (is_current() if is_current else is_fresh(store, kind)) and not damage_of(store, kind)
         except StoreError:
             return False
 
@@ -111,7 +111,7 @@ def _entry_of(path: Path) -> FileEntry:
     return FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path), edges=edges_checksum(path))
 
 
-def _damage(store: EmbeddingStore, kind: str) -> str | None:
+def damage_of(store: EmbeddingStore, kind: str) -> str | None:
     """What is wrong with the files, as far as their manifest knows them: that of version 0.1.0 does not."""
     folder = folder_of(store, kind)
     try:
