@@ -187,7 +187,10 @@ def index(
         bool, typer.Option("--center-languages", help="Subtract each language's mean vector.")
     ] = False,
     terms: Annotated[Literal["words", "subwords"], typer.Option(help="bm25: what it counts.")] = "words",
-    uri: Annotated[str | None, typer.Option(help="milvus: a file name.db, or http://host:19530")] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="milvus: a file name.db, or http://host:19530 (its password in MILVUS_TOKEN=user:password)."),
+    ] = None,
 ) -> None:
     """Make an index beside a store, and measure it against exact search."""
     from mcontriever import index as verb

@@ -1,16 +1,19 @@
 """Milvus over a store: Milvus Lite in a file, or a server or cluster by its URI, for what one machine cannot hold.
 
 Milvus gets the vectors and languages under their row numbers; texts stay in the store. Needs mcontriever[milvus].
+A server's password is taken from MILVUS_TOKEN or MILVUS_TOKEN_FILE and is never stored.
 Shapes: Q queries, H dimensions, K wanted.
 """
 
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -37,8 +40,8 @@ class MilvusIndex:
     @classmethod
     def sync(cls, store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> dict[str, Any]:
         """Update a collection to the store's present rows, if possible by what changed. Returns what `open` needs."""
-        uri = _absolute(uri)
-        client, collection = _connect(uri), _collection_name(store, centred)
+        uri, given_token = split_credentials(uri)
+        client, collection = _connect(uri, given_token or token_of_environment()), _collection_name(store, centred)
         shards = [sorted(file.sha256 for file in shard.files.values()) for shard in store.manifest.shards]
         filled = _rows_filled(store, shards, uri, collection) if client.has_collection(collection) else 0
         if filled:
@@ -59,13 +62,15 @@ class MilvusIndex:
 
     @classmethod
     def open(cls, store: EmbeddingStore, vectors: Vectors, facts: dict[str, Any]) -> "MilvusIndex":
-        is_there = "://" in facts["uri"] or Path(facts["uri"]).exists()
-        client, collection = _connect(facts["uri"]) if is_there else None, facts["collection"]
+        uri, stored_token = split_credentials(facts["uri"])  # version 0.1.0 stored it
+        is_there = "://" in uri or Path(uri).exists()
+        token = token_of_environment() or stored_token
+        client, collection = _connect(uri, token) if is_there else None, facts["collection"]
         if client is None or not client.has_collection(collection):
             raise StoreError(
-                f"Milvus at {facts['uri']} has no collection {collection}",
+                f"Milvus at {uri} has no collection {collection}",
                 where=store.folder,
-                fix=f"fill it: mcontriever index {store.folder} --kind milvus --uri {facts['uri']}",
+                fix=f"fill it: mcontriever index {store.folder} --kind milvus --uri {uri}",
             )
         client.load_collection(collection)
         return cls(store, vectors, client, collection)
@@ -121,7 +126,11 @@ def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, colle
     All centred vectors change with their means, and compaction renumbers rows.
     """
     before = derived.manifest_of(store, "milvus")
-    if before is None or before["centred"] or (before["uri"], before["collection"]) != (uri, collection):
+    if (
+        before is None
+        or before["centred"]
+        or (split_credentials(before["uri"])[0], before["collection"]) != (uri, collection)
+    ):
         return 0
     known = before.get("shards")
     return before["rows"] if known and shards[: len(known)] == known else 0
@@ -153,11 +162,28 @@ def _batches(store: EmbeddingStore, vectors: Vectors, first: int) -> Iterator[li
         ]
 
 
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri).resolve())
+def split_credentials(uri: str) -> tuple[str, str]:
+    """`http://user:secret@host` -> `http://host` and `user:secret`, which no manifest holds; a file's absolute path."""
+    if "://" not in uri:
+        return str(Path(uri).resolve()), ""
+    scheme, rest = uri.split("://", 1)
+    token, _, host = rest.rpartition("@")
+    return f"{scheme}://{host}", unquote(token)
 
 
-def _connect(uri: str) -> Any:
+def token_of_environment() -> str:
+    """`user:password` or a token, from MILVUS_TOKEN or from the file that MILVUS_TOKEN_FILE names."""
+    file = os.environ.get("MILVUS_TOKEN_FILE")
+    if not file:
+        return os.environ.get("MILVUS_TOKEN", "")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "let MILVUS_TOKEN_FILE name a text file with user:password"
+        raise ConfigError("the file of Milvus's token cannot be read", where=file, fix=fix) from error
+
+
+def _connect(uri: str, token: str) -> Any:
     try:
         from pymilvus import MilvusClient
         from pymilvus.exceptions import MilvusException
@@ -171,7 +197,7 @@ def _connect(uri: str) -> Any:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # harmless complaints of Milvus Lite
     try:
-        return MilvusClient(uri)
+        return MilvusClient(uri, token=token) if token else MilvusClient(uri)
     except MilvusException as error:
         raise HubError(f"Milvus does not answer: {error}", where=uri, fix="check the URI and the server") from error
 

@@ -15,7 +15,7 @@ from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.vector_search.milvus import MilvusIndex
+from mcontriever.retrieval.vector_search.milvus import MilvusIndex, split_credentials, token_of_environment
 from mcontriever.retrieval.vector_search.vectors import FindRows
 from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
@@ -95,3 +95,22 @@ def test_addresses_that_cannot_be_right(mixed_store: EmbeddingStore) -> None:
         verb.run(mixed_store.folder, kind="milvus", uri="nowhere")
     with pytest.raises(HubError, match=r"localhost cannot be reached[\s\S]*use Milvus Lite"):
         verb.run(mixed_store.folder, kind="milvus", uri="http://localhost:1")
+
+
+def test_passwords_are_stored_nowhere_and_come_from_the_environment(
+    mixed_store: EmbeddingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert split_credentials("http://user:se%40cret@host:19530/db") == ("http://host:19530/db", "user:se@cret")
+    assert split_credentials("http://host:19530") == ("http://host:19530", "")
+    assert split_credentials("x.db") == (str(Path("x.db").resolve()), "")
+    with pytest.raises(HubError, match="localhost cannot be reached") as caught:
+        verb.run(mixed_store.folder, kind="milvus", uri="http://user:secret@localhost:1")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MILVUS_TOKEN", "user:one")
+    assert token_of_environment() == "user:one"
+    (tmp_path / "token").write_text("user:two\n")
+    monkeypatch.setenv("MILVUS_TOKEN_FILE", str(tmp_path / "token"))
+    assert token_of_environment() == "user:two"
+    monkeypatch.setenv("MILVUS_TOKEN_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="the file of Milvus's token cannot be read"):
+        token_of_environment()
