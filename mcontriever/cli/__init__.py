@@ -39,7 +39,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def fail(error: UserError) -> NoReturn:
     """Of the ranks of a distributed run the first speaks at once; its launcher then ends the others before they do."""
     if os.environ.get("RANK", "0") != "0":
-        time.sleep(HEAD_START_SECONDS)
+        try:
+            time.sleep(HEAD_START_SECONDS)
+        except KeyboardInterrupt:  # the launcher has heard the first one
+            sys.exit(2)
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
