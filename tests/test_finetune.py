@@ -223,7 +223,7 @@ def test_metrics_tell_how_well_negatives_are_told_apart(values: dict[str, Any]) 
             {"run.asam": {}, "deepspeed.zero_optimization": {"stage": 2}},
             r"run.asam needs whole weights on each process, ZeRO-2",
         ),
-        ({"data.topics": {}, "encoder": {"architecture": {}, "tokenizer": "x"}}, "no trained encoder"),
+        ({"data.topics": {}, "encoder": {"architecture": {}, "tokenizer": "nano"}}, "no trained encoder"),
     ],
 )
 def test_what_cannot_work_is_refused(values: dict[str, Any], changes: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,10 +27,17 @@ STAGES = (0, 1, 2, 3)
 TRAIN = REPOSITORY / "mcontriever" / "train.py"
 
 
-def launch(port: int, script: Path, *arguments: object) -> subprocess.Popen[str]:
+def free_port() -> int:
+    """Other tests may run beside these, so no port is fixed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def launch(script: Path, *arguments: object) -> subprocess.Popen[str]:
     """Start `deepspeed --num_gpus 2 script ...` as a user does."""
     deepspeed = Path(sys.executable).with_name("deepspeed")
-    command = [deepspeed, "--quiet", "--num_gpus", 2, "--master_port", port, script, *arguments]
+    command = [deepspeed, "--quiet", "--num_gpus", 2, "--master_port", free_port(), script, *arguments]
     environment = {**os.environ, "PATH": f"{deepspeed.parent}:{os.environ['PATH']}", "DS_ACCELERATOR": "cpu"}
     return subprocess.Popen(
         [str(part) for part in command],
@@ -54,7 +62,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_tokens_dir: Path, tiny_t
     values["deepspeed"]["torch_autocast"] = AUTOCAST
     write_config(folder / "tiny.yaml", values)
     script = REPOSITORY / "tests" / "training" / "stages_on_two_ranks.py"
-    code, output = finish(launch(29611, script, folder))
+    code, output = finish(launch(script, folder))
     assert code == 0, output
     return folder
 
@@ -107,7 +115,7 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     changes = [f"run.output={folder}", "run.steps=60", "run.log_every=1", "run.save_every=7"]
     arguments = ["--config", runs / "tiny.yaml", *(part for change in changes for part in ("--set", change))]
 
-    first = launch(29612, TRAIN, *arguments)
+    first = launch(TRAIN, *arguments)
     wait_for_lines(folder, 10, first)
     for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
         process.kill()
@@ -115,7 +123,7 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     killed_at = read_state(checkpoints_of(folder)[-1])["step"]
     assert killed_at % 7 == 0
 
-    second = launch(29613, TRAIN, *arguments)
+    second = launch(TRAIN, *arguments)
     wait_for_lines(folder, 25, second)
     launcher = psutil.Process(second.pid).children()[0]
     launcher.send_signal(signal.SIGTERM)
@@ -126,7 +134,7 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     assert f"stopped at step {stopped_at}; the same command resumes it" in output
     assert read_log(folder / METRICS)[-1]["step"] == stopped_at
 
-    code, output = finish(launch(29614, TRAIN, *arguments))
+    code, output = finish(launch(TRAIN, *arguments))
     assert code == 0, output
     assert "all steps are done" in output
     assert logged(folder) == logged(runs / "long")
@@ -134,7 +142,7 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
 
 def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
     arguments = ["--config", runs / "tiny.yaml", "--set", f"run.output={runs / 'x'}", "--set", "data.tokens=nowhere"]
-    code, output = finish(launch(29615, TRAIN, *arguments))
+    code, output = finish(launch(TRAIN, *arguments))
     assert code == 2
     assert output.count("this is not a token store") == 1
     assert "Traceback" not in output

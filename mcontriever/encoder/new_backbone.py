@@ -35,6 +35,8 @@ def random_backbone(
     """The backbone and, for a weighted bag, its token weights [vocabulary, 1]."""
     from transformers import AutoConfig, AutoModel
 
+    if max_length < 1:
+        raise ModelError(f"max_length is {max_length}, a text has 1 token or more", fix="set max_length to 512, say")
     values = {**_defaults(tokenizer, max_length), **architecture}
     weighted = values.pop("token_weights", False)
     positions = values.pop("position_embeddings", not weighted)

@@ -30,7 +30,7 @@ def make_encoder(tiny_tokenizer_dir: Path) -> MakeEncoder:
     tokenizer = load_tokenizer(tiny_tokenizer_dir)
 
     def make(config: dict[str, Any] | None = None, **settings: Any) -> Encoder:
-        return Encoder.from_random(SIZE | (config or {}), tokenizer, max_length=MAX_LENGTH, **settings).eval()
+        return Encoder.from_random(SIZE | (config or {}), tokenizer, **{"max_length": MAX_LENGTH, **settings}).eval()
 
     return make
 
@@ -248,8 +248,11 @@ def test_wrong_settings_are_refused(make_encoder: MakeEncoder, settings: dict[st
 def test_sizes_that_do_not_fit_are_refused(make_encoder: MakeEncoder) -> None:
     with pytest.raises(ModelError, match="max_length 48 is not among the backbone's 38 positions"):
         make_encoder({"max_position_embeddings": 40})
-    with pytest.raises(ModelError, match="max_length -1 is not among the backbone's"):
+    with pytest.raises(ModelError, match="max_length is -1, a text has 1 token or more"):
         make_encoder(max_length=-1)
+    encoder = make_encoder()
+    with pytest.raises(ModelError, match="max_length -1 is not among the backbone's"):
+        Encoder(encoder.backbone, encoder.tokenizer, max_length=-1)
     with pytest.raises(ModelError, match="the tokenizer has 220 tokens, the backbone embeddings for 100"):
         make_encoder({"vocab_size": 100})
     with pytest.raises(ModelError, match="unknown architecture"):

@@ -29,12 +29,16 @@ def test_a_document_becomes_a_hit(tmp_path: Path, cli: RunCli, tiny_encoder_dir:
     encoder = Encoder.load(tiny_encoder_dir)
     scores = encoder.embed_documents([document.text for document in DOCUMENTS]) @ encoder.embed_queries([QUESTION])[0]
     nearest = [DOCUMENTS[row].id for row in np.argsort(-scores)[:5]]
-    for index in ("exact", "hnsw"):
-        done = cli("search", store, QUESTION, "--index", index, "--json", "-k", 5)
-        assert done.returncode == 0, done.stderr
-        hits = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [hit["id"] for hit in hits] == nearest
-        np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(scores)[::-1][:5], atol=1e-5)
+    done = cli("search", store, QUESTION, "--merge", "raw", "--json", "-k", 5)
+    assert done.returncode == 0, done.stderr
+    hits = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [hit["id"] for hit in hits] == nearest
+    np.testing.assert_allclose([hit["score"] for hit in hits], np.sort(scores)[::-1][:5], atol=1e-5)
+
+    calibrated = [cli("search", store, QUESTION, "--index", index, "--json", "-k", 5) for index in ("exact", "hnsw")]
+    assert [done.returncode for done in calibrated] == [0, 0], calibrated
+    exact, approximate = ([json.loads(line)["id"] for line in done.stdout.splitlines()] for done in calibrated)
+    assert exact == approximate
 
     done = cli("search", store, QUESTION, "--mode", "bm25", "--json", "-k", 1)
     assert json.loads(done.stdout)["id"] == "ar-2"
