@@ -73,4 +73,4 @@ def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_pat
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
         signal.alarm(0)
-        assert "interrupted; run the same command again to go on" in running.stderr.read()
+        assert "interrupted; run the same command again to resume" in running.stderr.read()

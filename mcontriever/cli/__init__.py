@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         fail(error)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            log.warning("interrupted; run the same command again to go on")
+            log.warning("interrupted; run the same command again to resume")
         raise
     sys.exit(0)
 
