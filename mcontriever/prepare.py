@@ -21,6 +21,7 @@ from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, disk_errors_named, read_json, write_bytes, write_json
 from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
+from mcontriever.npy_files import mapped
 from mcontriever.preparation.claim import REPORT, TOKENS, claim
 from mcontriever.preparation.duplicates import repeats
 from mcontriever.preparation.finish_shard import finish_shard
@@ -153,11 +154,10 @@ def _mark_duplicates(jobs: Sequence[Job], settings: Settings) -> None:
     """Record for each shard which of its documents duplicate an earlier one; all shards are staged now."""
 
     def load(shard: int, column: int) -> npt.NDArray[np.uint64]:
-        keys: npt.NDArray[np.uint64] = np.load(settings.of_documents(shard, "keys"), mmap_mode="r")
-        return keys[:, column]
+        return mapped(settings.of_documents(shard, "keys"))[:, column]
 
     shards = range(len(jobs))
-    shapes = [np.load(settings.of_documents(shard, "keys"), mmap_mode="r").shape for shard in shards]
+    shapes = [mapped(settings.of_documents(shard, "keys")).shape for shard in shards]
     lengths, columns = [shape[0] for shape in shapes], shapes[0][1]
     exact = repeats(load, lengths, range(int(settings.exact)))
     near = repeats(load, lengths, range(int(settings.exact), columns)) & ~exact
@@ -181,7 +181,7 @@ def _conclude(
         for language, counted in record["languages"].items():
             if counted["files"]:
                 shards.append(_manifest_entry(record, language, counted["files"]))
-                offsets = np.load(output / shards[-1]["offsets_file"], mmap_mode="r")
+                offsets = mapped(output / shards[-1]["offsets_file"])
                 windows[language] = windows.get(language, 0) + count_windows(offsets, REPORTED_WINDOW_TOKENS)
     report = build_report(records, windows)
     if not shards:

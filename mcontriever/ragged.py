@@ -6,7 +6,6 @@ Shapes: N rows, T values in all rows, R rows asked for, M the longest of them.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,8 +113,3 @@ def offsets_of(lengths_N: npt.NDArray[Any]) -> IntArray:
     offsets = np.zeros(len(lengths_N) + 1, dtype=np.int64)
     np.cumsum(lengths_N, out=offsets[1:])
     return offsets
-
-
-def mapped(path: Path) -> npt.NDArray[Any]:
-    """A memory-mapped array as a plain one: small slices of numpy's memmap class are many times slower."""
-    return np.load(path, mmap_mode="r").view(np.ndarray)

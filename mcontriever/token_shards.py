@@ -22,7 +22,8 @@ import numpy.typing as npt
 from mcontriever.chance import random_bits
 from mcontriever.disk import read_json, sha256_of
 from mcontriever.errors import DataError, StoreError
-from mcontriever.ragged import Ragged, mapped
+from mcontriever.npy_files import mapped
+from mcontriever.ragged import Ragged
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -150,7 +151,7 @@ class TokenStore:
         return bounds_NB[row_N, column_N] + in_document_N * width + offset_N, np.minimum(length_N, width)
 
     def _windows_in_blocks(self, shard: dict[str, Any]) -> Int64Array:
-        offsets = np.load(self.folder / shard["offsets_file"], mmap_mode="r")
+        offsets = mapped(self.folder / shard["offsets_file"])
         counts = _windows_of(np.diff(offsets), self._window_tokens)
         return np.add.reduceat(counts, np.arange(0, len(counts), DOCUMENTS_PER_BLOCK))
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mcontriever.ragged import Ragged, mapped, spans
+from mcontriever.npy_files import mapped
+from mcontriever.ragged import Ragged, spans
 
 LENGTHS = (3, 0, 5, 1, 0, 4)
 

@@ -26,6 +26,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
 from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.triples import TripleLoader
+from mcontriever.npy_files import mapped
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.tokens import PackedBatch
 from mcontriever.training.agreement import on_main_rank
@@ -105,8 +106,7 @@ def _rows(
     facts = made_from(store)
     on_main_rank(partial(_look_up, home, store, collection, what, option, facts))
     refuse_another(home, facts)
-    rows: np.ndarray = np.load(home / "rows.npy", mmap_mode="r")
-    return rows
+    return mapped(home / "rows.npy")
 
 
 def _look_up(

@@ -20,6 +20,7 @@ from mcontriever.finetuning.refreshed import examples_in_force
 from mcontriever.finetuning.topic_batches import TopicOrder, cluster_queries
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import Order, TripleLoader
+from mcontriever.npy_files import read_array
 from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.checkpoints import step_of
 from mcontriever.training.engine_settings import rows_in_a_loss
@@ -139,4 +140,4 @@ def _topics(config: FinetuneConfig, examples: TrainingSet, folder: Path) -> np.n
             np.save(stream, topics_E)
 
     on_main_rank(cluster)
-    return np.load(file)
+    return read_array(file)

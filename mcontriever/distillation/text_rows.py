@@ -17,8 +17,9 @@ import numpy as np
 
 from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import StoreError
+from mcontriever.npy_files import mapped
 from mcontriever.progress import log
-from mcontriever.ragged import Ragged, mapped, offsets_of
+from mcontriever.ragged import Ragged, offsets_of
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts
 
 MANIFEST = "manifest.json"

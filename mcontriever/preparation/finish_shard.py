@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mcontriever.disk import atomic_folder, read_json, sync_folder
+from mcontriever.npy_files import mapped
 from mcontriever.preparation.filters import Tally
 from mcontriever.preparation.npy_writer import TokenWriter
 from mcontriever.preparation.shard_folder import DUPLICATE_REASONS, RECORD, Settings, write_record
-from mcontriever.ragged import mapped
 
 DOCUMENTS_AT_ONCE = 1 << 18
 TOKENS_AT_ONCE = 1 << 22

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mcontriever.disk import sha256_of, write_json
+from mcontriever.npy_files import mapped
 from mcontriever.preparation.filters import Tally
 
 RECORD = "record.json"
@@ -70,6 +69,6 @@ def _describe_files(folder: Path, language: str) -> dict[str, Any]:
     described = {}
     for kind in ("tokens", "offsets"):
         path = folder / f"{language}.{kind}.npy"
-        rows = np.load(path, mmap_mode="r").shape[0]
+        rows = mapped(path).shape[0]
         described[kind] = {"rows": rows, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return described

@@ -52,6 +52,7 @@ def run_in_processes(
             fix="run the same command again (finished shards are kept), with fewer --workers if it happens again",
         ) from error
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        # Waited for, because Python 3.11 ends with a traceback if a broken pool is still closing its pipes.
+        pool.shutdown(cancel_futures=True)

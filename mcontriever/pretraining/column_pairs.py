@@ -21,11 +21,12 @@ import numpy as np
 from mcontriever import chance
 from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
 from mcontriever.errors import ConfigError, DataError
+from mcontriever.npy_files import mapped
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
 from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.progress import log
-from mcontriever.ragged import IntArray, Ragged, mapped, offsets_of
+from mcontriever.ragged import IntArray, Ragged, offsets_of
 from mcontriever.texts.locations import file_state
 from mcontriever.texts.rows import read_rows
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint

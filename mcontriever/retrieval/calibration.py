@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcontriever.npy_files import read_array
 from mcontriever.retrieval.language_statistics import LanguageStatistics
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
@@ -67,8 +68,8 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path) -> "Calibration":
-        least_variance, is_unit = np.load(folder / "calibration-settings.npy").tolist()
-        arrays = {name: np.load(folder / f"calibration-{name}.npy") for name in ARRAYS}
+        least_variance, is_unit = read_array(folder / "calibration-settings.npy").tolist()
+        arrays = {name: read_array(folder / f"calibration-{name}.npy") for name in ARRAYS}
         return cls(**arrays, least_variance=least_variance, is_unit=bool(is_unit))
 
     def queries(self, queries_QH: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcontriever.npy_files import read_array
 from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -75,7 +76,7 @@ def open_language_means(store: EmbeddingStore) -> LanguageMeans:
     """The store's means; computed if there are none for its present rows."""
     derived.ensure(store, KIND, lambda: _make(store))
     manifest = derived.require_fresh(store, KIND)
-    return LanguageMeans(manifest["languages"], np.load(derived.folder_of(store, KIND) / "means.npy"))
+    return LanguageMeans(manifest["languages"], read_array(derived.folder_of(store, KIND) / "means.npy"))
 
 
 def _make(store: EmbeddingStore) -> None:

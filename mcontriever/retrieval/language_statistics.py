@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
+from mcontriever.npy_files import read_array
 from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -164,10 +165,7 @@ def _load(store: EmbeddingStore) -> tuple[LanguageStatistics, dict[str, Any], np
     manifest = derived.manifest_of(store, KIND)
     assert manifest is not None
     folder = derived.folder_of(store, KIND)
-    try:
-        *sums, deleted = (np.load(folder / f"{name}.npy") for name in ARRAYS)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"the language statistics cannot be read: {error}", where=folder, fix=REPAIR) from error
+    *sums, deleted = (read_array(folder / f"{name}.npy", fix=REPAIR) for name in ARRAYS)
     return LanguageStatistics(tuple(manifest["languages"]), *sums), manifest, deleted
 
 

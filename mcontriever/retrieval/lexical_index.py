@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mcontriever.errors import StoreError
+from mcontriever.npy_files import header_parser
 from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -73,7 +74,8 @@ class LexicalIndex:
         import bm25s
 
         try:
-            return cls(bm25s.BM25.load(str(folder), mmap=True, load_corpus=False), tokenize)
+            with header_parser:
+                return cls(bm25s.BM25.load(str(folder), mmap=True, load_corpus=False), tokenize)
         except Exception as error:  # bm25s checks nothing, so damage shows as any exception
             fix = "remove this folder; the next search makes it again"
             raise StoreError(f"the BM25 index cannot be read: {error}", where=folder, fix=fix) from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mcontriever.npy_files import mapped
 from mcontriever.progress import track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -31,7 +32,7 @@ class StoreTexts:
             derived.write(store, KIND, lambda folder: _write_keys(store, text_key, folder / "keys.npy"))
 
         derived.ensure(store, KIND, make)
-        keys_N = np.load(derived.folder_of(store, KIND) / "keys.npy", mmap_mode="r")
+        keys_N = mapped(derived.folder_of(store, KIND) / "keys.npy")
         order_N = np.argsort(keys_N, kind="stable")
         return cls(keys_N, keys_N[order_N], order_N)
 

@@ -24,8 +24,8 @@ from mcontriever.disk import atomic_folder, read_json, write_json
 from mcontriever.errors import DataError
 from mcontriever.finetuning.examples.cache_folder import cache_folder, file_state
 from mcontriever.finetuning.examples.passage_lines import DPR_HEADER, PassageParser
+from mcontriever.npy_files import mapped
 from mcontriever.progress import log, track
-from mcontriever.ragged import mapped
 from mcontriever.texts.documents import Document
 from mcontriever.texts.streams import read_blocks
 

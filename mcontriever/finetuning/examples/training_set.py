@@ -26,8 +26,9 @@ from mcontriever.finetuning.examples.example_source import ExampleSource
 from mcontriever.finetuning.examples.example_writer import write_examples
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
 from mcontriever.finetuning.examples.training_example import TrainingExample
+from mcontriever.npy_files import mapped
 from mcontriever.progress import log
-from mcontriever.ragged import Ragged, mapped
+from mcontriever.ragged import Ragged
 
 STRICT_FIX = "fix the example, or set data.examples.strict=false to drop such examples and count them"
 

@@ -3,7 +3,6 @@
 Rows are numbered through all shards. Shapes: N rows of the store, R rows asked for, H dimensions.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
+from mcontriever.npy_files import mapped
 from mcontriever.retrieval.store.opening_check import (
+    REPAIR,
     check_documents,
     check_shards,
     read_deleted_rows,
     reading_parquet,
-    unreadable,
 )
 from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored, passages_table
 from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
@@ -36,7 +36,6 @@ class EmbeddingStore:
         self.deleted_rows = read_deleted_rows(folder, manifest)  # now: the next deletion removes the file
         self._group = lru_cache(maxsize=GROUPS_KEPT)(self._read_group)
         self._mapped: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
-        self._mapping = threading.Lock()
         self._checked: set[int] = set()
 
     @classmethod
@@ -196,20 +195,18 @@ class EmbeddingStore:
 
     def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         if number not in self._mapped:
-            with self._mapping:  # numpy parses headers with Python's parser, which in 3.11 fails in two threads at once
-                shard = self.manifest.shards[number]
-                scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
-                self._mapped[number] = self._load(shard, "vectors"), scales
+            shard = self.manifest.shards[number]
+            scales = self._load(shard, "scales") if self.manifest.layout.dtype == "int8" else None
+            self._mapped[number] = self._load(shard, "vectors"), scales
         return self._mapped[number]
 
     def _load(self, shard: ShardEntry, name: str) -> np.ndarray:
         path = self.folder / f"{name}-{shard.number:05}.npy"
         try:
-            # copy-on-write, because torch warns about read-only arrays
-            return np.load(path, mmap_mode="c")
-        except (ValueError, OSError) as error:
+            return mapped(path, mode="c", fix=REPAIR)  # copy-on-write, because torch warns about read-only arrays
+        except StoreError:
             self._check_not_compacted(path)
-            raise unreadable(path, error) from error
+            raise
 
     def _check_not_compacted(self, path: Path) -> None:
         if not path.exists() and read_manifest(self.folder).generation != self.manifest.generation:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mcontriever.disk import edges_checksum, sha256_of
 from mcontriever.errors import StoreError
+from mcontriever.npy_files import read_array, read_header
 from mcontriever.retrieval.store.store_manifest import FileEntry, Manifest, ShardEntry
 
 REPAIR = "run mcontriever verify STORE --repair"
@@ -53,10 +54,7 @@ def read_deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
     check_file(path, manifest.deleted)
     if sha256_of(path) != manifest.deleted.sha256:
         raise StoreError(f"{path.name} is not the file that was written (checksum)", where=path, fix=REPAIR)
-    try:
-        rows = np.load(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise unreadable(path, error) from error
+    rows = read_array(path, fix=REPAIR)
     is_list = rows.dtype == np.int64 and rows.shape == (manifest.deleted.rows,)
     if not is_list or (len(rows) and not 0 <= rows.min() <= rows.max() < manifest.rows):
         raise StoreError(f"{path.name} is no list of this store's {manifest.rows:,} rows", where=path, fix=REPAIR)
@@ -91,13 +89,7 @@ def unreadable(path: Path, error: Exception) -> StoreError:
 
 
 def _check_header(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            found = read(file)
-    except Exception as error:  # a header is parsed as Python, so a damaged one can raise anything
-        raise unreadable(path, error) from error
+    found = read_header(path, fix=REPAIR)
     if found != (shape, False, dtype):
         order = "Fortran" if found[1] else "C"
         what = f"the array is {found[2]} {found[0]} in {order} order; the manifest says {dtype} {shape} in C order"

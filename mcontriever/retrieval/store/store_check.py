@@ -4,9 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mcontriever.disk import sha256_of
+from mcontriever.npy_files import mapped
 from mcontriever.progress import track
 from mcontriever.retrieval.store.store_manifest import FileEntry, ShardEntry, find_manifest, read_manifest, read_plan
 from mcontriever.retrieval.store.store_runs import done_shards
@@ -62,7 +61,7 @@ def _what_is_wrong(path: Path, expected: FileEntry, shard: ShardEntry | None) ->
 
 def _rows_of(path: Path) -> int:
     if path.suffix == ".npy":
-        return len(np.load(path, mmap_mode="r"))
+        return len(mapped(path))
     from pyarrow import parquet
 
     return int(parquet.read_metadata(path).num_rows)
