@@ -7,6 +7,10 @@ import typer
 
 from mcontriever.retrieval.vector_search.index_kinds import KINDS
 
+DetectLanguage = Annotated[
+    bool, typer.Option("--detect-language/--no-detect-language", help="Detect the language of documents without one.")
+]
+
 
 def embed(
     corpus: Annotated[
@@ -27,6 +31,7 @@ def embed(
         list[str] | None, typer.Option(help="The corpus's name of a field: id=NAME, text=NAME, ... Repeatable.")
     ] = None,
     language: Annotated[str, typer.Option(help="The language of documents without one.")] = "",
+    detect_language: DetectLanguage = True,
     subset: Annotated[str | None, typer.Option(help="hub: the dataset's configuration.")] = None,
     split: Annotated[str, typer.Option(help="hub: the dataset's split.")] = "train",
     dtype: Annotated[
@@ -64,6 +69,7 @@ def embed(
         precision=precision,
         restart=restart,
         as_queries=queries,
+        detects_languages=detect_language,
     )
     verb.run(request, processes)
 

@@ -11,10 +11,13 @@ from mcontriever.texts.rows import read_rows
 
 
 class Document(msgspec.Struct, frozen=True):
+    """`language_detected`: nobody named its language, `language_detection.py` did."""
+
     id: str
     text: str
     title: str = ""
     language: str = ""
+    language_detected: bool = False
 
     @property
     def full_text(self) -> str:

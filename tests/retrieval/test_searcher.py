@@ -22,7 +22,7 @@ QUERY = "A small telescope shows the moons"
 
 def test_six_lines_from_texts_to_hits(encoder: Encoder, sentences: dict[str, list[str]]) -> None:
     texts = [text for group in sentences.values() for text in group]
-    hits = Index.build(encoder, texts).search("rain", k=3)
+    hits = Index.build(encoder, texts).search("rain", k=3, merge="raw")
     scores = encoder.embed_documents(texts) @ encoder.embed_queries(["rain"])[0]
     assert [hit.rank for hit in hits] == [1, 2, 3]
     assert [hit.text for hit in hits] == [texts[int(hit.id)] for hit in hits]

@@ -99,8 +99,18 @@ def _finish(folder: Path, plan: Plan, place: Place, encoder: "Encoder | None") -
         (folder / SPOOL).unlink(missing_ok=True)
         if encoder is not None:
             make_calibration(folder, encoder)
+    _tell_languages(folder, plan)
     _warn_of_cuts(folder, plan)
     log.info(f"{folder}: {read_manifest(folder).described()}")
+
+
+def _tell_languages(folder: Path, plan: Plan) -> None:
+    shards = [shard for shard in read_manifest(folder).shards if shard.run == plan.run.id]
+    detected = sum(shard.detected_languages for shard in shards)
+    unknown = sum(shard.languages.get("", 0) for shard in shards)
+    if detected or (unknown and plan.run.detects_languages):
+        rows = sum(shard.rows for shard in shards)
+        log.info(f"of {rows:,} texts the languages of {detected:,} were detected; those of {unknown:,} are unknown")
 
 
 def _warn_of_cuts(folder: Path, plan: Plan) -> None:

@@ -114,6 +114,7 @@ def _new_plan(request: EmbeddingRequest, corpus: Corpus, layout: Layout, manifes
         empty=empty,
         characters=found.characters,
         languages=found.languages,
+        detects_languages=request.detects_languages,
         shard_ends=list(found.shard_ends),
         first_shard=manifest.next_shard if manifest else 0,
         generation=base_generation + 1,
@@ -130,6 +131,7 @@ def _request_hashes(request: EmbeddingRequest, corpus: Corpus, layout: Layout) -
         "mode": request.mode,
         "shard_documents": request.shard_documents,
         "precision": request.precision,
+        **({} if request.detects_languages else {"detects_languages": False}),
     }
     requests = ({**asked, "corpus": found} for found in (by_files, description))
     return [hashlib.sha256(json.dumps(one, sort_keys=True).encode()).hexdigest() for one in requests]

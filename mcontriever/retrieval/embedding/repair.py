@@ -23,6 +23,7 @@ from mcontriever.retrieval.store.store_manifest import (
     write_entry,
 )
 from mcontriever.texts.documents import Document
+from mcontriever.texts.language_detection import with_detected_languages
 
 Embed = Callable[[Sequence[Passage]], np.ndarray]
 
@@ -91,6 +92,8 @@ def _passages_from_corpus(manifest: Manifest, shard: ShardEntry) -> list[Passage
     corpus = Corpus.from_description(run.corpus)
     _check_corpus(corpus, run)
     documents = next(corpus.ranges([(shard.start, shard.stop)]))
+    if run.detects_languages:
+        documents = with_detected_languages(documents)
     gone = {*shard.removed_ids, *shard.empty_ids}
     return [
         passage

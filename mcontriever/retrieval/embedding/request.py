@@ -32,6 +32,7 @@ class EmbeddingRequest:
     precision: str = "auto"
     restart: bool = False
     as_queries: bool = False
+    detects_languages: bool = True
 
     def open_corpus(self, path: str) -> Corpus:
         """`path` is the request's own corpus, or what was read from standard input."""

@@ -17,6 +17,7 @@ from mcontriever.retrieval.store.passages import Passage, embed_passages, passag
 from mcontriever.retrieval.store.store_manifest import Plan, ShardEntry
 from mcontriever.retrieval.store.store_runs import done_shards, write_shard
 from mcontriever.texts.documents import Document
+from mcontriever.texts.language_detection import with_detected_languages
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -82,11 +83,14 @@ def _embed(
     step = DOCUMENTS_PER_CALL["cuda" if encoder and encoder.device.type == "cuda" else "cpu"]
     for start in range(0, len(documents), step):
         chunk = documents[start : start + step]
+        shown_shares = shares.after(chunk)
+        if plan.run.detects_languages:
+            chunk = with_detected_languages(chunk)
         length = plan.layout.passage_length
         rows = [row for document in chunk if not is_empty(document) for row in passages_of(document, length)]
         passages += rows
         vectors.append(embed_passages(encoder, rows))
-        progress.advance(len(chunk), languages=shares.after(chunk))
+        progress.advance(len(chunk), languages=shown_shares)
     if encoder is None:
         return None, passages, 0
     return np.concatenate(vectors), passages, encoder.truncated_texts - cut_before

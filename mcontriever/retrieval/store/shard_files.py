@@ -16,6 +16,7 @@ from mcontriever.errors import ModelError
 from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.store_manifest import FileEntry, VectorType
 
+DETECTED = "language_detected"  # a column only of shards with such rows
 ROWS_PER_GROUP = 1000  # a search reads whole groups to show a hit
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "int8": 1}
 _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
@@ -44,6 +45,8 @@ def passages_table(passages: Sequence[Passage], texts: bool) -> Any:
         "language": languages.dictionary_encode(),
         "part": pa.array([passage.part for passage in passages], pa.int32()),
     }
+    if any(passage.document.language_detected for passage in passages):
+        columns[DETECTED] = pa.array([passage.document.language_detected for passage in passages], pa.bool_())
     if texts:
         columns["title"] = pa.array([passage.document.title for passage in passages], pa.large_string())
         columns["text"] = pa.array([passage.text for passage in passages], pa.large_string())

@@ -10,7 +10,7 @@ from mcontriever.drops import shown
 from mcontriever.errors import DataError
 from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.shard_files import write_shard_files
+from mcontriever.retrieval.store.shard_files import DETECTED, write_shard_files
 from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, ShardEntry, write_entry
 from mcontriever.retrieval.store.store_runs import refuse_while_pending, sweep
 
@@ -74,6 +74,7 @@ def _without_rows(store: EmbeddingStore, index: int, rows: np.ndarray, number: i
             "rows": len(kept),
             "documents": int((table["part"].to_numpy() == 0).sum()),
             "languages": dict(languages),
+            "detected_languages": sum(table[DETECTED].to_pylist()) if DETECTED in table.column_names else 0,
             "removed_ids": sorted({*shard.removed_ids, *removed}),
             "files": write_shard_files(store.folder, number, arrays, table),
         }

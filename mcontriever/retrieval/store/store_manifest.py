@@ -44,7 +44,8 @@ class FileEntry(Entry):
 class ShardEntry(Entry):
     """`start` and `stop` are its documents' positions in the corpus of its run, empty documents included.
 
-    `removed_ids` were deleted and compacted; `truncated` rows were longer than the encoder's limit.
+    `removed_ids` were deleted and compacted; `truncated` rows were longer than the encoder's limit. The languages of
+    `detected_languages` rows were detected; those of language "" are unknown.
     """
 
     number: Count
@@ -54,6 +55,7 @@ class ShardEntry(Entry):
     rows: Count
     documents: Count
     languages: dict[str, Count]
+    detected_languages: Count = 0
     empty_ids: list[str]
     removed_ids: list[str] = []
     truncated: Count = 0
@@ -113,6 +115,7 @@ class RunEntry(Entry):
     empty: int
     characters: int
     languages: dict[str, int]
+    detects_languages: bool = False
     shard_ends: list[int]
     first_shard: int
     generation: int

@@ -89,6 +89,7 @@ def write_shard(
         rows=len(passages),
         documents=sum(passage.part == 0 for passage in passages),
         languages=dict(Counter(passage.document.language for passage in passages)),
+        detected_languages=sum(passage.document.language_detected for passage in passages),
         empty_ids=list(empty_ids),
         truncated=truncated,
         files=files,
