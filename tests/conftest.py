@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.warm_commands import WarmCommands
+from tests.warm_processes import run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -126,14 +126,15 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
 
 
 @pytest.fixture(scope="session")
-def run_cli() -> Iterator[RunCli]:
-    """Run `mcontriever ...` in a process of its own; with variables of the environment, in an entirely new one."""
-    warm = WarmCommands(COMMAND_SECONDS)
+def run_cli() -> RunCli:
+    """Run `mcontriever ...` in a process of its own, forked from a warm one or `anew` (slow)."""
 
-    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, cwd: Path | None = None, anew: bool = False, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         words = [str(argument) for argument in arguments]
-        if not environment:
-            return warm.run(words, cwd or REPOSITORY)
+        if not anew:
+            return run_warm(words, cwd or REPOSITORY, environment, COMMAND_SECONDS)
         return subprocess.run(
             [sys.executable, "-m", "mcontriever", *words],
             capture_output=True,
@@ -144,5 +145,4 @@ def run_cli() -> Iterator[RunCli]:
             check=False,
         )
 
-    yield run
-    warm.close()
+    return run

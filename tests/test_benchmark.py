@@ -151,7 +151,8 @@ def test_a_hub_out_of_reach_is_told_at_once_with_the_offline_way(
     assert time.monotonic() - started < 20  # a hub's own retries take 50 s
     with pytest.raises(HubError, match="give intfloat/multilingual-e5-base as a folder, or where there is a network"):
         run(Request(models=["intfloat/multilingual-e5-base"], suite="atlas", output=tmp_path))
-    done = run_cli("benchmark", "--model", "bm25", "--suite", "beir", "--output", tmp_path, HF_HUB_OFFLINE="0")
+    words = ("benchmark", "--model", "bm25", "--suite", "beir", "--output", tmp_path)
+    done = run_cli(*words, anew=True, HF_HUB_OFFLINE="0")
     assert done.returncode == 2
     assert done.stderr.startswith("error: 127.0.0.1 cannot be reached")
     assert done.stdout == ""

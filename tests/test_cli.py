@@ -14,18 +14,18 @@ from tests.conftest import RunCli
 
 
 def test_version(run_cli: RunCli) -> None:
-    done = run_cli("--version")
+    done = run_cli("--version", anew=True)
     assert done.returncode == 0
     assert re.fullmatch(r"mcontriever \d+\.\d+\.\d+\n", done.stdout)
 
 
-def test_help_lists_every_verb_and_each_has_help(run_cli: RunCli) -> None:
+def test_help_lists_every_verb_and_each_has_help(cli: RunCli) -> None:
     from typer.main import get_command
 
     from mcontriever.cli import app
 
     commands = get_command(app).commands  # type: ignore[attr-defined]
-    shown = run_cli("--help")
+    shown = cli("--help")
     assert shown.returncode == 0
     for name, command in commands.items():
         assert re.search(rf"^\s+{name}\s+\S", shown.stdout, re.M), f"{name} has no line in the help"
@@ -44,8 +44,8 @@ def test_help_lists_every_verb_and_each_has_help(run_cli: RunCli) -> None:
         (["prepare", "does-not-exist.yaml", "--output", "x", "--tokenizer", "y"], "error: no such file"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(run_cli: RunCli, arguments: list[str], expected: str) -> None:
-    done = run_cli(*arguments)
+def test_a_mistake_is_one_message_and_exit_code_2(cli: RunCli, arguments: list[str], expected: str) -> None:
+    done = cli(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     assert expected in done.stderr

@@ -50,13 +50,16 @@ def test_it_is_small_and_says_what_it_learned_from() -> None:
         assert part in card, part
 
 
-def test_a_store_that_it_made_is_searched_from_anywhere(tmp_path: Path, run_cli: RunCli) -> None:
-    made = run_cli("embed", ATLAS / "evaluation", "--model", "nano", "--output", tmp_path / "store")
+def test_a_store_that_it_made_is_searched_from_anywhere(
+    tmp_path: Path, cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = cli("embed", ATLAS / "evaluation", "--model", "nano", "--output", tmp_path / "store")
     assert made.returncode == 0, made.stderr
     made_by = EmbeddingStore.open(tmp_path / "store").encoder
     assert made_by is not None
     assert made_by.model == "nano"
-    found = run_cli("search", "store", ARABIC, "-k", "1", "--json", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = cli("search", "store", ARABIC, "-k", "1", "--json")
     assert '"id":"football-world-cup/en"' in found.stdout, found.stderr
 
 

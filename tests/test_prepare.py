@@ -451,17 +451,17 @@ def test_a_hub_folder_with_the_hubs_own_language_names(tmp_path: Path, tiny_toke
     ]
 
 
-def test_the_command_line(tmp_path: Path, tiny_tokenizer_dir: Path, run_cli: RunCli) -> None:
-    done = run_cli("prepare", "atlas", "--output", tmp_path / "out", "--tokenizer", tiny_tokenizer_dir)
+def test_the_command_line(tmp_path: Path, tiny_tokenizer_dir: Path, cli: RunCli) -> None:
+    done = cli("prepare", "atlas", "--output", tmp_path / "out", "--tokenizer", tiny_tokenizer_dir)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "estimate: " in done.stderr
     assert "│ all" in done.stderr
     changes = ("--set", "normalisation=basic", "--set", "sources.0.languages=[sw]")
-    printed = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", *changes, "--print-config")
+    printed = cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", *changes, "--print-config")
     assert "normalisation: basic" in printed.stdout
     assert "languages:\n  - sw\n  buckets" in printed.stdout
-    wrong = run_cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", "--set", "sources.1.titles=true")
+    wrong = cli("prepare", "atlas", "--output", "x", "--tokenizer", "y", "--set", "sources.1.titles=true")
     assert wrong.returncode == 2
     assert "--set sources.1.titles: 1 is not an index of a list of 1" in wrong.stderr
 

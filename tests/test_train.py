@@ -369,14 +369,14 @@ def test_other_kinds_of_pairs(values: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_the_command_line_prints_the_configuration_and_the_estimate(
-    values: dict[str, Any], tmp_path: Path, run_cli: RunCli
+    values: dict[str, Any], tmp_path: Path, cli: RunCli
 ) -> None:
     config = write_config(tmp_path / "config.yaml", values)
-    shown = run_cli("train", "--config", config, "--set", "run.steps=11", "--print-config")
+    shown = cli("train", "--config", config, "--set", "run.steps=11", "--print-config")
     assert "steps: 11" in shown.stdout
     assert "final_momentum: null" in shown.stdout
-    cost = run_cli("train", "--config", config, "--estimate", "--gpus", 2)
+    cost = cli("train", "--config", config, "--estimate", "--gpus", 2)
     assert "updates             7 on 2 GPU(s)" in cost.stdout, cost.stderr
-    wrong = run_cli("train", "--config", config, "--set", "run.stepps=1")
+    wrong = cli("train", "--config", config, "--set", "run.stepps=1")
     assert (wrong.returncode, "did you mean run.steps?" in wrong.stderr) == (2, True)
     assert not (tmp_path / "run").exists()

@@ -233,7 +233,7 @@ def test_pieces_are_counted_in_token_shards_too(
 
 
 def test_what_cannot_be_trimmed_is_refused_with_a_way_out(
-    model_dirs: dict[str, Path], text_file: str, tmp_path: Path, run_cli: Any
+    model_dirs: dict[str, Path], text_file: str, tmp_path: Path, cli: Any
 ) -> None:
     model, out = str(model_dirs["xlm-r"]), tmp_path / "out"
     wrong: list[tuple[type[UserError], str, dict[str, Any]]] = [
@@ -260,7 +260,7 @@ def test_what_cannot_be_trimmed_is_refused_with_a_way_out(
     for text in ("en", "en=-1", "en=nan", "=2"):
         with pytest.raises(ConfigError, match="no list of weights above 0"):
             trim.language_weights(text)
-    done = run_cli("trim", model, "--text", text_file, "--languages", "fi", "--output", out)
+    done = cli("trim", model, "--text", text_file, "--languages", "fi", "--output", out)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: no text in fi; there is ar, en, hi, sw, zh\n  where: ")
 

@@ -1,12 +1,13 @@
 """Run a function as rank 0 and rank 1 of a gloo group, in two processes that stay warm for the next test."""
 
 import functools
-import multiprocessing
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from tests.warm_processes import CONTEXT
 
 WORLD = 2
 
@@ -28,10 +29,7 @@ def _warm_processes() -> ProcessPoolExecutor:
 
 
 def _new_processes() -> ProcessPoolExecutor:
-    """Forked from a process that has imported torch, and runs nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "mcontriever.encoder.encoder"])
-    return ProcessPoolExecutor(WORLD, mp_context=context)
+    return ProcessPoolExecutor(WORLD, mp_context=CONTEXT)
 
 
 def _run(processes: ProcessPoolExecutor, function: Callable[..., Any], arguments: tuple[Any, ...]) -> list[Any]:

@@ -57,11 +57,11 @@ def test_a_packed_model_opens_in_both_ways(
 
 
 def test_a_model_is_exported_anew(
-    run_cli: Any, tiny_encoder_dir: Path, tmp_path: Path, sentences: dict[str, list[str]]
+    cli: Any, tiny_encoder_dir: Path, tmp_path: Path, sentences: dict[str, list[str]]
 ) -> None:
-    done = run_cli("export", str(tiny_encoder_dir), "--output", str(tmp_path / "small"), "--weights", "int4")
+    done = cli("export", str(tiny_encoder_dir), "--output", str(tmp_path / "small"), "--weights", "int4")
     assert done.returncode == 0, done.stderr
-    done = run_cli("export", str(tmp_path / "small"), "--output", str(tmp_path / "plain"))
+    done = cli("export", str(tmp_path / "small"), "--output", str(tmp_path / "plain"))
     assert done.returncode == 0, done.stderr
     small, plain = (tmp_path / name / "model.safetensors" for name in ("small", "plain"))
     assert small.stat().st_mode == (tmp_path / "small" / "config.json").stat().st_mode

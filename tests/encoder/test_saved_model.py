@@ -2,9 +2,8 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer
 from mcontriever.encoder import Encoder
 from mcontriever.errors import HubError, ModelError
 from mcontriever.tokens import load_tokenizer
+from tests.warm_processes import CONTEXT
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 SPEC = {
@@ -237,11 +237,14 @@ def test_no_such_folder_and_no_such_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert "give the path of a folder" in str(caught.value)
 
 
+def fingerprint_of(folder: Path) -> str:
+    return Encoder.load(folder).fingerprint()
+
+
 def test_fingerprint_covers_weights_and_spec_and_survives_a_process(tiny_encoder_dir: Path) -> None:
     encoder = Encoder.load(tiny_encoder_dir)
-    program = f"from mcontriever import Encoder; print(Encoder.load({str(tiny_encoder_dir)!r}).fingerprint())"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert printed.stdout.strip() == encoder.fingerprint()
+    with ProcessPoolExecutor(1, mp_context=CONTEXT) as other:
+        assert other.submit(fingerprint_of, tiny_encoder_dir).result() == encoder.fingerprint()
     fingerprints = {encoder.fingerprint(), Encoder.load(tiny_encoder_dir, query_prefix="q: ").fingerprint()}
     with torch.no_grad():
         next(encoder.parameters())[3, 3] += 1e-3

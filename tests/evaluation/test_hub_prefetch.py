@@ -78,7 +78,7 @@ def hub(tiny_encoder_dir: Path) -> Iterator[str]:
 def offline_run(run_cli: RunCli, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object, endpoint: str) -> subprocess.CompletedProcess[str]:
         settings = {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
-        return run_cli("benchmark", *arguments, **settings)
+        return run_cli("benchmark", *arguments, anew=True, **settings)
 
     return run
 

@@ -45,7 +45,7 @@ def write_ccnet(folder: Path, sentences: dict[str, list[str]]) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.*` is deprecated")
 def test_a_ccnet_line_becomes_a_gradient(
-    tmp_path: Path, run_cli: RunCli, sentences: dict[str, list[str]], tiny_tokenizer_dir: Path
+    tmp_path: Path, cli: RunCli, sentences: dict[str, list[str]], tiny_tokenizer_dir: Path
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -58,7 +58,7 @@ def test_a_ccnet_line_becomes_a_gradient(
     }
     recipe = {"name": "tiny-ccnet", "licence": "none", "sources": [source]}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    prepared = run_cli(
+    prepared = cli(
         *("prepare", tmp_path / "recipe.yaml", "--output", tmp_path / "tokens"),
         *("--tokenizer", tiny_tokenizer_dir, "--workers", 1),
     )
@@ -76,7 +76,7 @@ def test_a_ccnet_line_becomes_a_gradient(
     seen = {language for line in lines for language, share in line["languages"].items() if share}
     assert seen == set(sentences)
 
-    exported = run_cli("export", tmp_path / "run", "--output", tmp_path / "model")
+    exported = cli("export", tmp_path / "run", "--output", tmp_path / "model")
     assert exported.returncode == 0, exported.stderr
     texts = [text for language in sentences.values() for text in language]
     ours = Encoder.load(tmp_path / "model").embed_documents(texts)

@@ -64,8 +64,10 @@ def test_a_question_becomes_a_gradient(tmp_path: Path, cli: RunCli, tiny_encoder
     mined = [json.loads(line) for part in parts for line in part.split("\n") if line]
     assert len(mined) == len(TEXTS)
     for record, scores_P in zip(mined, scores_QP, strict=True):
-        found = [negative["text"] for negative in record["hard_negative_ctxs"]]
-        assert found == [TEXTS[number] for number in np.argsort(-scores_P)[:2]]
+        found = [TEXTS.index(negative["text"]) for negative in record["hard_negative_ctxs"]]
+        assert len(set(found)) == 2
+        # where 8-bit products are native, mining compares scores that are right to two thousandths
+        np.testing.assert_allclose(scores_P[found], np.sort(scores_P)[::-1][:2], rtol=5e-3)
 
     second = training(str(tmp_path / "first" / "model"), tmp_path / "mined", tmp_path / "second")
     second["data"] |= {

@@ -43,10 +43,10 @@ def test_a_model_in_four_bits_is_near_the_exact_one(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
-def test_a_store_gives_the_same_hits(folder: Path, run_cli: RunCli, mode: str) -> None:
+def test_a_store_gives_the_same_hits(folder: Path, cli: RunCli, mode: str) -> None:
     """By that version's scores; a store of several languages is searched by calibrated ones if nothing is asked."""
     expected = [json.loads(line) for line in (folder / f"hits-{mode}.jsonl").read_text().splitlines()]
-    done = run_cli(
+    done = cli(
         "search", folder / "store", "the water of the river", "--mode", mode, "--json", "-k", 5, "--merge", "raw"
     )
     assert done.returncode == 0, done.stderr
@@ -55,15 +55,16 @@ def test_a_store_gives_the_same_hits(folder: Path, run_cli: RunCli, mode: str) -
     np.testing.assert_allclose([hit["score"] for hit in found], [hit["score"] for hit in expected], atol=1e-3)
 
 
-def test_stores_pass_verification(folder: Path, run_cli: RunCli) -> None:
+def test_stores_pass_verification(folder: Path, cli: RunCli) -> None:
     for store in ("store", "store-transformer"):
-        done = run_cli("verify", folder / store)
+        done = cli("verify", folder / store)
         assert done.returncode == 0, done.stderr
 
 
-def test_token_shards_are_found_to_be_done(folder: Path, run_cli: RunCli) -> None:
+def test_token_shards_are_found_to_be_done(folder: Path, cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     before = {path: path.stat().st_mtime_ns for path in (folder / "tokens" / "shards").rglob("*.npy")}
-    done = run_cli("prepare", "recipe.yaml", "--output", "tokens", "--tokenizer", "tokenizer", cwd=folder)
+    done = cli("prepare", "recipe.yaml", "--output", "tokens", "--tokenizer", "tokenizer", "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "tokens" / "shards").rglob("*.npy")}
 
