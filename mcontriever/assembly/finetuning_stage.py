@@ -75,7 +75,7 @@ class FinetuningStage:
     def _order(self, examples: TrainingSet, folder: Path) -> Order:
         seed = self.config.run.seed
         if self.config.data.topics is None:
-            return ShuffledOrder(len(examples), seed)
+            return ShuffledOrder(len(examples), seed, self.config.data.max_examples)
         topics = _topics(self.config, examples, folder)
         return TopicOrder(topics, batch_size=rows_in_a_loss(self.settings), seed=seed)
 

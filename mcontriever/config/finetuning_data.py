@@ -1,5 +1,7 @@
 """The section `data` of fine-tuning."""
 
+import typing
+
 import pydantic
 
 from mcontriever.config.examples import Examples
@@ -18,6 +20,7 @@ class FinetuneData(Section):
     """Queries with positives and negatives (or a recipe's name); lengths are tokens with the special ones."""
 
     examples: Examples
+    max_examples: Count | None = None  # few-shot: so many of them, drawn by run.seed
     teacher: TeacherSection | None = None  # for the objective distil
     negatives: int = pydantic.Field(default=1, ge=0)  # of each query's own; all passages of the batch are others
     hard_ratio: Share = 0.1  # the chance that such a negative is a hard one, not any passage of the data
@@ -28,6 +31,12 @@ class FinetuneData(Section):
     refresh_every: Count | None = (
         None  # steps; then training stops there until `mcontriever run` has mined new negatives
     )
+
+    @pydantic.model_validator(mode="after")
+    def _topics_have_all_examples(self) -> typing.Self:
+        if self.topics is not None and self.max_examples is not None:
+            raise ValueError("topics cluster all examples: omit topics, or max_examples")
+        return self
 
     def longest_text(self) -> int:
         """In tokens, without the special ones."""

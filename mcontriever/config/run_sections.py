@@ -14,9 +14,12 @@ class EvaluationSection(Section):
 
 
 class AsamSection(Section):
-    """Adaptive sharpness-aware minimisation: two forwards and backwards a step; ZeRO stages 0 and 1."""
+    """Adaptive sharpness-aware minimisation: two forwards and backwards a step; ZeRO stages 0 and 1.
 
-    rho: AboveZero = 0.5
+    The defaults are those of Contriever's options; ASAM's own authors take a rho of 0.5 to 1 (for images).
+    """
+
+    rho: AboveZero = 0.05
     eta: AboveZero = 0.01
 
 

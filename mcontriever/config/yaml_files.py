@@ -1,4 +1,4 @@
-"""YAML as configurations hold it: `no` is Norwegian, 1e-5 is a number, ${NAME} comes from the environment."""
+"""YAML as configurations hold it: `no` is Norwegian, 1e-5 a number, ${NAME} of the environment, `extends` of a file."""
 
 import difflib
 import itertools
@@ -9,24 +9,28 @@ from typing import Any
 
 import yaml
 
+from mcontriever.config.extended import extended
 from mcontriever.errors import ConfigError
 
 MAX_CHARACTERS, MAX_VALUES, MAX_DEPTH = 1 << 22, 100_000, 50
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Parse a YAML file, with ${NAME} replaced from the environment in its text values."""
+    """Parse a YAML file and those it extends, with ${NAME} replaced from the environment in their text values."""
+    return expand_environment(extended(Path(path), _parsed), source=str(path))
+
+
+def _parsed(path: Path) -> Any:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError("no such file", where=path, fix=_nearest_file(Path(path))) from error
+        raise ConfigError("no such file", where=path, fix=_nearest_file(path)) from error
     except (IsADirectoryError, UnicodeDecodeError, PermissionError) as error:
         raise ConfigError(f"cannot be read as UTF-8 text: {error}", where=path, fix="give a YAML file") from error
     try:
-        values = parse_yaml(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", where=path, fix="fix the file") from error
-    return expand_environment(values, source=str(path))
 
 
 def expand_environment(value: Any, source: str) -> Any:

@@ -29,16 +29,29 @@ def files(folder: str) -> list[Path]:
     return sorted((REPOSITORY / "configs" / folder).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", files("finetune"), ids=lambda path: path.stem)
-def test_fine_tuning(path: Path) -> None:
+@pytest.mark.parametrize("path", [*files("finetune"), *files("ablations")], ids=lambda path: path.stem)
+def test_trainings_and_plans(path: Path) -> None:
     if "stages" in read_yaml(path):
         plan = load_config(PlanConfig, path)
         for number, stage in enumerate(plan.stages):
             check_stage(stage, f"stages.{number}")
         return
     config = load_train_config(path)
-    assert isinstance(config, FinetuneConfig)
+    assert isinstance(config, FinetuneConfig) or path.parent.name == "ablations"
     complete_settings(config.deepspeed, world_size=1, total_steps=config.run.steps)
+
+
+def test_each_ablation_differs_from_its_preset_and_from_the_others() -> None:
+    seen = {}
+    for path in files("ablations"):
+        values = read_yaml(path)
+        pretraining = values["stages"][0]["train"] if "stages" in values else values
+        seen[path.stem] = {name: section for name, section in pretraining.items() if name != "run"}
+    first = read_yaml(REPOSITORY / "configs" / "pretrain" / "contriever_first_version.yaml")
+    assert seen["crops_delete"] == {name: section for name, section in first.items() if name != "run"}
+    different = [values for name, values in seen.items()]
+    assert all(different.count(values) == 1 for values in different)
+    assert seen["queue_2048"]["objective"] == {**first["objective"], "queue_size": 2048}
 
 
 @pytest.mark.parametrize("path", files("mine"), ids=lambda path: path.stem)

@@ -93,6 +93,17 @@ def test_an_epoch_visits_each_example_once_and_the_next_in_another_order() -> No
     assert first.tolist() != second.tolist()
 
 
+def test_few_examples_are_the_same_ones_in_every_epoch() -> None:
+    drawn = [ShuffledOrder(EXAMPLES, seed, most=3).examples_of(np.arange(60)).reshape(-1, 3) for seed in range(20)]
+    for epochs in drawn:
+        assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
+        assert len(set(epochs[0])) == 3
+    assert len({tuple(sorted(epochs[0])) for epochs in drawn}) > 15  # another seed draws others
+    assert ShuffledOrder(EXAMPLES, 1, most=999).examples_of(np.arange(9)).tolist() == (
+        ShuffledOrder(EXAMPLES, 1).examples_of(np.arange(9)).tolist()
+    )
+
+
 def draw(examples: TrainingSet, row: int, samples: int, **settings: Any) -> Any:
     values: dict[str, Any] = {"negatives": 1, "hard_ratio": 1.0, "margin_bins": None, "seed": 5, **settings}
     return draw_passages(examples, np.full(samples, row), np.arange(samples), **values)

@@ -18,7 +18,15 @@ from tests.pretraining.tiny_pairs import gradients, new_encoder, pair_batch
 from tests.two_ranks import on_two_new_ranks, on_two_ranks
 
 ROWS, UPDATES, MICRO_STEPS, RATE = 4, 3, 2, 0.2
-KINDS = ("moco", "moco with batch negatives", "relevance", "inbatch", "inbatch in sub-batches", "distil")
+KINDS = (
+    "moco",
+    "moco with batch negatives",
+    "relevance",
+    "relevance of the batch",
+    "inbatch",
+    "inbatch in sub-batches",
+    "distil",
+)
 
 
 def make_objective(kind: str, folder: Path) -> Any:
@@ -29,8 +37,8 @@ def make_objective(kind: str, folder: Path) -> Any:
         rows = 3 if "sub-batches" in kind else None
         return InBatch(encoder, temperature=Temperature(0.1, learned=True), rows_per_sub_batch=rows)
     settings = {"temperature": Temperature(0.1, learned=True), "queue_size": 21, "momentum": 0.8}
-    if kind == "relevance":
-        return relevance_objective(encoder, own_language_negatives=True, **settings)
+    if kind.startswith("relevance"):
+        return relevance_objective(encoder, over_batch="batch" in kind, own_language_negatives=True, **settings)
     return MoCo(encoder, batch_negatives="batch" in kind, **settings)
 
 

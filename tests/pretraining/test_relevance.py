@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.relevance import relevance_objective, relevance_weights
+from mcontriever.pretraining.relevance import relevance_objective, relevance_weights, shares_of_batch
 from mcontriever.pretraining.temperature import Temperature
 from tests.pretraining.naive import naive_infonce
 from tests.pretraining.tiny_pairs import gradients, pair_batch, push_back
@@ -65,3 +65,31 @@ def test_the_mean_over_pairs_is_the_mean_over_queries_divided_by_their_keys(enco
         loss, metrics = objective(pair_batch(encoder, range(4), keys_per_query=3))
         losses.append((float(loss.detach()), float(metrics["blind_loss"])))
     assert losses[1] == pytest.approx([value / 3 for value in losses[0]])
+
+
+def test_shares_of_the_batch_against_a_loop() -> None:
+    """The seed's ablation: one pair a document, its weight is its share of the scores of all pairs."""
+    scores = [0.2, -0.5, 0.6, 0.0]
+    found_B1 = shares_of_batch(relevance_weights("clamp"), torch.tensor(scores)[:, None])
+    total = sum(max(score, 0) for score in scores)
+    assert found_B1.flatten().tolist() == pytest.approx([len(scores) * max(score, 0) / total for score in scores])
+    found_Bn = shares_of_batch(relevance_weights("softmax"), SCORES)
+    assert float(found_Bn.sum()) == pytest.approx(len(SCORES))
+    torch.testing.assert_close(found_Bn / len(SCORES), torch.softmax(SCORES.flatten(), 0).reshape(SCORES.shape))
+
+
+@torch.no_grad()
+def test_weights_over_the_batch_sum_up_weighted_losses(encoder: Any) -> None:
+    objective = relevance_objective(encoder, over_batch=True, temperature=Temperature(0.1), queue_size=20)
+    objective(pair_batch(encoder, range(100, 106)))
+    objective.after_update()
+    batch = pair_batch(encoder, range(4))
+    loss, _ = objective(batch)
+    queries, keys = encoder(batch.queries).double(), objective.momentum.encode(batch.keys).double()
+    scores = [max(float(query.dot(key)), 0) for query, key in zip(queries, keys, strict=True)]
+    negatives = list(objective.queue.negatives().keys_KH.double())
+    expected = sum(
+        score / sum(scores) * float(naive_infonce(query, key, negatives, 0.1))
+        for score, query, key in zip(scores, queries, keys, strict=True)
+    )
+    assert float(loss) == pytest.approx(expected, rel=1e-4)

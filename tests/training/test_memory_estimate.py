@@ -88,6 +88,17 @@ def test_each_configuration_says_what_it_costs(path: Path) -> None:
     assert run_cost(config, int(found[1]), short=True).startswith(found[2])
 
 
+def test_the_fine_tuning_batch_fits_where_its_configuration_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSMARCO", "msmarco")
+    path = CONFIGS[0].parents[1] / "finetune" / "mcontriever_msmarco.yaml"
+    config = load_train_config(path, ["encoder.name=FacebookAI/xlm-roberta-base"])
+    small, large = (run_cost(config, gpus) for gpus in (1, 8))
+    assert re.search(r"1 x RTX 4090 .*, 128 at a time +17\.7 GB +35\.1 h", small)
+    assert re.search(r"8 x A100 80 GB .* 38\.8 GB +1\.7 h", large)
+    comment = path.read_text(encoding="utf-8").split("stage:")[0]
+    assert all(figure in comment for figure in ("38.8 GB", "1.7 h", "128 texts at a time", "17.7 GB", "35.1 h"))
+
+
 def test_asam_does_all_twice_and_holds_two_tables_more() -> None:
     plain, sharp = (work(rows_without_gradient=0, asam=asam) for asam in (False, True))
     assert sharp.flops_per_update == 2 * plain.flops_per_update
