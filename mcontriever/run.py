@@ -20,6 +20,7 @@ from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, Pla
 from mcontriever.disk import FolderLock, read_json, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
+from mcontriever.hosts import check_hostfile
 from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
 from mcontriever.training.checkpoints import checkpoint_name, step_of
@@ -75,6 +76,7 @@ def found_launcher(words: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"the launcher {words[0]} is not found", fix="install it, or --set launcher=[] for one process"
         )
+    check_hostfile(words)
     return [program, *words[1:]]
 
 
