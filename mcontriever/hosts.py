@@ -58,4 +58,4 @@ def check_hostfile(launcher: Sequence[str]) -> None:
                 fix = f"keep one of them, with all slots: {host[0]} slots=N"
                 what = f"the host {host[0]} is in line {first_line[host[0]]} and again in line {number}"
                 raise ConfigError(what, where=path, fix=fix)
-            first_line |= {name: number for name in host}
+            first_line |= dict.fromkeys(host, number)

@@ -104,6 +104,10 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "passage_relation": {"objective": {"kind": "passage_relation", "alpha": 0.2}},
     "distillation": {"objective": {"kind": "distillation"}, "data": {"hard_ratio": 1.0, "margin_bins": 4}},
+    "two encoders": {
+        "encoder": {"own_query_encoder": True},
+        "deepspeed": {"zero_optimization": {"stage": 2}},
+    },
     "asam": {
         "run": {"asam": {"rho": 0.1}},
         "deepspeed": {"zero_optimization": {"stage": 1}, "torch_autocast": AUTOCAST},
@@ -122,6 +126,20 @@ def test_a_run_in_pieces_equals_the_straight_run_bit_for_bit(values: dict[str, A
     assert [line["loss"] for line in logged(pieces)] == [line["loss"] for line in logged(straight)]
     assert all(torch.equal(weights(pieces)[name], tensor) for name, tensor in weights(straight).items())
     assert (pieces / "finished.json").exists()
+
+
+def test_two_encoders_move_apart_and_only_where_both_have_a_side(values: dict[str, Any], tmp_path: Path) -> None:
+    values["encoder"]["own_query_encoder"] = True
+    folder = run(values)
+    sides = [load_file(folder / "model" / part) for part in ("model.safetensors", "query/model.safetensors")]
+    layer = "encoder.layer.0.output.dense.weight"
+    start = load_file(Path(values["encoder"]["name"]) / "model.safetensors")[layer]
+    assert not torch.equal(sides[0][layer], sides[1][layer])
+    assert all(not torch.equal(side[layer], start) for side in sides)
+    values["objective"] = {"kind": "distil"}
+    values["data"]["teacher"] = {"queries": "q", "passages": "p"}
+    with pytest.raises(ConfigError, match=r"for fine-tuning on labelled queries, not for distil\n.*own_query_encoder"):
+        run(values, output=str(tmp_path / "other"))
 
 
 def asam_by_hand(examples: Path, tiny_encoder_dir: Path, steps: int, rho: float, eta: float) -> dict[str, torch.Tensor]:

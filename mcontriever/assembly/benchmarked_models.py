@@ -212,8 +212,10 @@ def _store_search(
         terms: Term = "subwords" if spec.name else "words"
         return LexicalSearch.open(stores[0], terms, tokenizer, as_shares=as_shares), _terms_revision(tokenizer)
     if spec.kind == "two encoders":
-        fix = "measure it on MTEB's tasks, or use a model with one encoder here"
-        raise ConfigError("a store is searched by the encoder that made it; dpr: has two", fix=fix)
+        fix = (
+            f"mcontriever export {spec.label({})} --output FOLDER, then embed the passages with FOLDER and give it here"
+        )
+        raise ConfigError("a store is searched by the model that made it, which is one folder; dpr: names two", fix=fix)
     encoder = Encoder.load(spec.name, device=device, precision="auto")
     store = _store_of(encoder, spec.name, stores)
     return DenseSearch.open(store, encoder, MEMORY_MB << 20), encoder.fingerprint()

@@ -1,6 +1,7 @@
 """What one update of a configuration consists of: architecture, rows and their length, from arithmetic alone."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig
@@ -39,6 +40,11 @@ def estimated_work(config: TrainConfig, settings: Mapping[str, Any], architectur
 
 def architecture_of(config: TrainConfig, *, fetch: bool = False) -> Architecture:
     """From the configuration, a model's folder, or the table of known names; the hub is asked only with `fetch`."""
+    one = _one_encoder(config, fetch=fetch)
+    return replace(one, encoders=2) if config.encoder.own_query_encoder else one
+
+
+def _one_encoder(config: TrainConfig, *, fetch: bool) -> Architecture:
     section = config.encoder
     if section.architecture is not None:
         vocabulary = section.architecture.get("vocab_size") or len(load_tokenizer(str(section.tokenizer)))
@@ -59,7 +65,7 @@ def _frozen_parameters(config: TrainConfig, size: Architecture) -> int:
     section = config.encoder
     if section.frozen_layers:
         return size.embedding_parameters + size.layer_parameters * section.frozen_layers // max(size.layers, 1)
-    return size.vocabulary * size.hidden if section.frozen_embeddings else 0
+    return size.encoders * size.vocabulary * size.hidden if section.frozen_embeddings else 0
 
 
 def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:

@@ -1,5 +1,6 @@
 """The encoder that a run trains: the checkpoint's, a model by name, or one with random weights."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.encoder.bag_of_subwords import unfold_token_weights
 from mcontriever.encoder.frozen_weights import freeze
 from mcontriever.encoder.new_backbone import is_weighted_bag
+from mcontriever.encoder.two_encoders import TwoEncoders, parts_of
 from mcontriever.errors import ConfigError
 from mcontriever.tokens import SPECIALS_PER_ROW
 from mcontriever.training.checkpoints import MODEL
@@ -19,13 +21,18 @@ from mcontriever.training.engine_settings import autocast_dtype
 def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -> Encoder:
     section = config.encoder
     encoder = _from_origin(config, tokenizer, checkpoint)
-    if section.name is not None and is_weighted_bag(vars(encoder.backbone.config)):
-        encoder.token_weights = unfold_token_weights(encoder.backbone, scale_free=encoder.normalize)
-    encoder.checkpoint_layers = section.checkpoint_layers
-    encoder.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
-    if section.dropout is not None:
-        _set_dropout(encoder.backbone, section.dropout)
-    freeze(encoder.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
+    if section.own_query_encoder and not isinstance(encoder, TwoEncoders):
+        encoder = TwoEncoders(copy.deepcopy(encoder), encoder)
+    if isinstance(encoder, TwoEncoders):
+        check_two_encoders(config)
+    for part in parts_of(encoder):
+        if section.name is not None and is_weighted_bag(vars(part.backbone.config)):
+            part.token_weights = unfold_token_weights(part.backbone, scale_free=part.normalize)
+        part.checkpoint_layers = section.checkpoint_layers
+        part.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
+        if section.dropout is not None:
+            _set_dropout(part.backbone, section.dropout)
+        freeze(part.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
     longest = config.data.longest_text()
     if longest > room:
@@ -34,6 +41,16 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
             fix=f"set data.window, and max_tokens of column_pairs, to {room} or less",
         )
     return encoder
+
+
+def check_two_encoders(config: TrainConfig) -> None:
+    """Crops have no side that asks, and a teacher's vectors are one space for all texts."""
+    objective = config.objective.kind
+    if config.stage == "pretrain" or objective == "distil":
+        raise ConfigError(
+            f"two encoders, one for queries, are for fine-tuning on labelled queries, not for {objective}",
+            fix="omit encoder.own_query_encoder, and start from a model with one encoder",
+        )
 
 
 def _from_origin(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -> Encoder:

@@ -12,6 +12,7 @@ from mcontriever import ranks
 from mcontriever.assembly.finetuning_stage import FinetuningStage
 from mcontriever.assembly.pretraining_stage import PretrainingStage
 from mcontriever.assembly.stage import OpenedStage, Stage
+from mcontriever.assembly.trained_encoder import check_two_encoders
 from mcontriever.assembly.training_config import FinetuneConfig, PretrainConfig, TrainConfig
 from mcontriever.config import EvaluationSection, Section, dump_config
 from mcontriever.encoder import Encoder
@@ -44,6 +45,8 @@ def stage_of(config: TrainConfig, settings: Mapping[str, Any]) -> Stage:
             f"run.asam needs whole weights on each process, ZeRO-{zero_stage(settings)} divides them",
             fix="set deepspeed.zero_optimization.stage to 0 or 1, or omit run.asam",
         )
+    if config.encoder.own_query_encoder:
+        check_two_encoders(config)
     stage: Stage = (
         PretrainingStage(config, settings) if isinstance(config, PretrainConfig) else FinetuningStage(config, settings)
     )

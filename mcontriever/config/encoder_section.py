@@ -23,6 +23,7 @@ class EncoderSection(Section):
     query_prefix: str | None = None
     document_prefix: str | None = None
     dropout: Share | None = None
+    own_query_encoder: bool = False  # fine-tuning: weights of their own for queries, as in DPR; both start as this one
     frozen_embeddings: bool | None = None  # subword vectors stay as they are: faster steps on short texts, less memory
     frozen_layers: Count | None = None  # the lowest so many stay, and all embeddings
     checkpoint_layers: bool = False  # keep no activations, compute them again: less memory, a third more work

@@ -106,6 +106,8 @@ class Encoder(torch.nn.Module):
         the folder's settings unless they are None. `light` loads without transformers, for inference on the CPU; None
         does so for a bag of subwords, which needs nothing more: see without_transformers.py.
         """
+        from mcontriever.encoder.two_encoders import with_query_encoder
+
         folder = model_folder(name_or_folder)
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
         backbone = load_light_backbone(folder, bags_only=light is None) if light in (None, True) else None
@@ -114,9 +116,9 @@ class Encoder(torch.nn.Module):
         settings.setdefault("max_length", min(DEFAULT_MAX_LENGTH, _positions(backbone)))
         settings.setdefault("int8_ranges", read_int8_ranges(folder))
         tokenizer = (load_light_tokenizer(folder) if light else None) or load_tokenizer(folder)
-        encoder = cls(backbone, tokenizer, **settings)
+        encoder = Encoder(backbone, tokenizer, **settings)
         resolve_precision(encoder.precision, checked_device(device))
-        return encoder.to(device).eval()
+        return with_query_encoder(encoder, folder, light=light, **changes).to(device).eval()
 
     @classmethod
     def from_random(cls, config: Mapping[str, Any], tokenizer: Any, *, seed: int = 0, **settings: Any) -> "Encoder":

@@ -5,6 +5,7 @@ modules.json 1_Pooling/ 2_Normalize/               how token vectors become one 
 sentence_bert_config.json                          max length
 config_sentence_transformers.json                  similarity and prefixes
 README.md                                          model card
+query/ router_config.json                          of two encoders: that of queries, and a Router over both
 """
 
 import json
@@ -21,17 +22,15 @@ from mcontriever.encoder.backbone_loading import quiet_transformers
 from mcontriever.errors import ModelError
 from mcontriever.output_folder import FolderKind
 
-MODEL_FOLDER = FolderKind(
-    "model",
-    marks=("modules.json",),
-    files=(
-        *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "README.md"),
-        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
-        *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
-        *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
-        *("report.md", "report.json"),  # of `trim`
-    ),
+_FILES = (
+    *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "README.md"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
+    *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
+    *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
+    *("report.md", "report.json", "router_config.json"),  # reports are of `trim`
 )
+QUERIES = "query"  # of two encoders, the folder of the queries' one
+MODEL_FOLDER = FolderKind("model", marks=("modules.json",), files=(*_FILES, *(f"{QUERIES}/{file}" for file in _FILES)))
 POOLING_MODES = ("mean", "cls")
 SIMILARITIES = ("dot", "cosine")
 DEFAULT_MAX_LENGTH = 512
@@ -40,6 +39,7 @@ INT8_RANGES = "int8_ranges.safetensors"
 _TRANSFORMER = "sentence_transformers.models.Transformer"
 _POOLING = "sentence_transformers.models.Pooling"
 _NORMALIZE = "sentence_transformers.models.Normalize"
+_ROUTER, _ROUTES = "sentence_transformers.models.Router", "router_config.json"
 
 
 def write_model_folder(
@@ -121,6 +121,24 @@ def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dic
     return files
 
 
+def router_files(normalize: bool) -> dict[str, Any]:
+    """For a folder of two encoders, which already holds both: queries go through one, all else through the other."""
+    kinds = {"": _TRANSFORMER, "1_Pooling": _POOLING} | ({"2_Normalize": _NORMALIZE} if normalize else {})
+    routes = {"query": [Path(QUERIES, path).as_posix() for path in kinds], "document": [path or "." for path in kinds]}
+    types = {path: kind for paths in routes.values() for path, kind in zip(paths, kinds.values(), strict=True)}
+    parameters = {"default_route": "document", "allow_empty_key": True}
+    return {
+        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": _ROUTER}],
+        _ROUTES: {"types": types, "structure": routes, "parameters": parameters},
+    }
+
+
+def query_folder(folder: Path) -> Path | None:
+    """Of a folder of two encoders that we wrote, the one for queries."""
+    routes = (_read(folder / _ROUTES) or {}).get("structure") or {}
+    return folder / QUERIES if (routes.get("query") or [""])[0] == QUERIES else None
+
+
 def _plain_card(spec: Mapping[str, Any]) -> str:
     lines = [f"- {name.replace('_', ' ')}: {value!r}" for name, value in spec.items()]
     return "# Text encoder\n\nMade with mcontriever.\n\n" + "\n".join(lines) + "\n"
@@ -131,6 +149,10 @@ def read_spec(folder: Path) -> dict[str, Any]:
     modules = _read(folder / "modules.json")
     if modules is None:
         return {}
+    if query_folder(folder) is not None:
+        router = _read(folder / _ROUTES)
+        paths = router["structure"]["document"]
+        modules = [{"path": path.removeprefix("."), "type": router["types"][path]} for path in paths]
     kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ModelError(

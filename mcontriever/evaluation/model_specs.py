@@ -99,6 +99,10 @@ def parse_model(text: str) -> ModelSpec:
     return ModelSpec((_parse_search(first),), reranker=cross_encoder)
 
 
+def is_pair(text: str) -> bool:
+    return text.startswith(DPR)
+
+
 def parse_models(texts: Sequence[str]) -> dict[str, ModelSpec]:
     """label -> spec, in order. A folder's label is the end of its path, as long as needed to be unique."""
     specs = [parse_model(text) for text in texts]

@@ -21,7 +21,7 @@ from mcontriever.errors import ModelError
 from mcontriever.evaluation.known_models import known_settings
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
-from mcontriever.evaluation.two_encoders import load_two_encoders
+from mcontriever.evaluation.dpr_checkpoints import load_two_encoders
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.progress import log
 
@@ -54,7 +54,7 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
 
 
 def two_encoders_search(questions: str, passages: str, label: str, device: str, centre: Centre | None = None) -> Any:
-    return _searching(load_two_encoders(questions, passages, label, device), centre, label)
+    return _searching(MtebEncoder(load_two_encoders(questions, passages, device), label), centre, label)
 
 
 def refuse_foreign_code(meta: ModelMeta) -> None:

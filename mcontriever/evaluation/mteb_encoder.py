@@ -12,6 +12,7 @@ from mteb.models.model_meta import ScoringFunction
 from mteb.types import PromptType
 
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.two_encoders import parts_of
 
 
 class MtebEncoder:
@@ -27,7 +28,9 @@ class MtebEncoder:
             max_tokens=encoder.max_length,
             similarity_fn_name=ScoringFunction(encoder.similarity),
             n_parameters=sum(parameter.numel() for parameter in parameters),
-            n_embedding_parameters=encoder.backbone.get_input_embeddings().weight.numel(),
+            n_embedding_parameters=sum(
+                part.backbone.get_input_embeddings().weight.numel() for part in parts_of(encoder)
+            ),
             memory_usage_mb=sum(parameter.nbytes for parameter in parameters) / (1 << 20),
             use_instructions=bool(encoder.query_prefix or encoder.document_prefix),
             framework=["PyTorch", "safetensors"],

@@ -205,7 +205,8 @@ def _beside_model(objective: torch.nn.Module) -> list[tuple[str, torch.nn.Parame
     """A learned temperature, say. Token weights are folded into the model's vectors, so then everything is listed."""
     named = list(objective.named_parameters())
     folded = any(name.startswith("encoder.token_weights.") for name, _ in named)
-    return [(name, parameter) for name, parameter in named if folded or not name.startswith("encoder.backbone.")]
+    in_model = ("encoder.backbone.", "encoder.queries.backbone.")
+    return [(name, parameter) for name, parameter in named if folded or not name.startswith(in_model)]
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

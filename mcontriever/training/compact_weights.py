@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from mcontriever.disk import read_json
 from mcontriever.encoder import four_bit_blocks
 from mcontriever.encoder.few_bits import BITS, pack
+from mcontriever.encoder.saved_model import query_folder
 from mcontriever.errors import ModelError
 
 DTYPES = {"float16": torch.float16, "float8": torch.float8_e4m3fn}
@@ -24,7 +25,10 @@ _WORDS = "embeddings.word_embeddings.weight"
 
 
 def compact_weights(folder: Path, weights: str) -> None:
-    """Rewrite the model file of `folder`, which nobody reads yet."""
+    """Rewrite the model file of `folder`, which nobody reads yet, and that of a query encoder in it."""
+    of_queries = query_folder(folder)
+    if of_queries is not None:
+        compact_weights(of_queries, weights)
     file = folder / "model.safetensors"
     _rewrite(file, folder, weights)
     shutil.copymode(folder / "config.json", file)  # safetensors makes files that only their owner may read

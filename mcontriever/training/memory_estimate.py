@@ -41,6 +41,7 @@ class Architecture:
     intermediate: int
     positions: int
     segments: int = 1
+    encoders: int = 1  # 2: one for queries, one for passages
 
     @classmethod
     def of(cls, config: Mapping[str, int]) -> "Architecture":
@@ -57,14 +58,14 @@ class Architecture:
 
     @property
     def embedding_parameters(self) -> int:
-        return (self.vocabulary + self.positions + self.segments + 2) * self.hidden
+        return self.encoders * (self.vocabulary + self.positions + self.segments + 2) * self.hidden
 
     @property
     def layer_parameters(self) -> int:
         """Four projections, two linear layers, two layer norms; each with its bias."""
         attention = 4 * self.hidden * (self.hidden + 1)
         feed_forward = 2 * self.hidden * self.intermediate + self.intermediate + self.hidden
-        return self.layers * (attention + feed_forward + 4 * self.hidden)
+        return self.encoders * self.layers * (attention + feed_forward + 4 * self.hidden)
 
     @property
     def parameters(self) -> int:

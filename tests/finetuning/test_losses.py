@@ -1,5 +1,6 @@
 """Every loss against a loop in float64 that follows its formula, over the same embeddings."""
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.two_encoders import TwoEncoders
 from mcontriever.errors import RunError
 from mcontriever.finetuning.contrastive import Contrastive, info_nce
 from mcontriever.finetuning.distillation import Distillation
@@ -229,3 +231,28 @@ def test_distillation_without_scores_is_refused(tiny_encoder: Encoder, texts: li
     objective = TripleObjective(encoder=tiny_encoder, loss=Distillation(loss="kl", temperature=1.0))
     with pytest.raises(RunError, match="no pair in the batch has a teacher's score"):
         objective(make_triple_batch(tiny_encoder, texts[:2], texts[2:6]))
+
+
+def test_two_encoders_get_the_gradients_of_their_sides(tiny_encoder: Encoder, texts: list[str]) -> None:
+    """Against torch's own cross-entropy over the vectors of two separate encoders."""
+    sides = [copy.deepcopy(tiny_encoder).eval() for _ in range(2)]
+    with torch.no_grad():
+        sides[0].backbone.embeddings.word_embeddings.weight.mul_(0.5)
+    batch = make_triple_batch(sides[0], texts[:3], texts[3:9])
+    for rows_per_sub_batch in (None, 2):
+        both = TwoEncoders(*sides)
+        both.zero_grad()
+        objective = TripleObjective(
+            encoder=both, loss=Contrastive(temperature=TEMPERATURE), rows_per_sub_batch=rows_per_sub_batch
+        )
+        loss, _ = objective(batch)
+        loss.backward()
+        found = [[parameter.grad.clone() for parameter in side.parameters()] for side in (both.queries, both)]
+        found[1] = found[1][: len(found[0])]  # the passages' own come first
+        both.zero_grad()
+        scores_BP = sides[0](batch.queries) @ sides[1](batch.passages).T / TEMPERATURE
+        expected = torch.nn.functional.cross_entropy(scores_BP, torch.tensor([0, 2, 4]))
+        expected.backward()
+        assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+        for side, gradients in zip(sides, found, strict=True):
+            torch.testing.assert_close(gradients, [p.grad for p in side.parameters()], rtol=1e-3, atol=1e-6)

@@ -1,18 +1,15 @@
-"""Two encoders that share a vector space, one for questions and one for passages: DPR, as MTEB's EncoderProtocol."""
+"""DPR's checkpoints, which hold a BERT under a name of their own, as the two encoders of one space."""
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from mteb.types import PromptType
 from safetensors.torch import load_file
 
 from mcontriever.disk import read_json
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.two_encoders import TwoEncoders
 from mcontriever.errors import ModelError
-from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
+from mcontriever.evaluation.model_specs import parse_model
 from mcontriever.hub import model_folder
 from mcontriever.tokens import load_tokenizer
 
@@ -20,28 +17,14 @@ DPR_MAX_LENGTH = 256  # of the passages that the authors trained on, and more th
 _DPR_PREFIXES = ("question_encoder.bert_model.", "ctx_encoder.bert_model.")
 
 
-class TwoEncoders(MtebEncoder):
-    """Queries through one encoder, everything else through the other; compared as the passage encoder says."""
-
-    def __init__(self, questions: Encoder, passages: Encoder, name: str) -> None:
-        super().__init__(passages, name)
-        if questions.dimension != passages.dimension:
-            raise ModelError(
-                f"the questions' encoder has {questions.dimension} dimensions, the passages' {passages.dimension}",
-                fix="give the two encoders that were trained together, the questions' first",
-            )
-        self.questions = questions
-        both = hashlib.sha256(f"{questions.fingerprint()} {passages.fingerprint()}".encode()).hexdigest()
-        self.mteb_model_meta = model_meta(name, both, **_facts_of(self.mteb_model_meta))
-
-    def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **settings: Any) -> np.ndarray:
-        if prompt_type == PromptType.query:
-            return self.questions.embed_queries(inputs.dataset["text"][:])
-        return super().encode(inputs, prompt_type=prompt_type, **settings)
+def load_pair(spec: str) -> TwoEncoders:
+    """What dpr:QUESTIONS,PASSAGES means."""
+    part = parse_model(spec).parts[0]
+    return load_two_encoders(part.name, part.passages, "cpu")
 
 
-def load_two_encoders(questions: str, passages: str, label: str, device: str) -> TwoEncoders:
-    return TwoEncoders(_load_side(questions, device), _load_side(passages, device), label)
+def load_two_encoders(questions: str, passages: str, device: str) -> TwoEncoders:
+    return TwoEncoders(_load_side(questions, device), _load_side(passages, device)).eval()
 
 
 def _load_side(name: str, device: str) -> Encoder:
@@ -81,8 +64,3 @@ def _bert_weights(folder: Path) -> dict[str, torch.Tensor]:
         fix = "give DPR's question or context encoder (the reader is neither)"
         raise ModelError(f"no weights named {_DPR_PREFIXES[0]}... or {_DPR_PREFIXES[1]}...", where=folder, fix=fix)
     return found
-
-
-def _facts_of(meta: Any) -> dict[str, Any]:
-    """Of the passages' encoder; each of the two has so many parameters."""
-    return {name: getattr(meta, name) for name in ("embed_dim", "max_tokens", "similarity_fn_name")}

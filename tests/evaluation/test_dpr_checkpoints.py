@@ -13,7 +13,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.models import two_encoders_search
 from mcontriever.tokens import load_tokenizer
-from tests.conftest import SENTENCES
+from tests.conftest import SENTENCES, RunCli
 
 PASSAGES = [*SENTENCES["en"], *SENTENCES["sw"]]
 QUESTIONS = ["Where does the river rise?", "Mwokaji huchanganya nini?"]
@@ -51,7 +51,7 @@ def by_transformers(folder: Path, kind: str, texts: list[str]) -> np.ndarray:
         return np.stack([model(**tokenizer(text, return_tensors="pt")).pooler_output[0].numpy() for text in texts])
 
 
-def test_scores_are_the_dot_products_of_dprs_own_classes(dpr: dict[str, Path]) -> None:
+def test_scores_are_the_dot_products_of_dprs_own_classes(dpr: dict[str, Path], tmp_path: Path, cli: RunCli) -> None:
     search = two_encoders_search(str(dpr["questions"]), str(dpr["passages"]), "dpr", "cpu")
     search.index(Dataset.from_dict({"id": [f"d{n}" for n in range(len(PASSAGES))], "text": PASSAGES}), **CONTEXT)
     asked = Dataset.from_dict({"id": ["q0", "q1"], "text": QUESTIONS})
@@ -62,6 +62,10 @@ def test_scores_are_the_dot_products_of_dprs_own_classes(dpr: dict[str, Path]) -
     )
     found = np.array([[hits[query][f"d{n}"] for n in range(len(PASSAGES))] for query in ("q0", "q1")])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    done = cli("export", f"dpr:{dpr['questions']},{dpr['passages']}", "--output", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    both = Encoder.load(tmp_path / "one")
+    np.testing.assert_allclose(both.embed_queries(QUESTIONS) @ both.embed_documents(PASSAGES).T, expected, atol=1e-3)
     turned = two_encoders_search(str(dpr["passages"]), str(dpr["questions"]), "dpr", "cpu")
     assert turned.mteb_model_meta.revision != search.mteb_model_meta.revision
 
@@ -73,5 +77,5 @@ def test_two_folders_of_ours_are_a_pair_too_and_must_agree(dpr: dict[str, Path],
     encoder = Encoder.load(tiny_encoder_dir)
     expected = float(encoder.embed_queries(QUESTIONS[:1])[0] @ encoder.embed_documents(PASSAGES[:1])[0])
     assert hits == {"q": {"d": pytest.approx(expected, rel=1e-2)}}
-    with pytest.raises(ModelError, match=r"questions' encoder has 16 dimensions, the passages' 32\n.*trained together"):
+    with pytest.raises(ModelError, match=r"queries' encoder has dimension 16, the passages' 32\n.*trained together"):
         two_encoders_search(str(dpr["questions"]), str(tiny_encoder_dir), "pair", "cpu")
