@@ -18,10 +18,10 @@ from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import ModelError
+from mcontriever.evaluation.dpr_checkpoints import load_two_encoders
 from mcontriever.evaluation.known_models import known_settings
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
-from mcontriever.evaluation.dpr_checkpoints import load_two_encoders
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.progress import log
 
