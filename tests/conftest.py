@@ -130,11 +130,15 @@ def run_cli() -> RunCli:
     """Run `mcontriever ...` in a process of its own, forked from a warm one or `anew` (slow)."""
 
     def run(
-        *arguments: object, cwd: Path | None = None, anew: bool = False, **environment: str
+        *arguments: object,
+        cwd: Path | None = None,
+        anew: bool = False,
+        largest_file: int | None = None,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         words = [str(argument) for argument in arguments]
         if not anew:
-            return run_warm(words, cwd or REPOSITORY, environment, COMMAND_SECONDS)
+            return run_warm(words, cwd or REPOSITORY, environment, COMMAND_SECONDS, largest_file)
         return subprocess.run(
             [sys.executable, "-m", "mcontriever", *words],
             capture_output=True,

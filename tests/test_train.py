@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,14 +204,11 @@ def test_a_collapsing_run_raises_the_alarm(values: dict[str, Any]) -> None:
 
 def test_a_full_disk_keeps_the_last_checkpoint_whole(values: dict[str, Any], tmp_path: Path, run_cli: RunCli) -> None:
     """A limit on file sizes stands for the full disk: the write fails in the middle of a file."""
-    import subprocess
-
     straight = run(values, f"run.output={tmp_path / 'straight'}")
     folder = run(values, "run.steps=2")
     config = write_config(tmp_path / "config.yaml", values)
     largest = max(path.stat().st_size for path in (checkpoints_of(folder)[-1] / "engine").iterdir())
-    limited = f"ulimit -f {largest // 2048}; exec {sys.executable} -m mcontriever train --config {config}"
-    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=REPOSITORY, timeout=300)
+    done = run_cli("train", "--config", config, largest_file=largest // 2)
     assert done.returncode == 2, done.stderr
     assert "the checkpoint could not be written" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,13 +2,11 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,18 +18,12 @@ from mcontriever.assembly.training_config import load_train_config
 from mcontriever.training.checkpoints import checkpoints_of, read_state
 from mcontriever.training.metrics_log import METRICS, read_log
 from tests.conftest import REPOSITORY
-from tests.training.stages_on_two_ranks import WHOLE_BATCH
+from tests.training.stages_on_two_ranks import WHOLE_BATCH, train_all
 from tests.training.tiny_runs import AUTOCAST, logged, tiny_values, write_config
+from tests.two_ranks import free_port, start_as_launched
 
 STAGES = (0, 1, 2, 3)
 TRAIN = REPOSITORY / "mcontriever" / "train.py"
-
-
-def free_port() -> int:
-    """Other tests may run beside these, so no port is fixed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def launch(script: Path, *arguments: object) -> subprocess.Popen[str]:
@@ -61,9 +53,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_tokens_dir: Path, tiny_t
     values = tiny_values(folder, tiny_tokens_dir, tiny_tokenizer_dir)
     values["deepspeed"]["torch_autocast"] = AUTOCAST
     write_config(folder / "tiny.yaml", values)
-    script = REPOSITORY / "tests" / "training" / "stages_on_two_ranks.py"
-    code, output = finish(launch(script, folder))
-    assert code == 0, output
+    for rank in start_as_launched(train_all, folder):
+        rank.join()
+        assert rank.exitcode == 0
     return folder
 
 
@@ -110,21 +102,21 @@ def test_one_process_and_two_learn_the_same_from_the_same_batch(runs: Path) -> N
 
 
 def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Path) -> None:
-    """The same command three times: SIGKILL in the middle, SIGTERM in the middle, and to the end."""
+    """The same run three times: SIGKILL in the middle, SIGTERM to the launcher in the middle, and to the end."""
     folder = runs / "killed"
     changes = [f"run.output={folder}", "run.steps=60", "run.log_every=1", "run.save_every=7"]
     arguments = ["--config", runs / "tiny.yaml", *(part for change in changes for part in ("--set", change))]
 
-    first = launch(TRAIN, *arguments)
-    wait_for_lines(folder, 10, first)
-    for process in [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]:
-        process.kill()
-    first.communicate(timeout=300)
+    first = start_as_launched(train_with, runs / "tiny.yaml", changes)
+    wait(lambda: len(read_log(folder / METRICS)) >= 10, lambda: all(rank.is_alive() for rank in first))
+    for rank in first:
+        rank.kill()
+        rank.join()
     killed_at = read_state(checkpoints_of(folder)[-1])["step"]
     assert killed_at % 7 == 0
 
     second = launch(TRAIN, *arguments)
-    wait_for_lines(folder, 25, second)
+    wait(lambda: len(read_log(folder / METRICS)) >= 25, lambda: second.poll() is None)
     launcher = psutil.Process(second.pid).children()[0]
     launcher.send_signal(signal.SIGTERM)
     _, output = finish(second)
@@ -134,9 +126,9 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     assert f"stopped at step {stopped_at}; the same command resumes it" in output
     assert read_log(folder / METRICS)[-1]["step"] == stopped_at
 
-    code, output = finish(launch(TRAIN, *arguments))
-    assert code == 0, output
-    assert "all steps are done" in output
+    for rank in start_as_launched(train_with, runs / "tiny.yaml", changes):
+        rank.join()
+        assert rank.exitcode == 0
     assert logged(folder) == logged(runs / "long")
 
 
@@ -148,13 +140,13 @@ def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
     assert "Traceback" not in output
 
 
-def wait_for_lines(folder: Path, count: int, process: subprocess.Popen[Any]) -> None:
-    wait(lambda: len(read_log(folder / METRICS)) >= count, process)
+def train_with(config: Path, changes: list[str]) -> None:
+    train.run(load_train_config(config, changes))
 
 
-def wait(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+def wait(condition: Callable[[], bool], is_alive: Callable[[], bool]) -> None:
     until = time.monotonic() + 600
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert is_alive()
         assert time.monotonic() < until
         time.sleep(0.02)

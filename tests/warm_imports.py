@@ -5,10 +5,9 @@ import gc
 import transformers.models.xlm_roberta.modeling_xlm_roberta
 import transformers.models.xlm_roberta.tokenization_xlm_roberta  # noqa: F401
 
-import mcontriever.cli
-import mcontriever.embed
-import mcontriever.export
-import mcontriever.search
-import mcontriever.train  # noqa: F401
+from mcontriever import cli, embed, export, search, train  # noqa: F401
+from mcontriever.training.process_group import _import_deepspeed
+
+_import_deepspeed()
 
 gc.freeze()  # collecting in a forked process would copy every page

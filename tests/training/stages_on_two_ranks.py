@@ -1,14 +1,7 @@
-"""Run by `deepspeed --num_gpus 2` for test_train_ranks.py: every ZeRO stage straight and in pieces, in one launch.
+"""Run on two ranks for test_train_ranks.py: every ZeRO stage straight and in pieces, in one launch."""
 
-deepspeed --num_gpus 2 tests/training/stages_on_two_ranks.py FOLDER      (FOLDER holds tiny.yaml)
-"""
-
-import argparse
 import shutil
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mcontriever import ranks, train
 from mcontriever.assembly.training_config import load_train_config
@@ -24,11 +17,8 @@ WHOLE_BATCH = (
 )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--local_rank", type=int)
-    folder = parser.parse_args().folder
+def train_all(folder: Path) -> None:
+    """`folder` holds tiny.yaml."""
     setup_logging()
 
     def run(name: str, *changes: str) -> None:
@@ -44,7 +34,3 @@ def main() -> None:
         run(f"pieces-{stage}", zero)
     run("whole-batch", *WHOLE_BATCH)
     run("long", "run.steps=60", "run.log_every=1", "run.save_every=7")
-
-
-if __name__ == "__main__":
-    main()

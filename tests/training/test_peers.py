@@ -1,6 +1,5 @@
 """A rank that dies is recognised by its process, whatever the wording of the error that the others see."""
 
-import multiprocessing
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -11,6 +10,7 @@ import torch
 
 from mcontriever.errors import UserError
 from mcontriever.training.peers import Peers
+from tests.warm_processes import CONTEXT
 
 
 def as_rank(rank: int, meeting_point: str, answer: Connection) -> None:
@@ -28,9 +28,8 @@ def as_rank(rank: int, meeting_point: str, answer: Connection) -> None:
 
 
 def test_a_killed_rank_is_named_by_the_other(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    processes = [context.Process(target=as_rank, args=(rank, str(tmp_path / "ranks"), sender)) for rank in range(2)]
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    processes = [CONTEXT.Process(target=as_rank, args=(rank, str(tmp_path / "ranks"), sender)) for rank in range(2)]
     for process in processes:
         process.start()
     assert receiver.poll(120)
