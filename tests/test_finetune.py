@@ -104,6 +104,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "passage_relation": {"objective": {"kind": "passage_relation", "alpha": 0.2}},
     "distillation": {"objective": {"kind": "distillation"}, "data": {"hard_ratio": 1.0, "margin_bins": 4}},
+    "late_interaction": {"objective": {"kind": "late_interaction", "dimension": 8, "rows_per_sub_batch": 3}},
     "two encoders": {
         "encoder": {"own_query_encoder": True},
         "deepspeed": {"zero_optimization": {"stage": 2}},

@@ -16,9 +16,9 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.finetuning.example_order import ShuffledOrder
 from mcontriever.finetuning.examples.training_set import TrainingSet
+from mcontriever.finetuning.late_interaction import LateInteraction
 from mcontriever.finetuning.refreshed import examples_in_force
 from mcontriever.finetuning.topic_batches import TopicOrder, cluster_queries
-from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import Order, TripleLoader
 from mcontriever.npy_files import read_array
 from mcontriever.training.agreement import on_main_rank
@@ -45,6 +45,14 @@ class FinetuningStage:
                 f"{contrast.kind} compares negatives that a teacher scored, but data.negatives is {data.negatives} "
                 f"and data.hard_ratio {data.hard_ratio}",
                 fix="set data.negatives to 1 or more, and data.hard_ratio to 1",
+            )
+        if isinstance(contrast, LateInteraction) and self.config.encoder.name is None:
+            fix = "train one vector for a text first, and give that model as encoder.name"
+            raise ConfigError("late interaction starts from a model by name, not from random weights", fix=fix)
+        if isinstance(contrast, LateInteraction) and self.config.evaluation.sets:
+            raise ConfigError(
+                "evaluation.sets are scored with one vector for a text, and late interaction has one for each token",
+                fix="omit evaluation, and score the trained model with mcontriever benchmark",
             )
         if data.topics is not None and self.config.encoder.name is None and data.topics.model is None:
             raise ConfigError(
@@ -94,9 +102,7 @@ class OpenedFinetuning:
 
     def objective(self, encoder: Encoder) -> torch.nn.Module:
         loss = self.config.contrast
-        contrast = None
-        if loss is not None:
-            contrast = TripleObjective(encoder=encoder, loss=loss, rows_per_sub_batch=loss.rows_per_sub_batch)
+        contrast = None if loss is None else loss.objective(encoder)
         if isinstance(self.config.objective, FinetuningDistil):
             assert self.teacher is not None
             dimension, unit, seed = self.teacher.dimension, self.teacher.unit, self.config.run.seed

@@ -11,6 +11,7 @@ import pydantic
 from mcontriever.distillation.distil import DistilSettings
 from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.distillation import Distillation
+from mcontriever.finetuning.late_interaction import LateInteraction
 from mcontriever.finetuning.passage_relation import PassageRelation
 from mcontriever.pretraining.inbatch import InBatchSettings
 from mcontriever.pretraining.moco import MocoSettings
@@ -33,6 +34,13 @@ FinetuningLoss = Annotated[
 ]  # fmt: skip
 
 
+FinetuningContrast = Annotated[
+    FinetuningLoss
+    | LateInteraction,
+    _BY_KIND,
+]  # fmt: skip
+
+
 class PretrainingDistil(DistilSettings):
     """`contrast` works on crops: of data.tokens if they are given, else of the teacher's texts."""
 
@@ -46,4 +54,4 @@ class FinetuningDistil(DistilSettings):
 
 
 PretrainingObjective = Annotated[PretrainingContrast | PretrainingDistil, _BY_KIND]
-FinetuningObjective = Annotated[FinetuningLoss | FinetuningDistil, _BY_KIND]
+FinetuningObjective = Annotated[FinetuningContrast | FinetuningDistil, _BY_KIND]

@@ -1,6 +1,8 @@
 """The encoder that a run trains: the checkpoint's, a model by name, or one with random weights."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from mcontriever.encoder import Encoder
 from mcontriever.encoder.bag_of_subwords import unfold_token_weights
 from mcontriever.encoder.frozen_weights import freeze
 from mcontriever.encoder.new_backbone import is_weighted_bag
+from mcontriever.encoder.token_encoder import TokenEncoder
 from mcontriever.encoder.two_encoders import TwoEncoders, parts_of
 from mcontriever.errors import ConfigError
+from mcontriever.finetuning.late_interaction import LateInteraction
 from mcontriever.tokens import SPECIALS_PER_ROW
 from mcontriever.training.checkpoints import MODEL
 from mcontriever.training.engine_settings import autocast_dtype
@@ -44,9 +48,9 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
 
 
 def check_two_encoders(config: TrainConfig) -> None:
-    """Crops have no side that asks, and a teacher's vectors are one space for all texts."""
+    """Crops have no side that asks, a teacher's vectors are one space for all texts, and so are a ColBERT's."""
     objective = config.objective.kind
-    if config.stage == "pretrain" or objective == "distil":
+    if config.stage == "pretrain" or objective in ("distil", "late_interaction"):
         raise ConfigError(
             f"two encoders, one for queries, are for fine-tuning on labelled queries, not for {objective}",
             fix="omit encoder.own_query_encoder, and start from a model with one encoder",
@@ -60,10 +64,13 @@ def _from_origin(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
     )
     settings |= {} if section.similarity is None else {"normalize": section.similarity == "cosine"}
     architecture = section.architecture or {}
+    load: Callable[..., Encoder] = Encoder.load
+    if isinstance(config.contrast, LateInteraction):
+        load = partial(TokenEncoder.load, dimension=config.contrast.dimension, seed=config.run.seed)
     if checkpoint is not None and not architecture.get("token_weights"):
-        return Encoder.load(checkpoint / MODEL, light=False)
+        return load(checkpoint / MODEL, light=False)
     if section.name is not None:
-        return Encoder.load(section.name, light=False, **settings)
+        return load(section.name, light=False, **settings)
     # An exported bag of subwords has its token weights folded in, so it is built again and then filled.
     encoder = Encoder.from_random(architecture, tokenizer, seed=config.run.seed, **settings)
     if section.embeddings_from is not None and checkpoint is None:

@@ -7,8 +7,8 @@ from typing import Any
 import pydantic
 
 from mcontriever.assembly.objectives import (
+    FinetuningContrast,
     FinetuningDistil,
-    FinetuningLoss,
     FinetuningObjective,
     PretrainingContrast,
     PretrainingDistil,
@@ -64,7 +64,7 @@ class FinetuneConfig(Section):
     deepspeed: DeepSpeedBlock
 
     @property
-    def contrast(self) -> FinetuningLoss | None:
+    def contrast(self) -> FinetuningContrast | None:
         return self.objective.contrast if isinstance(self.objective, FinetuningDistil) else self.objective
 
 

@@ -47,8 +47,9 @@ def merged(start: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     result = dict(start)
     for key, value in own.items():
         before = start.get(key)
-        takes_over = isinstance(value, dict) and isinstance(before, dict) and not _is_another(before, value)
-        result[key] = merged(before, value) if takes_over else value
+        if isinstance(value, dict) and isinstance(before, dict) and not _is_another(before, value):
+            value = merged(before, value)
+        result[key] = value
     return result
 
 

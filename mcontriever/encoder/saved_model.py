@@ -27,6 +27,7 @@ _FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
     *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
+    *("1_Dense/config.json", "1_Dense/model.safetensors", "2_MultiVectorMask/config.json", "3_Normalize/config.json"),
     *("report.md", "report.json", "router_config.json"),  # reports are of `trim`
 )
 QUERIES = "query"  # of two encoders, the folder of the queries' one
@@ -52,15 +53,19 @@ def write_model_folder(
     int8_ranges: dict[str, torch.Tensor] | None = None,
     *,
     overwrite: bool = False,
+    files: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the folder under a temporary name, then rename it: a reader never sees half a model."""
+    """Write the folder under a temporary name, then rename it: a reader never sees half a model.
+
+    `files` replaces sentence-transformers' files for a model that pools.
+    """
     folder = Path(folder)
     MODEL_FOLDER.require_replaceable(folder, overwrite=overwrite)
     with atomic_folder(folder) as temporary:
         with quiet_transformers():
             backbone.save_pretrained(temporary)
         write_tokenizer(tokenizer, temporary, spec["max_length"])
-        for name, value in _sentence_transformers_files(spec, backbone.config.hidden_size).items():
+        for name, value in (files or _sentence_transformers_files(spec, backbone.config.hidden_size)).items():
             file = temporary / name
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -28,12 +28,25 @@ def candidates_of(embeddings: torch.Tensor, batch: TripleBatch) -> Candidates:
     """From the embeddings of the batch's queries and, after them, passages; passages are gathered with gradient."""
     queries_BH, passages_PH = embeddings.split([len(batch.queries), len(batch.passages)])
     passages_GH = gather_with_grad(passages_PH)
+    own_BG, negative_BG = own_and_negatives(batch)
+    positives_BH = passages_PH[:: batch.passages_per_query]
+    return Candidates(queries_BH, passages_PH, positives_BH, passages_GH, own_BG, negative_BG)
+
+
+def own_and_negatives(batch: TripleBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """(own_BG, negative_BG)"""
     keys_G = gather(batch.passage_keys_P)
     own_BG = _own(batch, len(keys_G))
     negative_BG = ~own_BG & ~_is_known_positive(batch.known_positives_BK, keys_G)
     refuse_nothing_to_contrast(negative_BG)
-    positives_BH = passages_PH[:: batch.passages_per_query]
-    return Candidates(queries_BH, passages_PH, positives_BH, passages_GH, own_BG, negative_BG)
+    return own_BG, negative_BG
+
+
+def own_passages(own_BG: torch.Tensor, batch: TripleBatch) -> torch.Tensor:
+    """BG: the positive and the hard negatives of each query; a query's passages are consecutive."""
+    places_G = torch.arange(own_BG.shape[1], device=own_BG.device)
+    behind_BG = places_G - own_BG.int().argmax(dim=1, keepdim=True)
+    return (behind_BG >= 0) & (behind_BG < batch.passages_per_query)
 
 
 def refuse_nothing_to_contrast(negative_BG: torch.Tensor) -> None:

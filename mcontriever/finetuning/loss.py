@@ -19,13 +19,23 @@ class Loss(Section):
     """`rows_per_sub_batch` limits the texts whose activations are in memory; None keeps all."""
 
     contrasts_within_batch: ClassVar[bool] = True  # so a batch must not be divided into micro steps
-    needs_scores: ClassVar[bool] = False  # of a teacher, for every query's own passages
 
     rows_per_sub_batch: Count | None = None
+
+    @property
+    def needs_scores(self) -> bool:
+        """Of a teacher, for every query's own passages."""
+        return False
 
     def for_encoder(self, encoder: Any) -> typing.Self:
         """This loss, or a copy that knows what it needs of the encoder; refuses an encoder that does not fit."""
         return self
+
+    def objective(self, encoder: Any) -> torch.nn.Module:
+        """What is trained with this loss."""
+        from mcontriever.finetuning.triple_objective import TripleObjective
+
+        return TripleObjective(encoder=encoder, loss=self, rows_per_sub_batch=self.rows_per_sub_batch)
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
         raise NotImplementedError

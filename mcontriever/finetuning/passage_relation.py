@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 
 from mcontriever.config.sections import AboveZero, Share
-from mcontriever.finetuning.candidates import Candidates
+from mcontriever.finetuning.candidates import Candidates, own_passages
 from mcontriever.finetuning.contrastive import blind_loss, info_nce, scores_of, without_high_scores
 from mcontriever.finetuning.loss import Loss, Metrics
 from mcontriever.finetuning.triples import TripleBatch
@@ -61,7 +61,7 @@ class PassageRelation(Loss):
         if self.passage_negatives == "paper":
             stranger_BQ = torch.zeros_like(stranger_BQ)
         elif self.passage_negatives == "code":
-            negative_BG = negative_BG & _own_passages(candidates, batch)
+            negative_BG = negative_BG & own_passages(candidates.own_BG, batch)
         negatives = torch.cat([stranger_BQ, negative_BG], dim=1)
         loss_B = info_nce(
             torch.cat([scores_BQ, scores_BG], dim=1) / self.temperature,
@@ -74,14 +74,6 @@ class PassageRelation(Loss):
 def _own_queries(rows: int, queries: int, device: torch.device) -> torch.Tensor:
     own_B = rank() * rows + torch.arange(rows, device=device)
     return own_B[:, None] == torch.arange(queries, device=device)
-
-
-def _own_passages(candidates: Candidates, batch: TripleBatch) -> torch.Tensor:
-    """BG: the positive and the hard negatives of each query; a query's passages are consecutive."""
-    own_BG = candidates.own_BG
-    places_G = torch.arange(own_BG.shape[1], device=own_BG.device)
-    behind_BG = places_G - own_BG.int().argmax(dim=1, keepdim=True)
-    return (behind_BG >= 0) & (behind_BG < batch.passages_per_query)
 
 
 def _answers_too(batch: TripleBatch) -> torch.Tensor:

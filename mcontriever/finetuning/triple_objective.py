@@ -53,20 +53,26 @@ class TripleObjective(torch.nn.Module):
 
 @torch.no_grad()
 def contrast_metrics(candidates: Candidates) -> Metrics:
+    scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
+    return {
+        **score_metrics(scores_BG, candidates.own_BG, candidates.negative_BG),
+        **spread(candidates.queries_BH.float(), candidates.positives_BH),
+    }
+
+
+@torch.no_grad()
+def score_metrics(scores_BG: torch.Tensor, own_BG: torch.Tensor, negative_BG: torch.Tensor) -> Metrics:
     """How well positives are separated from negatives, for any loss; `chance` is the accuracy of a random guess."""
-    queries_BH = candidates.queries_BH.float()
-    scores_BG = scores_of(queries_BH, candidates.passages_GH)
-    positive_B = (scores_BG * candidates.own_BG).sum(dim=1)
-    negatives_B = candidates.negative_BG.sum(dim=1)
-    best_negative_B = scores_BG.masked_fill(~candidates.negative_BG, -torch.inf).amax(dim=1)
+    positive_B = (scores_BG * own_BG).sum(dim=1)
+    negatives_B = negative_BG.sum(dim=1)
+    best_negative_B = scores_BG.masked_fill(~negative_BG, -torch.inf).amax(dim=1)
     ahead_B = (positive_B - best_negative_B).masked_fill(negatives_B == 0, 0)
-    negative_sum = scores_BG.masked_fill(~candidates.negative_BG, 0).sum()
+    negative_sum = scores_BG.masked_fill(~negative_BG, 0).sum()
     return {
         "accuracy": (positive_B > best_negative_B + 1e-5 * positive_B.abs()).float().mean(),
         "chance": (1 / (1 + negatives_B)).mean(),
-        "queries": float(len(queries_BH)),
+        "queries": float(len(scores_BG)),
         "positive_score": positive_B.mean(),
         "negative_score": negative_sum / negatives_B.sum().clamp(min=1),
         "margin": ahead_B.sum() / (negatives_B > 0).sum().clamp(min=1),
-        **spread(queries_BH, candidates.positives_BH),
     }

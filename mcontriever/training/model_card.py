@@ -39,10 +39,12 @@ def _front_matter(languages: list[str]) -> str:
 
 
 def _usage(spec: Mapping[str, Any]) -> str:
-    compare = "cosine similarity" if spec["similarity"] == "cosine" else "the dot product (not cosine)"
+    ways = {"cosine": "cosine similarity", "maxsim": "the sum of each token's best product (MaxSim)"}
+    compare = ways.get(spec["similarity"], "the dot product (not cosine)")
+    kind = "MultiVectorEncoder" if spec["similarity"] == "maxsim" else "SentenceTransformer"
     return (
-        "## Use\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n"
-        'model = SentenceTransformer("PATH")\n'
+        f"## Use\n\n```python\nfrom sentence_transformers import {kind}\n\n"
+        f'model = {kind}("PATH")\n'
         'questions, passages = model.encode_query(["a question"]), model.encode_document(["a passage"])\n'
         "scores = model.similarity(questions, passages)\n```\n\n"
         f"Embeddings are compared by {compare}.\n\n"

@@ -7,11 +7,12 @@ import torch
 
 from mcontriever import ranks
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.token_encoder import TokenEncoder
 from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.distillation import Distillation
+from mcontriever.finetuning.late_interaction import LateInteraction
 from mcontriever.finetuning.loss import Loss
 from mcontriever.finetuning.passage_relation import PassageRelation
-from mcontriever.finetuning.triple_objective import TripleObjective
 from tests.conftest import SENTENCES
 from tests.finetuning.conftest import make_triple_batch
 from tests.two_ranks import on_two_ranks
@@ -21,6 +22,8 @@ LOSSES: dict[str, Loss] = {
     "passage_relation": PassageRelation(temperature=0.7, alpha=0.3),
     "pair_of_the_code": PassageRelation(temperature=0.7, alpha=0.3, passage_negatives="code"),
     "margin_mse": Distillation(loss="margin_mse", temperature=1.0, contrastive_weight=0.5),
+    "late_interaction": LateInteraction(temperature=0.7, dimension=8),
+    "late_margins": LateInteraction(loss="margin_mse", dimension=8),
     "kl": Distillation(loss="kl", temperature=1.0),
 }
 QUERIES, NEGATIVES = 4, 2
@@ -28,7 +31,9 @@ QUERIES, NEGATIVES = 4, 2
 
 def loss_and_gradient(encoder_dir: Path, name: str, rows: range) -> tuple[float, torch.Tensor, dict[str, float]]:
     """Of these queries of the joined batch, each with its positive and two negatives."""
-    encoder = Encoder.load(encoder_dir, max_length=64)
+    settings = LOSSES[name]
+    late = isinstance(settings, LateInteraction)
+    encoder = TokenEncoder.load(encoder_dir, dimension=8) if late else Encoder.load(encoder_dir, max_length=64)
     texts = [text for group in SENTENCES.values() for text in group]
     passages = [texts[(3 * number + 5) % len(texts)] for number in range(QUERIES * (1 + NEGATIVES))]
     passages[7] = passages[0]  # a negative of query 2, of the second rank, is the positive of query 0, of the first
@@ -37,7 +42,7 @@ def loss_and_gradient(encoder_dir: Path, name: str, rows: range) -> tuple[float,
     width = 1 + NEGATIVES
     chosen = slice(rows.start * width, rows.stop * width)
     batch = make_triple_batch(encoder, texts[rows.start : rows.stop], passages[chosen], scores=scores[chosen])
-    objective = TripleObjective(encoder=encoder, loss=LOSSES[name], rows_per_sub_batch=5)
+    objective = settings.model_copy(update={"rows_per_sub_batch": 5}).objective(encoder)
     loss, metrics = objective(batch)
     loss.backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in objective.parameters()])  # type: ignore[union-attr]
