@@ -64,6 +64,8 @@ def run(config: MineConfig) -> None:
         mined.complete(len(parts), total.totals())
         if not config.keep_store and store.folder.is_relative_to(output):
             shutil.rmtree(store.folder)
+    if config.examples.unlabelled:
+        log.info(f"{total.unanswered:,} of {total.examples:,} queries are left out: no passage surely answers them")
     log.info(f"{total.negatives:,} negatives for {total.examples:,} examples: {output / 'report.md'}")
 
 
@@ -146,7 +148,8 @@ def _second_opinion(config: MineConfig) -> SecondOpinion | None:
     from mcontriever.retrieval.rerank import Reranker
 
     reranker = Reranker.load(section.name, device=Place.of_environment().device(config.device))
-    return SecondOpinion(cross_encoder=reranker, max_probability=section.max_probability, examined=section.examined)
+    settings = section.model_dump(include={"max_probability", "min_positive_probability", "examined"})
+    return SecondOpinion(cross_encoder=reranker, **settings)
 
 
 def _examples_to_read(mined: PartFolder) -> list[dict[str, Any]]:

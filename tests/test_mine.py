@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import pytest
 
 from mcontriever import mine
@@ -223,6 +224,67 @@ def test_a_cross_encoder_objects_and_its_scores_are_kept(
     examples = open_training_set(format="dpr", paths=[f"{made.output}/mined-*.jsonl"])
     assert examples.has_scores
     assert examples[0].positive_scores[0] == pytest.approx(records(made.output)[0]["positive_ctxs"][0]["teacher_score"])
+
+
+def test_queries_without_a_label_get_positives_that_a_cross_encoder_is_sure_of(
+    config: Config, files: dict[str, Path], tmp_path: Path, tiny_tokenizer_dir: Path, tiny_encoder_dir: Path
+) -> None:
+    """Against a loop over each query's nearest passages and the two thresholds."""
+    from mcontriever.retrieval.rerank import Reranker
+    from tests.retrieval.test_rerank import save_cross_encoder
+
+    name = str(save_cross_encoder(tmp_path / "cross", tiny_tokenizer_dir))
+    passages = [*TEXTS, COPY]
+    scores = np.array(Reranker.load(name).scores([(text[:20], passage) for text in TEXTS for passage in passages]))
+    scores_QP = scores.reshape(len(TEXTS), -1)
+    low, high = np.quantile(scores_QP, [0.4, 0.9])
+    files["qrels"].write_text("".join(f"q{number}\t0\tp{number}\t1\n" for number in range(12)))
+    examples = {"format": "msmarco", **{kind: str(path) for kind, path in files.items()}, "unlabelled": True}
+    searchers = [{"kind": "dense", "negatives": 4, "last_rank": 8, "choose": "top"}]
+    opinion = {"name": name, "max_probability": float(low), "min_positive_probability": float(high), "examined": 2}
+    made = config(examples=examples, searchers=searchers, cross_encoder=opinion)
+    mine.run(made)
+    encoder, expected = Encoder.load(tiny_encoder_dir), {}
+    dense_QP = encoder.embed_queries([text[:20] for text in TEXTS]) @ encoder.embed_documents(passages).T
+    for number in range(12, len(TEXTS)):
+        texts: list[str] = []
+        for place in np.argsort(-dense_QP[number], kind="stable")[:8]:
+            if " ".join(passages[place].split()).casefold() not in [_folded(text) for text in texts]:
+                texts.append(passages[place])
+        of = {text: scores_QP[number, passages.index(text)] for text in texts}
+        sure = {text for text, score in of.items() if score >= high}
+        if sure:
+            expected[f"q{number}"] = (sure, [text for text, score in of.items() if score <= low][:4])
+    found = {
+        record["id"]: (
+            {one["text"] for one in record["positive_ctxs"]},
+            [one["text"] for one in record["hard_negative_ctxs"]],
+        )
+        for record in records(made.output)
+    }
+    assert 0 < len(expected) < 8
+    assert found == expected
+    total = json.loads((Path(made.output) / "manifest.json").read_text())
+    assert total["unanswered"] == 8 - len(expected)
+    trained_on = open_training_set(format="dpr", paths=[f"{made.output}/mined-*.jsonl"])
+    assert len(trained_on) == len(expected)
+    assert np.isfinite(trained_on.positive_scores.values_T).all()
+
+
+@pytest.mark.parametrize(
+    ("examples", "opinion", "expected"),
+    [
+        ({"unlabelled": True}, {}, "go together"),
+        ({}, {"min_positive_probability": 0.9}, "go together"),
+        ({"unlabelled": True, "format": "beir"}, {"min_positive_probability": 0.9}, "read in the format msmarco"),
+    ],
+)
+def test_unlabelled_queries_need_a_threshold_and_their_format(
+    config: Config, files: dict[str, Path], examples: dict[str, Any], opinion: dict[str, Any], expected: str
+) -> None:
+    of_files = {"format": "msmarco", **{kind: str(path) for kind, path in files.items()}}
+    with pytest.raises((pydantic.ValidationError, ConfigError), match=expected):
+        mine.run(config(examples={**of_files, **examples}, cross_encoder={"name": "none", **opinion}))
 
 
 def test_a_collection_in_tevatrons_naming(config: Config, files: dict[str, Path], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class ExamplesSection(Section):
     triples: str | None = None
     split: str = "train"
     fields: dict[str, str] = {}
+    unlabelled: bool = False  # msmarco, for `mine`: the queries that the qrels (if any) name no positive for
     strict: bool = False  # stop at the first mistake instead of counting them
     cache: str | None = None  # None: beside the files, or in the user's cache if that cannot be written
 

@@ -33,6 +33,12 @@ class FinetuneData(Section):
     )
 
     @pydantic.model_validator(mode="after")
+    def _examples_have_positives(self) -> typing.Self:
+        if self.examples.unlabelled:
+            raise ValueError("unlabelled queries have no positive: let `mine` find some with a cross-encoder first")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _topics_have_all_examples(self) -> typing.Self:
         if self.topics is not None and self.max_examples is not None:
             raise ValueError("topics cluster all examples: omit topics, or max_examples")

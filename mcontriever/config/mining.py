@@ -30,9 +30,11 @@ class CrossEncoderSection(Section):
     """A second opinion: candidates that answer with more than `max_probability` are unlabelled positives, and dropped.
 
     Its logits are stored with every passage, for distillation. `examined` candidates are read for each negative wanted.
+    Of queries without a label, those that answer with `min_positive_probability` become the positives.
     """
 
     name: str
+    min_positive_probability: Share | None = None  # with examples.unlabelled; RocketQA took 0.9
     max_probability: Share | None = None  # the sigmoid of its logit; RocketQA took 0.1
     examined: AboveZero = 2.0
 
@@ -57,6 +59,9 @@ class MineConfig(Section):
 
     @pydantic.model_validator(mode="after")
     def _models_are_named(self) -> "MineConfig":
+        certain = self.cross_encoder is not None and self.cross_encoder.min_positive_probability is not None
+        if self.examples.unlabelled != certain:
+            raise ValueError("examples.unlabelled and cross_encoder.min_positive_probability go together")
         if any(searcher.kind == "dense" for searcher in self.searchers) and self.model is None:
             raise ValueError("a dense searcher needs model: the folder or hub name of an encoder")
         has_ids = self.corpus or self.examples.collection or self.examples.format in ("msmarco", "beir")

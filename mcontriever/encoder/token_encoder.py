@@ -121,7 +121,7 @@ def _read(folder: Path) -> TokenEncoder:
         document_prefix=prompts["document"],
     )
     weight_DH = load_file(folder / _PROJECTION / "model.safetensors")["linear.weight"]
-    projection = torch.nn.Linear(*reversed(weight_DH.shape), bias=False)
+    projection = torch.nn.Linear(weight_DH.shape[1], weight_DH.shape[0], bias=False)
     with torch.no_grad():
         projection.weight.copy_(weight_DH)
     return TokenEncoder(encoder, projection)

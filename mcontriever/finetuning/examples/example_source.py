@@ -11,7 +11,7 @@ from mcontriever.drops import Drops
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.finetuning.examples.cache_folder import file_state
 from mcontriever.finetuning.examples.example_formats import TEXT_FORMATS
-from mcontriever.finetuning.examples.judged_collections import read_beir, read_msmarco
+from mcontriever.finetuning.examples.judged_collections import read_beir, read_msmarco, read_unlabelled
 from mcontriever.finetuning.examples.passage_collection import PassageCollection
 from mcontriever.finetuning.examples.training_example import TrainingExample
 from mcontriever.texts.beir_folder import BeirFolder
@@ -34,6 +34,7 @@ class ExampleSource:
     triples: str | None = None
     split: str = "train"
     fields: dict[str, str] = field(default_factory=dict)
+    unlabelled: bool = False
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "ExampleSource":
@@ -44,9 +45,19 @@ class ExampleSource:
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise ConfigError(f"unknown format {self.format!r}", where="data.examples", fix=f"choose {_or(FORMATS)}")
-        given = {name for name, value in asdict(self).items() if value and name not in ("format", "split", "fields")}
+        given = {
+            name
+            for name, value in asdict(self).items()
+            if value and name not in ("format", "split", "fields", "unlabelled")
+        }
         needed = {"msmarco": {"collection", "queries"}}.get(self.format, {"paths"})
         optional = {"msmarco": {"qrels", "triples"}, "beir": set()}.get(self.format, {"collection"})
+        if self.unlabelled and self.format != "msmarco":
+            raise ConfigError(
+                f"unlabelled queries are read in the format msmarco, found {self.format}",
+                where="data.examples",
+                fix="set format to msmarco, collection to the passages and queries to the queries (JSON lines or TSV)",
+            )
         if not needed <= given or not given <= needed | optional or (self.format == "beir" and len(self.paths) != 1):
             raise ConfigError(
                 f"the format {self.format} takes {_and(sorted(needed | optional))}, found {_and(sorted(given))}",
@@ -80,7 +91,8 @@ class ExampleSource:
     def fingerprint(self) -> str:
         passages = self.passages_file()
         states = {str(file): file_state(file) for file in [*self.files(), *([passages] if passages else [])]}
-        return hashlib.sha256(json.dumps([LAYOUT, asdict(self), states]).encode()).hexdigest()[:16]
+        values = {name: value for name, value in asdict(self).items() if name != "unlabelled" or value}
+        return hashlib.sha256(json.dumps([LAYOUT, values, states]).encode()).hexdigest()[:16]
 
     def read(self, drops: Drops, cache: str | Path | None) -> Iterator[tuple[str, TrainingExample]]:
         if self.format == "beir":
@@ -89,6 +101,8 @@ class ExampleSource:
             return read_beir(beir, queries, drops, self.split)
         if self.format == "msmarco":
             queries = PassageCollection.open(str(self.queries), cache)
+            if self.unlabelled:
+                return read_unlabelled(queries, self.qrels)
             return read_msmarco(queries, drops, qrels=self.qrels, triples=self.triples)
         return TEXT_FORMATS[self.format](self.paths, self.split, self.fields)
 

@@ -31,11 +31,12 @@ def write_examples(
     collection: PassageCollection | None,
     drops: Drops,
     may_repeat_queries: bool,
+    may_lack_positives: bool,
 ) -> int:
     """Write queries.jsonl, the arrays and, without a collection, passages.jsonl; returns the number of examples."""
     with open(folder / "queries.jsonl", "wb") as query_file, open(folder / "passages.jsonl", "wb") as passage_file:
         passages = _Referenced(collection) if collection is not None else _Carried(passage_file)
-        writer = _Writer(query_file, passages, drops, may_repeat_queries)
+        writer = _Writer(query_file, passages, drops, may_repeat_queries, may_lack_positives)
         with track(None, "read examples", "examples") as progress:
             source = iter(examples)
             while block := list(islice(source, BLOCK)):
@@ -47,10 +48,15 @@ def write_examples(
 
 class _Writer:
     def __init__(
-        self, query_file: BinaryIO, passages: "_Referenced | _Carried", drops: Drops, may_repeat_queries: bool
+        self,
+        query_file: BinaryIO,
+        passages: "_Referenced | _Carried",
+        drops: Drops,
+        may_repeat_queries: bool,
+        may_lack_positives: bool,
     ) -> None:
         self.query_file, self.passages, self.drops = query_file, passages, drops
-        self.may_repeat_queries = may_repeat_queries
+        self.may_repeat_queries, self.may_lack_positives = may_repeat_queries, may_lack_positives
         self.query_row_of: dict[int, int] = {}
         self.query_rows = array("q")
         self.rows = {"positives": array("q"), "negatives": array("q")}
@@ -76,7 +82,7 @@ class _Writer:
             return
         kept_positives = self._kept(place, example.positives, positives, example.positive_scores, set())
         taken = {key for _, key, _ in kept_positives}
-        if not kept_positives:
+        if not kept_positives and not self.may_lack_positives:
             self.drops.count("no positive", place)
             return
         query_row = self._query_row(place, example)

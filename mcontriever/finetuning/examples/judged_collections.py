@@ -31,6 +31,19 @@ def read_msmarco(
     return _with_queries(judged, queries, drops)
 
 
+def read_unlabelled(queries: PassageCollection, qrels: str | None = None) -> Iterator[Placed]:
+    """The queries that the qrels name no positive for, as examples without one."""
+    judged = _judgements(qrels) if qrels is not None else iter(())
+    labelled = {query_id for _, query_id, _, grade in judged if grade > 0}
+    for start in range(0, len(queries), 4096):
+        for query in queries.documents(range(start, min(start + 4096, len(queries)))):
+            if query.id not in labelled:
+                yield (
+                    f"{queries.origin}: {query.id}",
+                    TrainingExample(query.text, (), id=query.id, language=query.language),
+                )
+
+
 def read_beir(folder: BeirFolder, queries: PassageCollection, drops: Drops, split: str = "train") -> Iterator[Placed]:
     return _with_queries(_by_query(folder.judgements(split)), queries, drops)
 

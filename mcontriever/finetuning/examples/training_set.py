@@ -83,6 +83,7 @@ def open_training_set(
     triples: str | None = None,
     split: str = "train",
     fields: Mapping[str, str] | None = None,
+    unlabelled: bool = False,
     strict: bool = False,
     cache: str | Path | None = None,
 ) -> TrainingSet:
@@ -96,6 +97,7 @@ def open_training_set(
         triples=triples,
         split=split,
         fields=dict(fields or {}),
+        unlabelled=unlabelled,
     )
     files = source.files()
     first = files[0] if files else Path(source.paths[0].replace("/", "--"))
@@ -124,6 +126,7 @@ def _write(source: ExampleSource, folder: Path, drops: Drops, cache: str | Path 
             collection=collection,
             drops=drops,
             may_repeat_queries=source.may_repeat_queries,
+            may_lack_positives=source.unlabelled,
         )
         if not count:
             reasons = ", ".join(f"{number:,} x {reason}" for reason, number in drops.counts.items())

@@ -16,7 +16,7 @@ NO_ROW = -1
 
 @dataclass(frozen=True, eq=False)
 class Negatives:
-    """What one searcher took: rows of the store (NO_ROW: none), ranks, scores, a teacher's scores (NaN: none)."""
+    """Passages that one searcher took: rows of the store (NO_ROW: none), ranks, scores, a teacher's (NaN: none)."""
 
     source: str
     rows_Qn: np.ndarray
@@ -47,6 +47,7 @@ class MinedBlock:
     positive_scores: dict[str, np.ndarray] = field(default_factory=dict)
     positive_teacher_QP: np.ndarray | None = None
     negatives: list[Negatives] = field(default_factory=list)
+    pseudo_positives: list[Negatives] = field(default_factory=list)  # of queries without a label
     statistics: PartStatistics = field(default_factory=PartStatistics)
 
     def count_ranks_of_positives(self, keys_QK: np.ndarray) -> None:
@@ -57,8 +58,17 @@ class MinedBlock:
         ranks_Q = np.where(is_positive_QK.any(axis=1), is_positive_QK.argmax(axis=1) + 1, 0)
         self.statistics.positive_ranks.update(rank_counts(ranks_Q))
 
+    @property
+    def is_answered_Q(self) -> np.ndarray:
+        """Whether a query has a positive, labelled or pseudo-labelled."""
+        found_Q = np.array([bool(some) for some in self.positives])
+        for passages in self.pseudo_positives:
+            found_Q |= (passages.rows_Qn != NO_ROW).any(axis=1)
+        return found_Q
+
     def count_taken(self) -> None:
         statistics = self.statistics
+        statistics.unanswered = int((~self.is_answered_Q).sum())
         statistics.examples = len(self.questions)
         for negatives in self.negatives:
             taken_Qn = negatives.rows_Qn != NO_ROW

@@ -15,23 +15,29 @@ from mcontriever.finetuning.mining.miner import Store
 
 def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[dict[str, Any]]:
     """`texts` False omits titles and texts, which the passages' ids find again."""
-    rows = np.unique(np.concatenate([negatives.rows_Qn.ravel() for negatives in block.negatives]))
+    taken = [*block.negatives, *block.pseudo_positives]
+    rows = np.unique(np.concatenate([passages.rows_Qn.ravel() for passages in taken]))
     rows = rows[rows != NO_ROW]
     columns = ["id", "title", "text"] if texts else ["id"]
     beginnings = [orjson.dumps(passage)[:-1] + b',"score":' for passage in store.rows_shown(rows, columns)]
-    makers = [_NegativesAsJson(negatives, rows, beginnings) for negatives in block.negatives]
+    makers = [_PassagesAsJson(negatives, rows, beginnings) for negatives in block.negatives]
+    of_pseudo = [_PassagesAsJson(positives, rows, beginnings) for positives in block.pseudo_positives]
+    is_answered_Q = block.is_answered_Q
     for number, question in enumerate(block.questions):
+        if not is_answered_Q[number]:
+            continue
         passages = b"".join(maker.of_query(number) for maker in makers)
+        pseudo = b"".join(maker.of_query(number) for maker in of_pseudo)
         yield {
             "id": block.ids[number],
             "question": question,
             "language": block.languages[number],
-            "positive_ctxs": _positives(block, number, texts),
+            "positive_ctxs": orjson.Fragment(b"[" + pseudo[:-1] + b"]") if pseudo else _positives(block, number, texts),
             "hard_negative_ctxs": orjson.Fragment(b"[" + passages[:-1] + b"]"),
         }
 
 
-class _NegativesAsJson:
+class _PassagesAsJson:
     """There are dozens for each query, so everything possible is made once for the block."""
 
     def __init__(self, negatives: Negatives, rows: np.ndarray, beginnings: list[bytes]) -> None:

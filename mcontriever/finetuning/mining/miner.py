@@ -50,10 +50,14 @@ class Searcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """Negatives that answer with more than `max_probability` are dropped; `examined` are read for each one wanted."""
+    """Negatives that answer with more than `max_probability` are dropped; `examined` are read for each one wanted.
+
+    Of a query without a label, those that answer with `min_positive_probability` become its positives.
+    """
 
     cross_encoder: CrossEncoder
     max_probability: float | None
+    min_positive_probability: float | None = None
     examined: float
 
 
@@ -88,7 +92,8 @@ class Miner:
         for searcher in self.searchers:
             negatives = self._search(searcher, block, rows_Q, taken_keys_QP)
             block.negatives.append(negatives)
-            taken_keys_QP = np.concatenate([taken_keys_QP, self._keys(negatives.rows_Qn)], axis=1)
+            taken = [self._keys(passages.rows_Qn) for passages in (negatives, *block.pseudo_positives[-1:])]
+            taken_keys_QP = np.concatenate([taken_keys_QP, *taken], axis=1)
         if self.opinion is not None:
             self._score_positives(block, self.opinion.cross_encoder)
         block.count_taken()
@@ -158,7 +163,13 @@ class Miner:
         found_Qn = negatives.rows_Qn != NO_ROW
         limit = 1.0 if opinion.max_probability is None else opinion.max_probability
         with np.errstate(over="ignore"):
-            kept_Qn = found_Qn & (1 / (1 + np.exp(-negatives.teacher_Qn)) <= limit)
+            probability_Qn = 1 / (1 + np.exp(-negatives.teacher_Qn))
+        kept_Qn = found_Qn & (probability_Qn <= limit)
+        if opinion.min_positive_probability is not None:
+            sure_Qn = found_Qn & (probability_Qn >= opinion.min_positive_probability)
+            sure_Qn &= np.array([not some for some in block.positives])[:, None]
+            block.pseudo_positives.append(negatives.first(sure_Qn.shape[1], sure_Qn))
+            kept_Qn &= ~sure_Qn
         block.statistics.passed_over["a positive to the cross-encoder"] += int((found_Qn & ~kept_Qn).sum())
         return negatives.first(wanted, kept_Qn)
 
@@ -169,12 +180,13 @@ class Miner:
             for document in some
         ]
         block.positive_teacher_QP = np.full(block.positive_keys_QP.shape, np.nan)
-        block.positive_teacher_QP[block.positive_keys_QP != NO_KEY] = cross_encoder.logits(pairs)
+        if pairs:
+            block.positive_teacher_QP[block.positive_keys_QP != NO_KEY] = cross_encoder.logits(pairs)
 
 
 def _least(scores_QP: np.ndarray) -> np.ndarray:
     """A negative must score below every positive; NaN if none has a score."""
-    lowest_Q = np.where(np.isnan(scores_QP), np.inf, scores_QP).min(axis=1)
+    lowest_Q = np.where(np.isnan(scores_QP), np.inf, scores_QP).min(axis=1, initial=np.inf)
     return np.where(np.isfinite(lowest_Q), lowest_Q, np.nan)
 
 

@@ -17,6 +17,7 @@ class PartStatistics:
 
     examples: int = 0
     negatives: int = 0
+    unanswered: int = 0  # queries without a label that the cross-encoder found no positive for
     short: int = 0  # how often a search had fewer negatives for a query than requested
     passed_over: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
@@ -36,8 +37,8 @@ class PartStatistics:
     def sum_of(cls, parts: Iterable[Mapping[str, Any]]) -> "PartStatistics":
         total = cls()
         for part in parts:
-            for name in ("examples", "negatives", "short"):
-                setattr(total, name, getattr(total, name) + part[name])
+            for name in ("examples", "negatives", "short", "unanswered"):
+                setattr(total, name, getattr(total, name) + part.get(name, 0))
             for name in ("passed_over", "sources", "negative_ranks", "positive_ranks"):
                 getattr(total, name).update(part[name])
             for name in ("positive_scores", "negative_scores"):
