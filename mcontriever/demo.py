@@ -46,6 +46,7 @@ def run(output: str) -> None:
     models = (DEFAULT_MODEL, continued, "nano", "bm25", f"bm25:subwords={DEFAULT_MODEL}")
     _step("benchmark", "--model", *models, "--suite", "atlas", "--output", scores)
     print(f"The table: {scores / 'scores.md'}    The chart: {scores / 'scores.png'}")
+    print(f"To search on a page: mcontriever serve {shlex.quote(str(store))}    then open http://127.0.0.1:8080")
 
 
 def _train(tokens: Path, output: Path) -> None:

@@ -18,13 +18,12 @@ from mcontriever.retrieval.search_options import SearchOptions, preference
 from mcontriever.retrieval.searcher import Index
 from mcontriever.shown_text import has_controls, safe_json
 from mcontriever.standard_output import can_write_all_letters, writing_results
-from mcontriever.texts.documents import Hit, Query, read_queries
+from mcontriever.texts.documents import SHOWN_DIGITS, Hit, Query, read_queries
 
 __all__ = ["SearchOptions", "preference", "run"]
 
 RUN_NAME = "mcontriever"
 PROMPT = "query> "
-SHOWN_DIGITS = 6
 
 
 def run(
@@ -73,7 +72,7 @@ def _answer(index: Index, query: Query, options: SearchOptions, as_json: bool, e
         with writing_results():
             show_hits(hits, explain, none="nothing relevant" if options.min_confidence else "nothing found")
         return
-    _write_lines(_json_line(_record(hit, explain)) for hit in hits)
+    _write_lines(_json_line(hit.record(explain)) for hit in hits)
 
 
 def _answer_prompt(index: Index, options: SearchOptions, as_json: bool, explain: bool) -> None:
@@ -92,21 +91,7 @@ def _answer_all(index: Index, queries: Iterable[Query], options: SearchOptions, 
         if as_trec:
             _write_lines(_trec_line(query, hit) for hit in hits)
         else:
-            _write_lines(_json_line({"query": query.id, **_record(hit, explain)}) for hit in hits)
-
-
-def _record(hit: Hit, explain: bool) -> dict[str, object]:
-    record: dict[str, object] = {
-        "rank": hit.rank,
-        "id": hit.id,
-        "score": round(hit.score, SHOWN_DIGITS),
-        "language": hit.language,
-        "title": hit.title,
-        "text": hit.text,
-    }
-    if hit.confidence is not None:
-        record["confidence"] = round(hit.confidence, SHOWN_DIGITS)
-    return {**record, "parts": hit.parts} if explain else record
+            _write_lines(_json_line({"query": query.id, **hit.record(explain)}) for hit in hits)
 
 
 def _write_lines(lines: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import typer
 from mcontriever.cli.benchmarking import SeveralValues, benchmark
 from mcontriever.cli.corpora import prepare, tokenizer
 from mcontriever.cli.machine import doctor
+from mcontriever.cli.serving import serve
 from mcontriever.cli.stores import delete, embed, index, search, verify
 from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
@@ -81,6 +82,7 @@ app.command()(tokenizer)
 app.command(cls=SeveralValues)(benchmark)
 app.command()(embed)
 app.command()(search)
+app.command()(serve)
 app.command()(verify)
 app.command()(delete)
 app.command()(index)

@@ -15,7 +15,12 @@ DISCRIMINATORS = ("kind", "stage")
 
 
 def explain(models: Sequence[type[Section]], error: pydantic.ValidationError, source: str) -> ConfigError:
-    problems = [_explain_one(models, item) for item in error.errors(include_url=False)]
+    return explain_items(models, error.errors(include_url=False), source)
+
+
+def explain_items(models: Sequence[type[Section]], items: Sequence[Any], source: str) -> ConfigError:
+    """`items` as pydantic lists them, their places counted from one of the models."""
+    problems = [_explain_one(models, item) for item in items]
     what = (
         problems[0][0] if len(problems) == 1 else "\n  ".join([f"{len(problems)} problems", *(p[0] for p in problems)])
     )

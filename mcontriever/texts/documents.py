@@ -31,6 +31,9 @@ class Query(msgspec.Struct, frozen=True):
     language: str = ""
 
 
+SHOWN_DIGITS = 6
+
+
 class Hit(Document, frozen=True, kw_only=True):
     """A document that was found; `text` is its best passage. `parts` are the scores that were combined.
 
@@ -41,6 +44,20 @@ class Hit(Document, frozen=True, kw_only=True):
     rank: int
     parts: dict[str, float] = {}
     confidence: float | None = None
+
+    def record(self, explain: bool) -> dict[str, object]:
+        """As JSON shows it: on the command line and from the server."""
+        record: dict[str, object] = {
+            "rank": self.rank,
+            "id": self.id,
+            "score": round(self.score, SHOWN_DIGITS),
+            "language": self.language,
+            "title": self.title,
+            "text": self.text,
+        }
+        if self.confidence is not None:
+            record["confidence"] = round(self.confidence, SHOWN_DIGITS)
+        return {**record, "parts": self.parts} if explain else record
 
 
 FieldNames = Mapping[str, Sequence[str]]
