@@ -20,6 +20,7 @@ from mcontriever.errors import StoreError, UserError
 TEMPORARY_PREFIX = ".partial-"
 PROBE_BYTES = 1 << 20
 EDGE_BYTES = 4096
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -149,12 +150,14 @@ class FolderLock:
     `shared` admits others that share it and refuses those that do not; `wait` waits instead of refusing.
     """
 
-    def __init__(self, folder: str | Path, *, name: str = ".lock", shared: bool = False, wait: bool = False) -> None:
+    def __init__(self, folder: str | Path, *, name: str = LOCK, shared: bool = False, wait: bool = False) -> None:
         self.folder = Path(folder)
         self.name, self.shared, self.wait = name, shared, wait
         self._handle: int | None = None
+        self._is_new = False
 
     def __enter__(self) -> "FolderLock":
+        self._is_new = not self.folder.exists()
         _make_folder(self.folder)
         lock_file = self.folder / self.name
         with disk_errors_named(lock_file):
@@ -179,8 +182,19 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._handle is not None
+        if kind is not None and self._is_new and not self.shared and not self.wait:
+            self._leave_nothing()
         os.close(self._handle)
         self._handle = None
+
+    def _leave_nothing(self) -> None:
+        """What failed before it wrote anything leaves no empty folder behind."""
+        locks = list(self.folder.iterdir())
+        if all(path.name.startswith(LOCK) for path in locks):
+            with contextlib.suppress(OSError):
+                for path in locks:
+                    path.unlink()
+                self.folder.rmdir()
 
 
 def _make_folder(folder: Path) -> None:

@@ -32,7 +32,8 @@ from mcontriever.preparation.stage_shard import stage_shard
 from mcontriever.preparation.work_estimate import estimate
 from mcontriever.preparation.worker_processes import available_cores, run_in_processes
 from mcontriever.progress import log, track
-from mcontriever.token_shards import FORMAT, MANIFEST, count_windows
+from mcontriever.token_manifest import FORMAT, MANIFEST
+from mcontriever.token_shards import count_windows
 
 REPORTED_WINDOW_TOKENS = 256
 DESCRIPTIONS = ("licence", "description", "expected", "disk")  # changing these changes no token

@@ -20,15 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from mcontriever.chance import random_bits
-from mcontriever.disk import read_json, sha256_of
+from mcontriever.disk import sha256_of
 from mcontriever.errors import DataError, StoreError
 from mcontriever.npy_files import mapped
 from mcontriever.ragged import Ragged
+from mcontriever.token_manifest import (
+    TokenManifest,
+    TokenShard,
+    check_token_files,
+    check_token_ids,
+    damaged,
+    read_token_manifest,
+)
 
 Int64Array = npt.NDArray[np.int64]
 
-FORMAT = "mcontriever-tokens-1"
-MANIFEST = "manifest.json"
 DOCUMENTS_PER_BLOCK = 64
 DOCUMENTS_AT_A_TIME = 1024
 OPEN_SHARDS = 200  # two files each: below the usual limit of 1,024 open files
@@ -38,7 +44,7 @@ class TokenStore:
     """Token shards in several languages; language numbers are positions in `languages`."""
 
     def __init__(
-        self, folder: Path, manifest: dict[str, Any], languages: Sequence[str], *, window_tokens: int = 256
+        self, folder: Path, manifest: TokenManifest, languages: Sequence[str], *, window_tokens: int = 256
     ) -> None:
         shards_of = _shards_by_language(manifest)
         self.folder, self.manifest, self.languages = folder, manifest, list(languages)
@@ -65,7 +71,7 @@ class TokenStore:
     ) -> "TokenStore":
         """Check the manifest against the files and the tokenizer, and count the windows of each language."""
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = read_token_manifest(folder)
         _check_tokenizer(manifest, tokenizer_fingerprint, folder)
         shards_of = _shards_by_language(manifest)
         wanted = list(languages) if languages is not None else sorted(shards_of)
@@ -76,9 +82,6 @@ class TokenStore:
                 where=folder,
                 fix="choose among these languages, or prepare text in the others",
             )
-        for language in wanted:
-            for shard in shards_of[language]:
-                _check_files(folder, shard)
         return cls(folder, manifest, wanted, window_tokens=window_tokens)
 
     def windows(
@@ -91,6 +94,7 @@ class TokenStore:
         rows = zip(shard_N.tolist(), starts_N.tolist(), lengths_N.tolist(), ends_N.tolist(), strict=True)
         for shard, start, length, end in rows:
             flat[end - length : end] = self._open(shard)[0][start : start + length]
+        check_token_ids(flat, self.manifest, self.folder)
         return flat, lengths_N
 
     def documents(self, language: str) -> Iterator[Ragged]:
@@ -100,7 +104,9 @@ class TokenStore:
                 tokens, offsets = self._open(number)
                 for first in range(0, len(offsets) - 1, DOCUMENTS_AT_A_TIME):
                     bounds = offsets[first : first + DOCUMENTS_AT_A_TIME + 1]
-                    yield Ragged(tokens[bounds[0] : bounds[-1]].astype(np.int64), bounds - bounds[0])
+                    ids = tokens[bounds[0] : bounds[-1]].astype(np.int64)
+                    check_token_ids(ids, self.manifest, self.folder / shard["tokens_file"])
+                    yield Ragged(ids, bounds - bounds[0])
 
     def verify(self) -> int:
         """Read every file once and compare its checksum with the manifest's; returns how many files there are."""
@@ -108,7 +114,7 @@ class TokenStore:
         for name, expected in files.items():
             found = sha256_of(self.folder / name)
             if found != expected:
-                raise _damaged(self.folder / name, f"checksum {found}, the manifest says {expected}")
+                raise damaged(self.folder / name, f"checksum {found}, the manifest says {expected}")
         return len(files)
 
     def _find(
@@ -150,19 +156,14 @@ class TokenStore:
         offset_N = (drawn_N % (slack_N + 1).astype(np.uint64)).astype(np.int64)
         return bounds_NB[row_N, column_N] + in_document_N * width + offset_N, np.minimum(length_N, width)
 
-    def _windows_in_blocks(self, shard: dict[str, Any]) -> Int64Array:
-        offsets = mapped(self.folder / shard["offsets_file"])
-        counts = _windows_of(np.diff(offsets), self._window_tokens)
+    def _windows_in_blocks(self, shard: TokenShard) -> Int64Array:
+        lengths = np.diff(check_token_files(self.folder, shard))
+        counts = _windows_of(lengths, self._window_tokens)
         return np.add.reduceat(counts, np.arange(0, len(counts), DOCUMENTS_PER_BLOCK))
 
     def _open(self, number: int) -> tuple[npt.NDArray[Any], Int64Array]:
         shard = self._shards[number]
         return _open_files(self.folder, shard["tokens_file"], shard["offsets_file"])
-
-
-def holds_token_shards(folder: Path) -> bool:
-    manifest = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
-    return isinstance(manifest, dict) and manifest.get("format") == FORMAT
 
 
 def count_windows(offsets: Int64Array, window_tokens: int) -> int:
@@ -180,21 +181,7 @@ def _open_files(folder: Path, tokens: str, offsets: str) -> tuple[npt.NDArray[An
     return mapped(folder / tokens), mapped(folder / offsets)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not (folder / MANIFEST).is_file():
-        raise StoreError(
-            f"no {MANIFEST}: this is not a token store, or its preparation has not finished",
-            where=folder,
-            fix="run `mcontriever prepare RECIPE --output FOLDER` until its report appears",
-        )
-    manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise StoreError(f"format {found!r}, this version reads {FORMAT!r}", where=folder, fix="prepare the text again")
-    return manifest
-
-
-def _check_tokenizer(manifest: dict[str, Any], fingerprint: str | None, folder: Path) -> None:
+def _check_tokenizer(manifest: TokenManifest, fingerprint: str | None, folder: Path) -> None:
     stored = manifest["tokenizer"]
     if fingerprint is not None and fingerprint != stored["fingerprint"]:
         raise StoreError(
@@ -205,21 +192,8 @@ def _check_tokenizer(manifest: dict[str, Any], fingerprint: str | None, folder: 
         )
 
 
-def _shards_by_language(manifest: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+def _shards_by_language(manifest: TokenManifest) -> dict[str, list[TokenShard]]:
+    found: dict[str, list[TokenShard]] = {}
     for shard in manifest["shards"]:
         found.setdefault(shard["language"], []).append(shard)
     return found
-
-
-def _check_files(folder: Path, shard: dict[str, Any]) -> None:
-    for name, expected in shard["bytes"].items():
-        path = folder / name
-        if not path.is_file():
-            raise _damaged(path, "the file is missing")
-        if path.stat().st_size != expected:
-            raise _damaged(path, f"{path.stat().st_size:,} bytes, the manifest says {expected:,}")
-
-
-def _damaged(path: Path, what: str) -> StoreError:
-    return StoreError(what, where=path, fix="restore it from a backup, or run `mcontriever prepare` with --restart")

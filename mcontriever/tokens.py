@@ -20,11 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from mcontriever.disk import read_json
 from mcontriever.errors import ModelError
 from mcontriever.hub import model_folder
+from mcontriever.model_files import reading_model
 
 SPECIALS_PER_ROW = 2  # one token before the text, one after
 CHARACTERS_PER_TOKEN = 64  # characters of a long text that are tokenized first, per wanted token
+_SETTINGS = "tokenizer_config.json"
 _VOCABULARY_FILES = ("tokenizer.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt", "vocab.json")
 
 
@@ -49,7 +52,8 @@ class SpecialTokens:
                 fix="use a BERT-like encoder (XLM-R, BERT, RoBERTa, DistilBERT, ModernBERT...)",
             )
         if tokenizer.pad_token_id is None:
-            raise ModelError("the tokenizer has no padding token", where=tokenizer.name_or_path)
+            fix = "export or download the model again: tokenizer_config.json names it"
+            raise ModelError("the tokenizer has no padding token", where=tokenizer.name_or_path, fix=fix)
         begin_id, end_id = around
         return cls(begin_id, end_id, tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.unk_token_id)
 
@@ -241,11 +245,11 @@ def load_tokenizer(name_or_folder: str | Path) -> Any:
             where=folder,
             fix="copy the tokenizer's files beside the model, or export the model again",
         )
-    try:
+    with reading_model("cannot read the tokenizer", folder):
+        if (folder / _SETTINGS).exists():
+            read_json(folder / _SETTINGS)  # transformers takes what is no text, and cannot save it
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read the tokenizer: {error}", where=folder, fix="export the model again") from error
-    SpecialTokens.of(tokenizer)
+        SpecialTokens.of(tokenizer)
     return tokenizer
 
 

@@ -17,7 +17,8 @@ from mcontriever.retrieval.store.passages import Passage, embed_passages
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
 from mcontriever.retrieval.store.store_manifest import find_manifest, read_manifest, read_plan
-from mcontriever.token_shards import TokenStore, holds_token_shards
+from mcontriever.token_manifest import holds_token_shards
+from mcontriever.token_shards import TokenStore
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder

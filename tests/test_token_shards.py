@@ -9,7 +9,8 @@ import pytest
 from mcontriever import verify
 from mcontriever.errors import DataError, StoreError
 from mcontriever.preparation.npy_writer import NpyWriter
-from mcontriever.token_shards import FORMAT, TokenStore, count_windows
+from mcontriever.token_manifest import FORMAT
+from mcontriever.token_shards import TokenStore, count_windows
 
 WIDTH = 8
 Documents = dict[str, list[list[np.ndarray]]]

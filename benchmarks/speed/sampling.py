@@ -19,7 +19,8 @@ import numpy as np
 
 from mcontriever.pretraining.sampling import WindowSampler
 from mcontriever.processor import instruction_sets
-from mcontriever.token_shards import FORMAT, TokenStore
+from mcontriever.token_manifest import FORMAT
+from mcontriever.token_shards import TokenStore
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 40_000

@@ -16,7 +16,8 @@ from mcontriever.config.recipe import RecipeSource
 from mcontriever.errors import DataError
 from mcontriever.preparation.source_plan import plan_sources
 from mcontriever.preparation.stage_shard import kept_texts
-from mcontriever.token_shards import MANIFEST, TokenStore
+from mcontriever.token_manifest import MANIFEST
+from mcontriever.token_shards import TokenStore
 from mcontriever.tokens import tokenize_texts, tokenizer_fingerprint
 
 TEXTS_AT_A_TIME = 256

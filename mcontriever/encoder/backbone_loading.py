@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 
+from mcontriever.amounts import shown_size
 from mcontriever.encoder.few_bits import is_packed, unpack_all
 from mcontriever.errors import ModelError
+from mcontriever.model_files import reading_model
 
 # Heads that an embedding model does not use. Any other unknown weight is an error.
 _KNOWN_HEADS = (
@@ -29,16 +31,15 @@ _KNOWN_HEADS = (
     "classifier.",
 )
 _KNOWN_BUFFERS = ("embeddings.position_ids",)
+WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
+NUMBERS_PER_BYTE = 4
+MOST_LAYERS = 1000
 
 
 def load_backbone(folder: str | Path) -> Any:
     """The Hugging Face model of a folder, in float32."""
-    try:
-        backbone, report = _from_pretrained(folder)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"the folder has no readable backbone: {error}", where=folder, fix="export or download the model again"
-        ) from error
+    with reading_model("the folder has no readable backbone", folder):
+        backbone, report = _from_pretrained(Path(folder))
     prefix = f"{backbone.base_model_prefix}."
     unexpected = [name for name in sorted(report["unexpected_keys"]) if not _is_known(name.removeprefix(prefix))]
     problems = {
@@ -56,12 +57,13 @@ def load_backbone(folder: str | Path) -> Any:
     return backbone
 
 
-def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
+def _from_pretrained(folder: Path) -> tuple[Any, dict[str, Any]]:
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    _check_sizes(config, folder)
     extra = {"add_pooling_layer": False} if _has_pooler(config) else {}
-    packed = _packed_weights(Path(folder) / "model.safetensors")
+    packed = _packed_weights(folder / "model.safetensors")
     with quiet_transformers():
         loader = MODEL_MAPPING[type(config)] if packed else AutoModel
         return loader.from_pretrained(
@@ -74,6 +76,20 @@ def _from_pretrained(folder: str | Path) -> tuple[Any, dict[str, Any]]:
             ignore_mismatched_sizes=True,  # so the report lists them with the others
             **extra,
         )
+
+
+def _check_sizes(config: Any, folder: Path) -> None:
+    """No model is made that is far larger than its file, whatever config.json says. A number takes two bits or more."""
+    from transformers import MODEL_MAPPING
+
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not 0 <= layers <= MOST_LAYERS:
+        raise ValueError(f"config.json says num_hidden_layers: {layers}")
+    with torch.device("meta"), quiet_transformers():
+        numbers = sum(one.numel() for one in MODEL_MAPPING[type(config)](config).parameters())
+    stored = sum(file.stat().st_size for kind in WEIGHT_FILES for file in folder.glob(kind))
+    if numbers > NUMBERS_PER_BYTE * stored:
+        raise ValueError(f"config.json asks for {numbers:,} numbers, and the weights are {shown_size(stored)}")
 
 
 def _packed_weights(file: Path) -> dict[str, torch.Tensor] | None:

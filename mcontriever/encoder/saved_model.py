@@ -9,18 +9,24 @@ query/ router_config.json                          of two encoders: that of quer
 """
 
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import torch
 from safetensors.torch import load_file, save_file
 
-from mcontriever.disk import atomic_folder, read_json, write_json
+from mcontriever.disk import atomic_folder, is_plain_name, read_json, write_json
 from mcontriever.encoder.backbone_loading import quiet_transformers
 from mcontriever.errors import ModelError
+from mcontriever.model_files import AGAIN, reading_model
 from mcontriever.output_folder import FolderKind
+from mcontriever.records import read_record
+
+T = TypeVar("T")
 
 _FILES = (
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json", "README.md"),
@@ -140,8 +146,8 @@ def router_files(normalize: bool) -> dict[str, Any]:
 
 def query_folder(folder: Path) -> Path | None:
     """Of a folder of two encoders that we wrote, the one for queries."""
-    routes = (_read(folder / _ROUTES) or {}).get("structure") or {}
-    return folder / QUERIES if (routes.get("query") or [""])[0] == QUERIES else None
+    router = _read(folder / _ROUTES, _Router) or _Router()
+    return folder / QUERIES if router.structure.get("query", [])[:1] == [QUERIES] else None
 
 
 def _plain_card(spec: Mapping[str, Any]) -> str:
@@ -151,30 +157,36 @@ def _plain_card(spec: Mapping[str, Any]) -> str:
 
 def read_spec(folder: Path) -> dict[str, Any]:
     """What the folder says about pooling, normalisation, similarity, length and prefixes; {} for a plain backbone."""
-    modules = _read(folder / "modules.json")
+    modules = _read(folder / "modules.json", list[_Module])
     if modules is None:
         return {}
     if query_folder(folder) is not None:
-        router = _read(folder / _ROUTES)
-        paths = router["structure"]["document"]
-        modules = [{"path": path.removeprefix("."), "type": router["types"][path]} for path in paths]
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+        router = _read(folder / _ROUTES, _Router) or _Router()
+        paths = router.structure.get("document", [])
+        modules = [_Module(path=path.removeprefix("."), type=router.types.get(path, "unknown")) for path in paths]
+    kinds = [module.type.rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ModelError(
             f"the model consists of {' + '.join(kinds)}; mcontriever reads Transformer + Pooling (+ Normalize)",
             where=folder / "modules.json",
             fix="choose a model without further layers",
         )
-    if modules[0]["path"]:
-        raise ModelError(f"the backbone is in the subfolder {modules[0]['path']!r}", where=folder / "modules.json")
-    settings = _read(folder / "config_sentence_transformers.json") or {}
-    transformer = _read(folder / "sentence_bert_config.json") or {}
-    prompts = settings.get("prompts") or {}
+    if modules[0].path:
+        raise ModelError(
+            f"the backbone is in the subfolder {modules[0].path!r}",
+            where=folder / "modules.json",
+            fix="move its files beside modules.json",
+        )
+    if not is_plain_name(modules[1].path):
+        raise ModelError(f"{modules[1].path!r} is no folder of this model", where=folder / "modules.json", fix=AGAIN)
+    settings = _read(folder / "config_sentence_transformers.json", _Settings) or _Settings()
+    transformer = _read(folder / "sentence_bert_config.json", _Transformer) or _Transformer()
+    prompts = settings.prompts or {}
     spec = {
-        "pooling": _pooling_mode(folder / modules[1]["path"] / "config.json"),
+        "pooling": _pooling_mode(folder / modules[1].path / "config.json"),
         "normalize": len(kinds) == 3,
-        "similarity": settings.get("similarity_fn_name") or "cosine",
-        "max_length": transformer.get("max_seq_length"),
+        "similarity": settings.similarity_fn_name or "cosine",
+        "max_length": transformer.max_seq_length,
         "query_prefix": prompts.get("query", ""),
         "document_prefix": prompts.get("document", ""),
     }
@@ -182,26 +194,48 @@ def read_spec(folder: Path) -> dict[str, Any]:
 
 
 def _pooling_mode(file: Path) -> str:
-    config = _read(file) or {}
+    config = _read(file, dict[str, Any]) or {}
     mode = config.get("pooling_mode")
     if mode is None:
         names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
         modes = [names.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
         mode = "+".join(modes)
     if mode not in POOLING_MODES:
-        raise ModelError(f"pooling {mode!r} is not one of {', '.join(POOLING_MODES)}", where=file)
+        fix = "choose a model that pools by mean or cls"
+        raise ModelError(f"pooling {mode!r} is not one of {', '.join(POOLING_MODES)}", where=file, fix=fix)
     return str(mode)
 
 
-def _read(file: Path) -> Any:
-    if not file.exists():
-        return None
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ModelError(f"not valid JSON: {error}", where=file, fix="export or download the model again") from error
+@dataclass(frozen=True)
+class _Module:
+    type: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class _Router:
+    structure: dict[str, list[str]] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    prompts: dict[str, str] | None = None
+    similarity_fn_name: str | None = None
+
+
+@dataclass(frozen=True)
+class _Transformer:
+    max_seq_length: int | None = None
+
+
+def _read(file: Path, kind: type[T]) -> T | None:
+    return read_record(file, kind, error=ModelError, fix=AGAIN) if os.path.lexists(file) else None
 
 
 def read_int8_ranges(folder: Path) -> dict[str, torch.Tensor] | None:
     file = folder / INT8_RANGES
-    return load_file(file) if file.exists() else None
+    if not file.exists():
+        return None
+    with reading_model(INT8_RANGES, folder):
+        return load_file(file)

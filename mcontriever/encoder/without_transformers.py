@@ -21,6 +21,7 @@ from mcontriever.encoder.fingerprint import DECISIVE_KEYS
 from mcontriever.encoder.packed_forward import PACKED_MODEL_TYPES
 from mcontriever.encoder.saved_model import PLAIN_TOKENIZER
 from mcontriever.errors import UserError
+from mcontriever.model_files import reading_model
 
 WEIGHTS = "model.safetensors"
 _TOKENIZER_SETTINGS, _TOKENIZER_RULES = "tokenizer_config.json", "tokenizer.json"
@@ -36,9 +37,12 @@ def load_light_backbone(folder: Path, *, bags_only: bool = False) -> Module | No
         return None
     if bags_only and config.num_hidden_layers > 0:
         return None
-    with torch.device("meta"):
-        backbone = LightBackbone(config)
-    weights = {name: value.float() for name, value in unpack_all(load_file(folder / WEIGHTS)).items()}
+    with reading_model("the folder has no readable backbone", folder):
+        weights = {name: value.float() for name, value in unpack_all(load_file(folder / WEIGHTS)).items()}
+        if config.num_hidden_layers > len(weights):
+            return None
+        with torch.device("meta"):
+            backbone = LightBackbone(config)
     expected = {name: value.shape for name, value in backbone.state_dict().items()}
     if {name: value.shape for name, value in weights.items()} != expected:
         return None
@@ -50,9 +54,10 @@ def load_light_tokenizer(folder: Path) -> "LightTokenizer | None":
     """None where transformers adds rules that the file does not hold."""
     if not (folder / _TOKENIZER_RULES).is_file() or not (folder / _TOKENIZER_SETTINGS).is_file():
         return None
-    if read_json(folder / _TOKENIZER_SETTINGS).get("tokenizer_class") != PLAIN_TOKENIZER:
-        return None
-    return LightTokenizer(folder)
+    with reading_model("cannot read the tokenizer", folder):
+        if read_json(folder / _TOKENIZER_SETTINGS).get("tokenizer_class") != PLAIN_TOKENIZER:
+            return None
+        return LightTokenizer(folder)
 
 
 def _read_config(folder: Path) -> Any:

@@ -8,7 +8,7 @@ from mcontriever.disk import read_json, remove_temporaries, write_json
 from mcontriever.errors import StoreError
 from mcontriever.output_folder import FolderKind
 from mcontriever.preparation.shard_folder import FOLDERS
-from mcontriever.token_shards import MANIFEST
+from mcontriever.token_manifest import MANIFEST
 
 PLAN, REPORT = "plan.json", "report.json"
 TOKENS = FolderKind("folder of token shards", marks=(PLAN,))

@@ -145,9 +145,12 @@ def _bring_up_to_date(store: EmbeddingStore) -> None:
 
 def _from_earlier(store: EmbeddingStore) -> LanguageStatistics | None:
     """Earlier statistics plus the rows that came, less those that went; None where other shards were written since."""
-    if derived.manifest_of(store, KIND) is None or derived.damage_of(store, KIND):
+    try:
+        if derived.manifest_of(store, KIND) is None or derived.damage_of(store, KIND):
+            return None
+        earlier, manifest, deleted = _load(store)
+    except StoreError:  # it is made again
         return None
-    earlier, manifest, deleted = _load(store)
     marks = _shard_marks(store)
     if marks[: len(manifest["shards"])] != manifest["shards"]:
         return None

@@ -75,8 +75,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a last line that a kill cut is omitted."""
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [orjson.loads(line) for line in lines]
+    try:
+        lines = [orjson.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+        if all(isinstance(line, dict) and isinstance(line["step"], int) for line in lines):
+            return lines
+        what = "a line without a step"
+    except (OSError, ValueError, KeyError) as error:
+        what = str(error)
+    raise StoreError(f"the log cannot be read: {what}", where=path, fix="remove the damaged lines, or the file")
 
 
 def cut_after(path: Path, step: int) -> None:

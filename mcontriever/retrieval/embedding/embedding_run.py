@@ -19,7 +19,7 @@ from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
 from mcontriever.retrieval.embedding.shard_embedding import embed_shards
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import Plan, find_manifest, read_manifest
-from mcontriever.retrieval.store.store_runs import complete, meeting, writing
+from mcontriever.retrieval.store.store_runs import STORE, complete, meeting, writing
 from mcontriever.retrieval.store_calibration import make_calibration
 from mcontriever.shipped import DEFAULT_MODEL
 from mcontriever.texts.documents import Document
@@ -40,10 +40,11 @@ def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | Non
             fix="run once without the launcher, or omit them",
         )
     corpus = None if request.corpus == STANDARD_INPUT else request.open_corpus(request.corpus)
+    STORE.require_own(folder)  # before a model is loaded, and a model is loaded before the folder is made
+    name = request.model or _model_of(folder)
+    encoder = encoder or _load_encoder(request, name, place)
     with writing(folder, place.rank, place.world):
         corpus = corpus or request.open_corpus(_spooled_input(folder))
-        name = request.model or _model_of(folder)
-        encoder = encoder or _load_encoder(request, name, place)
         with meeting(folder):
             plan = plan_run(request, corpus, encoder_entry(name, encoder), encoder.dimension if encoder else 0)
         if plan is not None and processes == 1:

@@ -15,6 +15,7 @@ from mcontriever.retrieval.embedding.corpus import Corpus
 from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.embedding.survey import Survey, survey
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.store.opening_check import check_shards, read_deleted_rows
 from mcontriever.retrieval.store.store_encoder import check_encoder
 from mcontriever.retrieval.store.store_manifest import (
     PENDING,
@@ -34,6 +35,9 @@ def plan_run(request: EmbeddingRequest, corpus: Corpus, encoder: EncoderEntry | 
     """The plan of the run under way if it is the same, else a new one; None when this run is done already."""
     folder = request.output
     manifest = find_manifest(folder)
+    if manifest and request.mode != "new":
+        check_shards(folder, manifest)  # nothing is added to a damaged store
+        read_deleted_rows(folder, manifest)
     layout = _layout(request, manifest, encoder, dimension)
     asked = _request_hashes(request, corpus, layout)
     if request.restart:

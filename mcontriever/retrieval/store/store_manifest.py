@@ -10,6 +10,7 @@ Files named in the manifest never change. A changed file gets a new name, so rea
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,15 +19,13 @@ import pydantic
 from mcontriever.amounts import shown_size
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
+from mcontriever.records import Count, checked_record
 from mcontriever.retrieval.store.passages import PassageLength
 
 FORMAT: Literal["mcontriever store"] = "mcontriever store"
 VERSION: Literal[1] = 1
 MANIFEST, PENDING = "manifest.json", "pending.json"
 VectorType = Literal["fp32", "fp16", "int8"]
-
-
-Count = Annotated[int, pydantic.Field(ge=0)]
 
 
 class Entry(pydantic.BaseModel):
@@ -199,7 +198,7 @@ def read_manifest(folder: str | Path) -> Manifest:
 
 def find_manifest(folder: Path) -> Manifest | None:
     """None for a new store, or one whose first run is not complete."""
-    return _read(Manifest, folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    return _read(Manifest, folder / MANIFEST) if os.path.lexists(folder / MANIFEST) else None
 
 
 def read_plan(folder: str | Path) -> Plan | None:
@@ -230,13 +229,7 @@ def _read(model: type[AnyEntry], path: Path) -> AnyEntry:
             where=path,
             fix="embed the corpus again, or use the mcontriever that made the store",
         )
-    try:
-        return model.model_validate(values)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        fix = "restore the file from a copy, or embed the corpus again"
-        raise StoreError(f"damaged: {key}: {first['msg']}", where=path, fix=fix) from error
+    return checked_record(values, model, path, fix="restore the file from a copy, or embed the corpus again")
 
 
 def _unfinished(folder: Path) -> StoreError:
