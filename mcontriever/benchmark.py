@@ -14,7 +14,9 @@ from typing import Any
 
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
+from mcontriever.evaluation.known_models import PUBLISHED_AS
 from mcontriever.evaluation.model_specs import ModelSpec, parse_models
+from mcontriever.evaluation.published import published_systems
 from mcontriever.evaluation.results import SCORES
 from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
 from mcontriever.hosts import require_host
@@ -62,7 +64,7 @@ def run(request: Request) -> None:
         raise ConfigError("nothing to score", fix="give --model (one or more) and --output DIR")
     # A suite's tasks exist, so an unreachable hub is told at once; a name of the user's own is checked first.
     offline = _data_folder(request, suite) if request.suite else None
-    _require_models(specs, offline)
+    specs = _models_at_hand(specs, suite, offline)
     _quiet_libraries(offline)
     SCORES.require_own(request.output)
     with FolderLock(request.output):
@@ -142,9 +144,26 @@ def _data_folder(request: Request, suite: Suite) -> Path | None:
     return None
 
 
-def _require_models(specs: dict[str, ModelSpec], offline: Path | None) -> None:
+def _models_at_hand(specs: dict[str, ModelSpec], suite: Suite, offline: Path | None) -> dict[str, ModelSpec]:
+    """Without those that cannot be fetched, if the suite has their published figures and others are to be measured."""
+    kept = {}
+    for label, spec in specs.items():
+        try:
+            _require_models(spec, offline)
+            kept[label] = spec
+        except HubError as error:
+            published = PUBLISHED_AS.get(spec.parts[0].name) if len(spec.parts) == 1 and not spec.reranker else None
+            if len(specs) == 1 or published not in {system.name for system in published_systems(suite.published)}:
+                raise
+            log.warning(f"{label}: {error.what}; the table has the published figures of {published} instead")
+    if not kept:
+        raise HubError("none of the models is at hand or can be fetched", fix=f"give one as a folder, or {OFFLINE_WAY}")
+    return kept
+
+
+def _require_models(spec: ModelSpec, offline: Path | None) -> None:
     """Every model is a folder, comes with us, lies in the cache, or can be fetched."""
-    for name in dict.fromkeys(name for spec in specs.values() for name in spec.names):
+    for name in dict.fromkeys(spec.names):
         if is_at_hand(name):
             continue
         if name.startswith((".", "/", "~")) or name.count("/") > 1:

@@ -12,6 +12,7 @@ from mcontriever.shipped import BUNDLED, bundled_folder
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _NEEDED = ("*.json", "*.txt", "*.model", "*.safetensors")
+_PARTS = ("[0-9]_*/*", "query*/*", "document*/*")  # sentence-transformers' layers, and sides of a Router
 _OFFLINE_WAY = "give the path of a folder that holds the model (download it elsewhere, or export one)"
 
 
@@ -82,9 +83,9 @@ def _download(name: str) -> Path:
         )
     require_host(constants.ENDPOINT, _OFFLINE_WAY)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*_NEEDED, "1_*/*", "2_*/*"]))
+        folder = Path(snapshot_download(name, allow_patterns=[*_NEEDED, *_PARTS]))
         if not any((folder / weights).exists() for weights in _WEIGHTS):
-            folder = Path(snapshot_download(name, allow_patterns=[*_NEEDED, "*.bin", "1_*/*", "2_*/*"]))
+            folder = Path(snapshot_download(name, allow_patterns=[*_NEEDED, "*.bin", *_PARTS]))
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"the hub has no model {name!r}, or it is private",

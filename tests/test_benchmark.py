@@ -158,6 +158,23 @@ def test_a_hub_out_of_reach_is_told_at_once_with_the_offline_way(
     assert done.stdout == ""
 
 
+def test_a_model_out_of_reach_gives_way_to_its_published_figures(
+    unreachable_hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "local.yaml"
+    tasks = [{"folder": "mcontriever/atlas/evaluation", "documents": ["sw"]}]
+    values = {"name": "local", "description": "", "tasks": tasks, "metrics": ["ndcg_at_10"], "published": ["peerqa"]}
+    suite.write_text(json.dumps(values))
+    with caplog.at_level("WARNING"):
+        run(Request(models=["bm25", "facebook/contriever"], suite=str(suite), output=tmp_path / "out"))
+    assert "facebook/contriever: 127.0.0.1 cannot be reached" in caplog.text
+    assert "the table has the published figures of Contriever instead" in caplog.text
+    assert {row["model"] for row in json.loads((tmp_path / "out" / "scores.json").read_text())} == {"bm25"}
+    for models in (["facebook/contriever"], ["bm25", "facebook/mcontriever"]):  # alone; not in the suite's tables
+        with pytest.raises(HubError, match=r"127\.0\.0\.1 cannot be reached"):
+            run(Request(models=models, suite=str(suite), output=tmp_path / "other"))
+
+
 def test_offline_without_the_data_names_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     with pytest.raises(

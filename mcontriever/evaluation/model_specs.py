@@ -6,6 +6,7 @@ bm25                      BM25 as bm25s comes, without stop words: the baseline 
 bm25:words                BM25 over the words of `mcontriever search` (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
 dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
+sparta:NAME               a plain backbone as SPARTA reads it: sparse weights of the vocabulary's pieces
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
 blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
 calibrated:A,B            an encoder, alone or with BM25 (words, subwords), as `mcontriever search` merges languages
@@ -21,7 +22,8 @@ from mcontriever.errors import ConfigError
 
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
 DPR = "dpr:"
-Kind = Literal["encoder", "two encoders", "bm25", "bm25:words", "bm25:subwords"]
+SPARTA = "sparta:"
+Kind = Literal["encoder", "two encoders", "sparta", "bm25", "bm25:words", "bm25:subwords"]
 Fusion = Literal["", "hybrid", "blend", "calibrated"]
 PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
 FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend", "calibrated": "calibrated"}
@@ -43,6 +45,8 @@ class SearchSpec:
         name = short.get(self.name, self.name)
         if self.kind == "two encoders":
             return f"{DPR}{name},{short.get(self.passages, self.passages)}"
+        if self.kind == "sparta":
+            return f"{SPARTA}{name}"
         return f"{SUBWORDS}{name}" if self.kind == "bm25:subwords" else name or self.kind
 
 
@@ -119,11 +123,13 @@ def parse_models(texts: Sequence[str]) -> dict[str, ModelSpec]:
 def _parse_search(text: str) -> SearchSpec:
     if text.startswith(SUBWORDS) and text != SUBWORDS:
         return SearchSpec("bm25:subwords", text.removeprefix(SUBWORDS))
+    if text.startswith(SPARTA) and text != SPARTA:
+        return SearchSpec("sparta", text.removeprefix(SPARTA))
     if text in PLAIN:
         return SearchSpec(PLAIN[text])
-    if not text or text.startswith("bm25:"):
+    if not text or text.startswith("bm25:") or text == SPARTA:
         fused = "hybrid:A,B, blend:A,B, calibrated:A,B, X+rerank:CROSS_ENCODER"
-        raise _unreadable(text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, {fused}, or a model")
+        raise _unreadable(text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, sparta:NAME, {fused}, or a model")
     return SearchSpec("encoder", text)
 
 

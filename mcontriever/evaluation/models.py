@@ -19,9 +19,10 @@ from mcontriever.encoder import Encoder
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.dpr_checkpoints import load_two_encoders
-from mcontriever.evaluation.known_models import known_settings
+from mcontriever.evaluation.known_models import SPARTA, known_settings
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
+from mcontriever.evaluation.sparta import sparta_encoder
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.progress import log
 
@@ -30,6 +31,8 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
     """A folder, the bundled model, one that we or MTEB know by name (with MTEB's prompts), or any other hub name."""
     if is_at_hand(name):
         return _of_folder(name, label, device, centre)
+    if name == SPARTA:
+        return sparta_search(name, label, device)
     settings = known_settings(name)
     if settings:
         encoder = Encoder.load(name, device=device, precision="auto", **settings)
@@ -55,6 +58,12 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
 
 def two_encoders_search(questions: str, passages: str, label: str, device: str, centre: Centre | None = None) -> Any:
     return _searching(MtebEncoder(load_two_encoders(questions, passages, device), label), centre, label)
+
+
+def sparta_search(name: str, label: str, device: str) -> Any:
+    folder = model_folder(name)
+    model = _relabelled(SparseEncoderWrapper(sparta_encoder(folder, device)), label, _files_revision(folder))
+    return EncoderSearch(model, model.mteb_model_meta)
 
 
 def refuse_foreign_code(meta: ModelMeta) -> None:

@@ -18,6 +18,8 @@ BM25, NANO = SearchSpec("bm25"), SearchSpec("encoder", "nano")
         ("hybrid:bm25,nano", ModelSpec((BM25, NANO), "hybrid")),
         ("blend:bm25,bm25:subwords=nano,nano", ModelSpec((BM25, SearchSpec("bm25:subwords", "nano"), NANO), "blend")),
         ("bm25+rerank:org/ce", ModelSpec((BM25,), reranker="org/ce")),
+        ("sparta:org/b", ModelSpec((SearchSpec("sparta", "org/b"),))),
+        ("hybrid:bm25,sparta:org/b", ModelSpec((BM25, SearchSpec("sparta", "org/b")), "hybrid")),
         ("dpr:org/q,org/c", ModelSpec((SearchSpec("two encoders", "org/q", "org/c"),))),
         (
             "dpr:org/q,org/c+rerank:org/ce",
@@ -42,6 +44,7 @@ def test_every_form_is_read_and_written_back(text: str, spec: ModelSpec) -> None
         "hybrid:bm25,",
         "blend:nano",
         "+rerank:ce",
+        "sparta:",
         "dpr:q",
         "dpr:q,",
         "bm25+rerank:",

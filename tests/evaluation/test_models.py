@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.known_models import KNOWN, known_settings
-from mcontriever.evaluation.models import encoder_search, hub_models, is_centred, refuse_foreign_code
+from mcontriever.evaluation.models import encoder_search, hub_models, is_centred, refuse_foreign_code, sparta_search
 from mcontriever.evaluation.mteb_search import EncoderSearch
 from tests.conftest import SENTENCES
 from tests.evaluation.test_mteb_encoder import CONTEXT
@@ -28,7 +29,7 @@ QUERIES = Dataset.from_dict({"id": ["q0", "q1"], "text": [TEXTS[0], "shamba la m
 def folders(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) -> dict[str, Path]:
     """The tiny XLM-R as a SPLADE, a ColBERT, a dense model with a layer of its own, and a cross-encoder."""
     from sentence_transformers import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
-    from sentence_transformers.models import Dense, Pooling, Transformer
+    from sentence_transformers.models import Dense, LayerNorm, Pooling, Transformer
     from transformers import AutoConfig, AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaForSequenceClassification
 
     home = tmp_path_factory.mktemp("models")
@@ -42,6 +43,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) ->
     SparseEncoder(str(home / "masked")).save(str(home / "sparse"))
     MultiVectorEncoder(base).save(str(home / "colbert"))
     SentenceTransformer(modules=[Transformer(base), Pooling(32), Dense(32, 16)]).save(str(home / "dense"))
+    layers = [Transformer(base), Pooling(32, "cls"), Dense(32, 32, activation_function=torch.nn.Identity())]
+    SentenceTransformer(modules=[*layers, LayerNorm(32)], similarity_fn_name="dot").save(str(home / "ance"))
     CrossEncoder(str(home / "classifier")).save(str(home / "cross"))
     return {path.name: path for path in home.iterdir()}
 
@@ -76,6 +79,50 @@ def test_a_dense_model_with_a_layer_that_ours_lacks_runs_through_its_library(fol
     model = SentenceTransformer(str(folders["dense"]), device="cpu")
     queries, documents = model.encode_query(list(QUERIES["text"])), model.encode_document(TEXTS)
     np.testing.assert_allclose(found(folders["dense"]), model.similarity(queries, documents).numpy(), rtol=1e-4)
+
+
+def test_ances_layout_is_a_first_vector_a_layer_and_a_norm(folders: dict[str, Path]) -> None:
+    """Of msmarco-roberta-base-ance-firstp, text by text through transformers and torch."""
+    from transformers import AutoModel, AutoTokenizer
+
+    layer, norm = torch.nn.Linear(32, 32), torch.nn.LayerNorm(32)
+    for module, part in ((layer, "2_Dense"), (norm, "3_LayerNorm")):
+        weights = load_file(folders["ance"] / part / "model.safetensors")
+        module.load_state_dict({name.rpartition(".")[2]: value for name, value in weights.items()})
+    tokenizer = AutoTokenizer.from_pretrained(folders["ance"])
+    model = AutoModel.from_pretrained(folders["ance"], add_pooling_layer=False).eval()
+
+    def vectors(texts: list[str]) -> np.ndarray:
+        hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, 0] for text in texts]
+        return norm(layer(torch.stack(hidden))).numpy()
+
+    with torch.no_grad():
+        expected = vectors(list(QUERIES["text"])) @ vectors(TEXTS).T
+    np.testing.assert_allclose(found(folders["ance"]), expected, rtol=1e-3)
+
+
+def test_sparta_weighs_pieces_by_their_best_token(folders: dict[str, Path]) -> None:
+    """As BEIR's own evaluation: log(1 + relu(max over tokens of h . e_v)), summed over the query's pieces."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = folders["masked"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    expected = np.zeros((2, len(TEXTS)))
+    with torch.no_grad():
+        for column, text in enumerate(TEXTS):
+            hidden_TH = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+            for row, query in enumerate(QUERIES["text"]):
+                for piece in set(tokenizer(query, add_special_tokens=False)["input_ids"]) - set(
+                    tokenizer.all_special_ids
+                ):
+                    best = float((hidden_TH @ model.get_input_embeddings().weight[piece]).max())
+                    expected[row, column] += np.log1p(max(best, 0))
+    search = sparta_search(str(folder), "sparta", "cpu")
+    search.index(CORPUS, **CONTEXT, num_proc=None)
+    hits = search.search(QUERIES, top_k=20, num_proc=None, **CONTEXT)
+    found_QD = [[hits[query][f"d{i}"] for i in range(20)] for query in ("q0", "q1")]
+    np.testing.assert_allclose(found_QD, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:

@@ -1,0 +1,38 @@
+"""SPARTA (Zhao et al. 2021) as sentence-transformers' SparseEncoder, from a plain backbone.
+
+    weight of a vocabulary's piece v in a document = log(1 + relu(max over its tokens of h_token . e_v))
+
+e_v is the backbone's own vector of the piece, and zero for special ones. A query is the set of its pieces, so its score
+with a document is the sum of their weights. The length of 500 and the 2,000 pieces kept are those of BEIR's evaluation.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PIECES_KEPT, MAX_LENGTH = 2000, 500
+
+
+def sparta_encoder(folder: Path, device: str) -> Any:
+    """A SparseEncoder that routes queries and documents."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Dense, Router, Transformer
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+
+    transformer = Transformer(str(folder))
+    tokenizer, words = transformer.tokenizer, transformer.model.get_input_embeddings().weight.detach()
+    transformer.max_seq_length = min(MAX_LENGTH, transformer.max_seq_length or MAX_LENGTH)
+    pieces_VH = words[: len(tokenizer)].clone()
+    pieces_VH[tokenizer.all_special_ids] = 0
+    scores = Dense(
+        pieces_VH.shape[1],
+        pieces_VH.shape[0],
+        bias=False,
+        activation_function=torch.nn.Identity(),
+        init_weight=pieces_VH,
+        module_input_name="token_embeddings",
+    )
+    documents = [transformer, scores, SpladePooling("max", embedding_dimension=len(tokenizer))]
+    router = Router.for_query_document([SparseStaticEmbedding(tokenizer, frozen=True)], documents)
+    return SparseEncoder(modules=[router], device=device, max_active_dims=PIECES_KEPT).eval()
