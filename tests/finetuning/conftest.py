@@ -24,12 +24,13 @@ def make_triple_batch(
     passages: Sequence[str],
     known_positives: Sequence[Sequence[str]] | None = None,
     scores: Sequence[float] | None = None,
+    length: int = 32,
 ) -> TripleBatch:
     """`passages` stand as a loader puts them: for each query its positive, then its negatives."""
 
     def packed(texts: Sequence[str]) -> PackedBatch:
-        flat, lengths = tokenize_texts(encoder.tokenizer, texts, 32)
-        return pack(flat, lengths, encoder.special, encoder.first_position, 32)
+        flat, lengths = tokenize_texts(encoder.tokenizer, texts, length)
+        return pack(flat, lengths, encoder.special, encoder.first_position, length)
 
     per_query = len(passages) // len(queries)
     known = known_positives or [[passages[row * per_query]] for row in range(len(queries))]
