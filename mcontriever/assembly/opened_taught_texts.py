@@ -3,7 +3,7 @@
 Shapes: G groups.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 
 from mcontriever.assembly.teacher_stores import full_texts, made_from, open_teacher_stores, scores_by_cosine
 from mcontriever.config import EncoderSection, PretrainData
-from mcontriever.distillation.taught_texts import TaughtTexts, TextGroup
+from mcontriever.config.teacher import NeutralTeacherSection
+from mcontriever.distillation.taught_texts import TaughtTexts, TextGroup, language_shifts
 from mcontriever.distillation.text_rows import build_text_rows, open_text_rows
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import DataError
@@ -47,6 +48,7 @@ def open_texts(data: PretrainData, encoder: EncoderSection, tokenizer: Any, fold
     section = data.texts
     assert section is not None
     stores = open_teacher_stores([one.store for one in section.stores])
+    shifts = {} if section.neutral is None else _shifts(section.neutral, stores[0])
     groups: list[TextGroup] = []
     weights: list[float] = []
     for number, (one, store) in enumerate(zip(section.stores, stores, strict=True)):
@@ -57,6 +59,7 @@ def open_texts(data: PretrainData, encoder: EncoderSection, tokenizer: Any, fold
         tokens = open_text_rows(home)
         prefix_tokens = len(tokenize_texts(tokenizer, [prefix], section.max_tokens)[0])
         own = _groups_of(store, tokens, data.languages, section.longest, prefix_tokens)
+        own = [replace(group, shift_H=shifts.get(group.language)) for group in own]
         groups += own
         wanted = [len(group.rows) ** data.alpha * data.language_factors.get(group.language, 1) for group in own]
         weights += [one.share * weight / sum(wanted) for weight in wanted]
@@ -69,6 +72,25 @@ def open_texts(data: PretrainData, encoder: EncoderSection, tokenizer: Any, fold
         seed=seed,
     )
     return OpenedTexts(texts, sampler, scores_by_cosine(stores[0]))
+
+
+def _shifts(section: NeutralTeacherSection, taught: EmbeddingStore) -> dict[str, np.ndarray]:
+    stores = open_teacher_stores([str(taught.folder), *section.stores])[1:]  # of the same teacher
+    for store in stores:
+        if section.language not in store.languages[1]:
+            raise DataError(
+                f"no texts in {section.language!r}, to which data.texts.neutral compares the other languages",
+                where=store.folder,
+                fix="embed equal contents in all languages, or set data.texts.neutral.language",
+            )
+    return language_shifts([_language_means(store) for store in stores], section.language)
+
+
+def _language_means(store: EmbeddingStore) -> dict[str, np.ndarray]:
+    codes_N, names = store.languages
+    live_N = np.ones(len(store), dtype=bool) if store.live_N is None else store.live_N
+    rows = {name: np.flatnonzero(live_N & (codes_N == code)) for code, name in enumerate(names)}
+    return {name: store.take(rows_R).mean(axis=0) for name, rows_R in rows.items() if len(rows_R)}
 
 
 def _refuse_strangers(data: PretrainData, groups: list[TextGroup], known: list[str]) -> None:

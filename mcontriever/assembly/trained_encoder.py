@@ -13,6 +13,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.encoder.bag_of_subwords import unfold_token_weights
 from mcontriever.encoder.frozen_weights import freeze
 from mcontriever.encoder.new_backbone import is_weighted_bag
+from mcontriever.encoder.rounded_training import feel_rounding
 from mcontriever.encoder.token_encoder import TokenEncoder
 from mcontriever.encoder.two_encoders import TwoEncoders, parts_of
 from mcontriever.errors import ConfigError
@@ -36,6 +37,8 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
         part.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
         if section.dropout is not None:
             _set_dropout(part.backbone, section.dropout)
+        if section.rounding is not None:
+            feel_rounding(part.backbone)
         freeze(part.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
     longest = config.data.longest_text()

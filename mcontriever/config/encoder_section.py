@@ -26,6 +26,7 @@ class EncoderSection(Section):
     own_query_encoder: bool = False  # fine-tuning: weights of their own for queries, as in DPR; both start as this one
     frozen_embeddings: bool | None = None  # subword vectors stay as they are: faster steps on short texts, less memory
     frozen_layers: Count | None = None  # the lowest so many stay, and all embeddings
+    rounding: typing.Literal["int4-blocks"] | None = None  # train as rounded, so that this export loses nothing
     checkpoint_layers: bool = False  # keep no activations, compute them again: less memory, a third more work
 
     @pydantic.model_validator(mode="after")

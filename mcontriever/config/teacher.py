@@ -23,6 +23,17 @@ def _store(given: Any) -> Any:
 TeacherStore = typing.Annotated[TeacherStoreSection, pydantic.BeforeValidator(_store)]
 
 
+class NeutralTeacherSection(Section):
+    """Take off the teacher's vectors what tells their language. `stores` hold equal contents in all their languages.
+
+    A vector is moved by the difference between the mean of `language` there and its own language's, so that in a pool
+    of many languages a text's language is no reason to find it.
+    """
+
+    stores: list[str] = pydantic.Field(min_length=1)
+    language: str = "en"
+
+
 class TaughtTextsSection(Section):
     """Texts to learn from a teacher, each with its vector. The stores' texts are all that is read.
 
@@ -33,6 +44,7 @@ class TaughtTextsSection(Section):
     stores: list[TeacherStore] = pydantic.Field(min_length=1)
     max_tokens: int = pydantic.Field(default=256, ge=8)  # with the encoder's prefix
     longest: Count | None = None  # tokens; longer texts are not drawn at all
+    neutral: NeutralTeacherSection | None = None
 
 
 class TeacherSection(Section):

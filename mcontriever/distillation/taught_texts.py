@@ -11,7 +11,7 @@ documents to crop, so that a contrastive loss can work on the same texts.
 Shapes: B samples, N texts, H the teacher's dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,13 +29,29 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TextGroup:
-    """Rows of one store in one language. `prefix` is how many tokens of each row are the encoder's prefix."""
+    """Rows of one store in one language. `prefix` is how many tokens of each row are the encoder's prefix.
+
+    `shift_H` is added to the vectors: see `language_shifts`.
+    """
 
     language: str
     vectors: Vectors
     rows: IntArray
     tokens: Ragged
     prefix: int
+    shift_H: np.ndarray | None = None
+
+
+def language_shifts(means: Sequence[Mapping[str, np.ndarray]], language: str) -> dict[str, np.ndarray]:
+    """How far each language's vectors are from those of `language` for equal contents.
+
+    `means` are the mean vectors by language of some stores, each of the same contents in all its languages.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for one in means:
+        for name, mean_H in one.items():
+            found.setdefault(name, []).append(one[language] - mean_H)
+    return {name: np.mean(shifts, axis=0, dtype=np.float32) for name, shifts in found.items()}
 
 
 class TaughtTexts:
@@ -62,6 +78,8 @@ class TaughtTexts:
         for number in np.unique(group_B):
             here, group = group_B == number, self.groups[number]
             vectors_BH[here] = group.vectors.take(group.rows[place_B[here]])
+            if group.shift_H is not None:
+                vectors_BH[here] += group.shift_H
         return vectors_BH
 
     def _gather(self, group_B: IntArray, place_B: IntArray, read: Any) -> Ragged:

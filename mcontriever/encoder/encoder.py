@@ -23,6 +23,7 @@ from mcontriever.encoder.fingerprint import weights_fingerprint
 from mcontriever.encoder.new_backbone import copy_embeddings, freeze_as_noted, random_backbone
 from mcontriever.encoder.packed_attention import wants_sorted_rows
 from mcontriever.encoder.packed_forward import can_pack, first_position, packed_hidden_states
+from mcontriever.encoder.rounded_training import as_rounded, feels_rounding
 from mcontriever.encoder.saved_model import (
     DEFAULT_MAX_LENGTH,
     POOLING_MODES,
@@ -241,7 +242,9 @@ class Encoder(torch.nn.Module):
         return {name: getattr(self, name) for name in names}
 
     def folded_backbone(self) -> Any:
-        """The backbone with token weights multiplied into its vectors; it gives the same embeddings alone."""
+        """A plain backbone that gives the same embeddings alone: token weights multiplied in, weights as rounded."""
+        if feels_rounding(self.backbone):
+            return as_rounded(self.backbone)
         if self.token_weights is None:
             return self.backbone
         folded = copy.deepcopy(self.backbone)

@@ -40,6 +40,15 @@ def pack_blocks(name: str, table_RC: torch.Tensor) -> dict[str, torch.Tensor]:
     return {f"{name}.{KIND}": packed, f"{name}.scale": scale_K.reshape(len(table_RC), -1)}
 
 
+def rounded(table: torch.Tensor) -> torch.Tensor:
+    """The table on a grid that `pack_blocks` stores without loss: a block's largest number is taken for -8 steps."""
+    blocks_KB = table.reshape(-1, BLOCK)
+    lowest_K, highest_K = blocks_KB.aminmax(dim=1)
+    largest_K = torch.where(highest_K > -lowest_K, highest_K, lowest_K)
+    scale_K = (largest_K / _LARGEST_IN_STEPS[0]).half().float()
+    return ((_codes(blocks_KB, scale_K) - _ZERO) * scale_K[:, None]).view_as(table)
+
+
 def unpack_blocks(packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """float32 [R, C], by a table of what each byte stands for."""
     byte = torch.arange(256)

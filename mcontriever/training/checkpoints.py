@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from mcontriever import ranks
 from mcontriever.disk import TEMPORARY_PREFIX, read_json, sync_file, sync_folder, write_bytes, write_json
+from mcontriever.encoder.rounded_training import feels_rounding
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
 from mcontriever.training.agreement import on_main_rank, together
@@ -202,9 +203,9 @@ def _other_weights(objective: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _beside_model(objective: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
-    """A learned temperature, say. Token weights are folded into the model's vectors, so then everything is listed."""
+    """A learned temperature, say. A model that is not saved as it is trained has all its weights listed."""
     named = list(objective.named_parameters())
-    folded = any(name.startswith("encoder.token_weights.") for name, _ in named)
+    folded = any(name.startswith("encoder.token_weights.") for name, _ in named) or feels_rounding(objective)
     in_model = ("encoder.backbone.", "encoder.queries.backbone.")
     return [(name, parameter) for name, parameter in named if folded or not name.startswith(in_model)]
 

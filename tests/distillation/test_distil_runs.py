@@ -104,13 +104,43 @@ def test_each_text_comes_with_its_own_vector(documents: Path, queries: Path, tmp
     assert batch.taught.truncated == sum(tuple(row) in cut for row in rows)
 
 
-@pytest.mark.parametrize("kind", ["moco", "tokens"])
+def test_a_neutral_teacher_moves_each_language_to_english(
+    documents: Path, queries: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    """The atlas has the same contents in all languages; from the teacher alone, text by text."""
+    section = EncoderSection.model_validate({"architecture": {}, "tokenizer": "x"})
+    join_process_group()
+    teacher = Encoder.load(documents.parent / "model")
+    found = list(read_documents(ATLAS / "corpus.jsonl"))
+    vectors = teacher.embed_documents([document.full_text for document in found])
+    rows = {name: [row for row, one in enumerate(found) if one.language == name] for name in ("en", "ar")}
+    mean = {name: vectors[of_language].mean(0) for name, of_language in rows.items()}
+
+    def drawn(neutral: Any, languages: list[str]) -> np.ndarray:
+        texts = {"stores": [str(documents)], "max_tokens": 30, "neutral": neutral}
+        data = PretrainData.model_validate({"texts": texts, "languages": languages})
+        opened = open_texts(data, section, tokenizer, tmp_path / str(neutral), seed=2).texts
+        group_B = np.zeros(len(rows["ar"]), dtype=np.int64)
+        return opened.vectors(group_B, np.arange(len(group_B)))
+
+    neutral = {"stores": [str(documents)]}
+    np.testing.assert_allclose(drawn(neutral, ["ar"]), vectors[rows["ar"]] + mean["en"] - mean["ar"], atol=1e-4)
+    np.testing.assert_allclose(drawn(None, ["ar"]), vectors[rows["ar"]], atol=1e-4)
+    np.testing.assert_allclose(drawn(neutral, ["en"])[:5], vectors[rows["en"][:5]], atol=1e-4)
+    with pytest.raises(DataError, match="no texts in 'xx', to which"):
+        drawn({**neutral, "language": "xx"}, ["ar"])
+
+
+@pytest.mark.parametrize("kind", ["moco", "tokens", "rounded"])
 def test_a_run_in_pieces_equals_the_straight_run_bit_for_bit(
     values: Any, tmp_path: Path, tiny_tokens_dir: Path, kind: str
 ) -> None:
     if kind == "tokens":  # crops of token shards beside the teacher's texts
         values["data"]["tokens"] = str(tiny_tokens_dir)
         values["objective"]["contrast"] = IN_BATCH
+    if kind == "rounded":
+        values["encoder"]["rounding"] = "int4-blocks"
+        values["objective"] = {"kind": "distil"}
     straight = run(values, output=str(tmp_path / "straight"))
     run(values, stop_at=2)
     pieces = run(values)
