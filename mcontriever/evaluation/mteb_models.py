@@ -24,14 +24,18 @@ from mcontriever.evaluation.language_names import mteb_code
 from mcontriever.evaluation.mteb_encoder import MtebEncoder
 from mcontriever.hub import model_folder
 
-NANO = "nano"  # the bundled model of that name, which no Path is equal to
-# Contamination in MTEB's names: nano read questions of TyDi QA (Mr. TyDi's), and of Natural Questions (CLAPNQ, QED).
-NANO_FACTS: dict[str, Any] = {
-    "release_date": "2026-11-29",
-    "license": "cc-by-sa-4.0",
-    "public_training_code": "configs/nano/run.sh of mcontriever",
-    "public_training_data": "data_recipes/nano.yaml of mcontriever",
-    "training_datasets": {"MrTidyRetrieval", "NQ"},
+NANO, MINI = "nano", "mini"  # the bundled models of these names, which no Path is equal to
+# What their cards do not say. Contamination in MTEB's names: nano read questions of TyDi QA (Mr. TyDi's) and of Natural
+# Questions (CLAPNQ, QED), and passages of JaQuAD. A model made of another one has read what that one read.
+FACTS: dict[str | Path, dict[str, Any]] = {
+    NANO: {
+        "release_date": "2026-11-29",
+        "license": "cc-by-sa-4.0",
+        "public_training_code": "configs/nano/run.sh of mcontriever",
+        "public_training_data": "data_recipes/nano.yaml of mcontriever",
+        "training_datasets": {"MrTidyRetrieval", "NQ", "JaQuADRetrieval"},
+    },
+    MINI: {"release_date": "2026-11-29", "public_training_code": "configs/mini/run.sh of mcontriever"},
 }
 
 
@@ -39,12 +43,12 @@ def mteb_model(model: Encoder | str | Path, device: str = "cpu") -> MtebEncoder:
     """What `mteb.evaluate` takes."""
     if isinstance(model, Encoder):
         return MtebEncoder(model, "encoder")
-    return _loaded(model, device, NANO_FACTS if model == NANO else {})
+    return _loaded(model, device, FACTS.get(model, {}))
 
 
 def register(name: str, model: str | Path) -> ModelMeta:
     """Make `mteb.get_model("mcontriever/NAME")` find this model."""
-    facts = NANO_FACTS if model == NANO else {}
+    facts = FACTS.get(model, {})
 
     def load(_: str, revision: str | None = None, device: str = "cpu", **settings: Any) -> MtebEncoder:
         return _loaded(model, device, facts)
@@ -81,9 +85,14 @@ def _card_facts(folder: Path) -> dict[str, Any]:
         "languages": [code for code in map(mteb_code, languages) if code != "und-Zyyy"],
         "license": data.license,
         "adapted_from": base,
-        "training_datasets": set(data.datasets or ()),
+        "training_datasets": set(data.datasets or ()) | _read_by(base),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _read_by(ancestor: str | None) -> set[str]:
+    """What MTEB knows that a model was trained on."""
+    return set(MODEL_REGISTRY[ancestor].training_datasets or ()) if ancestor in MODEL_REGISTRY else set()
 
 
 register(NANO, NANO)  # mini has to be registered by who wants it: to import this file should not load it

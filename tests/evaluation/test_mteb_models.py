@@ -1,5 +1,6 @@
 """MTEB's own ways to a model: by name, as an object, from a folder; and the metadata that its leaderboard asks for."""
 
+import json
 from pathlib import Path
 
 import mteb
@@ -14,6 +15,9 @@ from mcontriever import Encoder, mteb_model
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.beir_tasks import beir_task
 from mcontriever.evaluation.mteb_models import register
+from mcontriever.evaluation.official_tasks import find_snapshot
+from tests.conftest import SENTENCES
+from tests.evaluation.conftest import QUESTIONS
 
 TEXTS = ["a river", "jua", "太阳"]
 COMPLETE = (
@@ -43,8 +47,39 @@ def test_mteb_knows_the_bundled_model_by_name() -> None:
     assert stored.model_dump(exclude={"loader"}) == meta.model_dump(exclude={"loader"})
     assert meta.is_zero_shot_on([mteb.get_task("NFCorpus")])
     assert not meta.is_zero_shot_on([mteb.get_task("MrTidyRetrieval")])
+    assert not meta.is_zero_shot_on([mteb.get_task("JaQuADRetrieval")])
     model = mteb.get_model("mcontriever/nano", device="cpu")
     np.testing.assert_allclose(embedded(model), Encoder.load("nano").embed_queries(TEXTS), atol=1e-2)
+
+
+def test_a_model_has_read_what_its_ancestor_read() -> None:
+    """mini is multilingual-e5-small with fewer pieces, so it is no stranger to MIRACL either."""
+    meta = mteb_model("mini").mteb_model_meta
+    assert meta.training_datasets >= mteb.get_model_meta("intfloat/multilingual-e5-small").training_datasets
+    assert not meta.is_zero_shot_on([mteb.get_task("MIRACLRetrieval")])
+    assert meta.is_zero_shot_on([mteb.get_task("NFCorpus")])
+
+
+def test_mtebs_own_command_runs_a_model_by_name(
+    hub_copy: Path, tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m mcontriever.evaluation.mteb_models run ...` is MTEB's command with our names; the task is cut down."""
+    from mteb.cli.build_cli import main
+
+    task = mteb.get_task("NanoNFCorpusRetrieval")
+    dataset = task.metadata.dataset
+    there = {**dataset, "path": str(find_snapshot(hub_copy, dataset["path"], dataset["revision"]))}
+    monkeypatch.setattr(type(task), "metadata", task.metadata.model_copy(update={"dataset": there}))
+    meta = register("tiny-of-the-command", tiny_encoder_dir)
+    words = ["run", "-m", meta.name, "-t", "NanoNFCorpusRetrieval", "--output-folder", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["mteb", *words])
+    main()
+    (file,) = tmp_path.rglob("NanoNFCorpusRetrieval.json")
+    found = json.loads(file.read_text())["scores"]["train"][0]["ndcg_at_10"]
+    encoder = Encoder.load(tiny_encoder_dir)
+    scores_QD = encoder.embed_queries(QUESTIONS["en"]) @ encoder.embed_documents(SENTENCES["en"]).T
+    ranks_Q = (-scores_QD).argsort(axis=1).argsort(axis=1).diagonal()
+    assert found == pytest.approx(float(np.mean(1 / np.log2(ranks_Q + 2))), abs=1e-3)
 
 
 def test_a_task_of_mteb_runs_with_an_encoder_and_with_a_registered_folder(
