@@ -124,9 +124,9 @@ def fresh_pages(rounds):
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     keep_freed_memory()
-fresh_pages(30)
-print(fresh_pages(5))
-threads = [threading.Thread(target=lambda: (fresh_pages(30), print(fresh_pages(5)))) for _ in range(2)]
+fresh_pages(15)
+print(fresh_pages(3))
+threads = [threading.Thread(target=lambda: (fresh_pages(15), print(fresh_pages(3)))) for _ in range(2)]
 for thread in threads:
     thread.start()
     thread.join()
@@ -135,11 +135,11 @@ for thread in threads:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told anything")
 def test_large_blocks_are_used_again() -> None:
-    pages_of_five = 5 * 36_000_000 // 4096
+    pages_of_three = 3 * 36_000_000 // 4096
     found = {}
     for mode in ("keep", "leave"):
         command = [sys.executable, "-c", FRESH_PAGES, mode]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found[mode] = [int(line) for line in output.split()]
-    assert max(found["keep"]) < pages_of_five / 100
-    assert min(found["leave"]) > pages_of_five / 2
+    assert max(found["keep"]) < pages_of_three / 100
+    assert min(found["leave"]) > pages_of_three / 2

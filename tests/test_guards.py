@@ -1,6 +1,7 @@
 """The house rules that a machine can hold: who imports whom, what files are called, what stands in the repository."""
 
 import ast
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -27,10 +28,15 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imported_modules(path: Path) -> set[str]:
     """Every mcontriever.* module that a file imports, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -38,9 +44,10 @@ def imported_modules(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] == "mcontriever"}
 
 
+@functools.cache
 def verbs() -> set[str]:
     """The modules that cli imports inside its commands."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (PACKAGE / "cli").glob("*.py")]
+    trees = [tree_of(path) for path in (PACKAGE / "cli").glob("*.py")]
     found = set()
     for command in [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]:
         for node in ast.walk(command):
@@ -103,16 +110,15 @@ def test_no_file_name_means_two_things() -> None:
 
 def test_files_and_functions_stay_short() -> None:
     for path in sources():
-        text = path.read_text(encoding="utf-8")
-        assert text.count("\n") <= 300, f"{path} holds more than one idea"
-        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        assert path.read_text(encoding="utf-8").count("\n") <= 300, f"{path} holds more than one idea"
+        functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
         long = [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 60]
         assert not long, f"{path}: {long} have more than 60 lines"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(tree_of(path))
 
 
 def test_never_pickle_nor_foreign_code() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mcontriever import config, errors
 from mcontriever.assembly.training_config import STAGES
-from tests.test_guards import PACKAGE, sources
+from tests.test_guards import PACKAGE, sources, tree_of
 
 MODELS: set[type[pydantic.BaseModel]] = {
     kind for name, kind in vars(config).items() if isinstance(kind, type) and name.endswith(("Config", "Recipe"))
@@ -75,7 +75,7 @@ def named_keys() -> list[tuple[str, str]]:
     """(file, key) of every dotted key; a key that ends in a dot goes on with a value of the moment."""
     found = set()
     for path in sources():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         for text in error_texts(tree, "config" in path.relative_to(PACKAGE).parts):
             found |= {(str(path.relative_to(PACKAGE)), key) for key in KEY.findall(text)}
     return sorted(place for place in found if place[1].rsplit(".", 1)[-1] not in FILE_ENDINGS)
