@@ -238,8 +238,14 @@ def multiply_int8(rows_PH: torch.Tensor, queries_QH: torch.Tensor, out_PQ: torch
 
 @functools.cache
 def has_int8_product() -> bool:
-    """Without AVX-512's VNNI torch's own is right but many times slower than float32's."""
-    return hasattr(torch, "_int_mm") and "avx512_vnni" in instruction_sets()
+    """Without AVX-512's VNNI torch's own is many times slower than float32's; held down to AVX2, its sums saturate."""
+    if "avx512_vnni" not in instruction_sets():
+        return False
+    largest = torch.full((32, 64), _LARGEST_INT8, dtype=torch.int8)
+    try:
+        return bool((torch._int_mm(largest, largest.T) == 64 * _LARGEST_INT8**2).all())
+    except _FAILURES:
+        return False
 
 
 def softmax_gradient(gradient: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:

@@ -53,15 +53,14 @@ def run(
 def _build_faiss(store: EmbeddingStore, kind: Any, memory_mb: int | None, recall: float, centred: bool) -> None:
     import psutil
 
-    from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
-    from mcontriever.retrieval.vector_search.index_choice import choose_kind, tune
+    from mcontriever.retrieval.vector_search.index_choice import build, choose_kind, tune
 
     memory_bytes = memory_mb << 20 if memory_mb else psutil.virtual_memory().available // 2
     chosen = choose_kind(len(store), store.dimension, memory_bytes) if kind == "auto" else kind
     if kind == "auto":
         log.info(f"{len(store):,} vectors and {shown_size(memory_bytes)} of memory: {chosen}")
     vectors, calibration = _vectors_of(store, centred, calibrates=True)
-    index, measured = tune(FaissIndex.build(vectors, chosen, memory_bytes), recall, store.live_N)
+    index, measured = tune(build(vectors, chosen, memory_bytes), recall, store.live_N)
     facts = {"effort": index.effort, "centred": centred, "space": _space(centred, calibration), "measured": measured}
     derived.write(store, chosen, lambda folder: _save(folder, index, calibration), **facts)
     size = folder_bytes(derived.folder_of(store, chosen))

@@ -18,6 +18,7 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store_calibration import open_calibration
 from mcontriever.retrieval.vector_search.best_rows import in_order
 from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_rows
+from mcontriever.retrieval.vector_search.index_kinds import FLAT_INT8
 from mcontriever.retrieval.vector_search.rough_search import RoughSearch
 from mcontriever.retrieval.vector_search.vectors import FindRows, Vectors
 from mcontriever.texts.documents import Query
@@ -135,6 +136,10 @@ def _finder(store: EmbeddingStore, vectors: Vectors, kind: str, memory_bytes: in
         from mcontriever.retrieval.vector_search.milvus import MilvusIndex
 
         return MilvusIndex.open(store, vectors, facts).search
+    if kind == FLAT_INT8:
+        from mcontriever.retrieval.vector_search.rounded_index import RoundedIndex
+
+        return RoundedIndex.open(store, vectors).search
     from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
 
     return FaissIndex.open(store, vectors, kind, facts).search

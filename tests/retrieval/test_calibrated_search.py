@@ -136,7 +136,7 @@ def test_odd_languages(tmp_path: Path, encoder: Encoder, languages: list[str]) -
     assert all(math.isfinite(hit.score) for hit in hits)
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf-sq"])
+@pytest.mark.parametrize("kind", ["flat-int8", "flat", "hnsw", "ivf-sq"])
 def test_an_index_finds_what_exact_search_finds(tmp_path: Path, encoder: Encoder, kind: Any) -> None:
     store = make_store(tmp_path / "s", DOCUMENTS, encoder, dtype="fp32")
     exact = Index(store, encoder=encoder).search(QUERIES[0], mode="hybrid", index="exact")

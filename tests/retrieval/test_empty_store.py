@@ -11,7 +11,7 @@ from mcontriever.errors import ConfigError, StoreError
 from mcontriever.retrieval.search_options import Mode
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import store_edits
-from mcontriever.retrieval.vector_search.index_kinds import FAISS_KINDS
+from mcontriever.retrieval.vector_search.index_kinds import FAISS_KINDS, FLAT_INT8
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
 
@@ -34,7 +34,7 @@ def test_an_empty_store_answers_with_nothing(emptied: Path, encoder: Encoder, mo
         assert index.search("rain", mode=mode, terms="both") == []
 
 
-@pytest.mark.parametrize("kind", [*FAISS_KINDS, "auto"])
+@pytest.mark.parametrize("kind", [FLAT_INT8, *FAISS_KINDS, "auto"])
 def test_an_empty_store_has_nothing_to_index(emptied: Path, kind: str) -> None:
     with pytest.raises(StoreError, match="the store has no documents"):
         verb.run(emptied, kind=kind)
@@ -46,7 +46,7 @@ def test_bm25_of_an_empty_store_can_be_made(emptied: Path) -> None:
 
 def test_one_document_can_be_indexed_in_every_kind(tmp_path: Path, encoder: Encoder) -> None:
     folder = make_store(tmp_path / "s", mixed_documents(1), encoder).folder
-    for kind in FAISS_KINDS:
+    for kind in (FLAT_INT8, *FAISS_KINDS):
         verb.run(folder, kind=kind)
         (hit,) = Index.open(folder, encoder=encoder).search("rain", index=kind)
         assert hit.id == "d0"

@@ -31,11 +31,11 @@ class BestRows:
 
     def add(self, block: RoundedBlock, hidden: torch.Tensor, products: torch.Tensor) -> None:
         """Update with one more block; `products` is memory to work in."""
-        best_GQ = block.multiply(self.queries_QH, hidden, products)
+        best_GQ, products_BQ = block.multiply(self.queries_QH, hidden, products)
         threshold_Q = self._threshold(best_GQ)
         places_P = _true_places(best_GQ >= torch.from_numpy(threshold_Q).to(best_GQ.device))
         group_P, query_P = places_P // len(threshold_Q), places_P % len(threshold_Q)
-        products_PR = _of_pairs(block.products(products, len(threshold_Q)), group_P, query_P)
+        products_PR = _of_pairs(products_BQ, group_P, query_P)
         scores_PR = block.scores(products_PR, group_P).cpu().numpy()
         query_of_P, first_P = query_P.cpu().numpy(), group_P.cpu().numpy() * GROUP_ROWS + block.first
         places_S = np.flatnonzero(scores_PR >= threshold_Q[query_of_P, None])

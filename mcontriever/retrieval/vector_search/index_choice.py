@@ -8,7 +8,9 @@ import numpy as np
 from mcontriever.chance import permuted
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
-from mcontriever.retrieval.vector_search.index_kinds import bytes_per_vector
+from mcontriever.retrieval.vector_search.index_kinds import FLAT_INT8, bytes_per_vector
+from mcontriever.retrieval.vector_search.rounded_index import RoundedIndex
+from mcontriever.retrieval.vector_search.vectors import Vectors
 
 RECALL_DEPTH = 10
 SAMPLE_QUERIES = 400
@@ -18,17 +20,21 @@ FLAT_ROWS = 20_000  # below this a full scan is fastest
 
 def choose_kind(rows: int, dimension: int, memory_bytes: int) -> str:
     """The fastest kind that fits into memory."""
-    if rows <= FLAT_ROWS and rows * bytes_per_vector("flat", dimension) <= memory_bytes:
-        return "flat"
+    if rows <= FLAT_ROWS and rows * bytes_per_vector(FLAT_INT8, dimension) <= memory_bytes:
+        return FLAT_INT8
     for kind in ("hnsw", "ivf-sq", "ivf-pq"):
         if rows * bytes_per_vector(kind, dimension) <= memory_bytes:
             return kind
     return "rabitq"
 
 
+def build(vectors: Vectors, kind: str, memory_bytes: int) -> FaissIndex | RoundedIndex:
+    return RoundedIndex.build(vectors) if kind == FLAT_INT8 else FaissIndex.build(vectors, kind, memory_bytes)
+
+
 def tune(
-    index: FaissIndex, recall_wanted: float, allowed_N: np.ndarray | None = None, seed: int = 0
-) -> tuple[FaissIndex, dict[str, Any]]:
+    index: FaissIndex | RoundedIndex, recall_wanted: float, allowed_N: np.ndarray | None = None, seed: int = 0
+) -> tuple[FaissIndex | RoundedIndex, dict[str, Any]]:
     """The least effort that reaches the recall on a sample of the store's own rows, and the measurements with it."""
     sample = sample_rows(len(index.vectors), allowed_N, seed)
     queries_QH = index.vectors.take(sample)
@@ -59,7 +65,7 @@ def recall_without_self(exact_QK: np.ndarray, found_QK: np.ndarray, self_Q: np.n
     return float(np.mean(shares))
 
 
-def _speed(index: FaissIndex, queries_QH: np.ndarray) -> dict[str, float]:
+def _speed(index: FaissIndex | RoundedIndex, queries_QH: np.ndarray) -> dict[str, float]:
     times = []
     for query_H in queries_QH[:LATENCY_QUERIES]:
         started = time.perf_counter()

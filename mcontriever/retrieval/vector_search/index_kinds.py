@@ -1,15 +1,17 @@
 """The kinds of index that `mcontriever index --kind` makes. A new kind of lists is one entry in LISTS.
 
-flat     every vector in fp32                     bytes a vector: 4 H
-hnsw     a graph over fp32 vectors                4 H + 272
-ivf-sq   lists of 8-bit vectors                   H + 8
-ivf-pq   lists of vectors in 4 bits a pair        H / 4 + 8
-rabitq   lists of 1-bit vectors                   H / 8 + 16
+flat-int8 every vector in 8 bits                  bytes a vector: H     as right as exact search (rounded_index.py)
+flat      every vector in fp32                     4 H
+hnsw      a graph over fp32 vectors                4 H + 272
+ivf-sq    lists of 8-bit vectors                   H + 8
+ivf-pq    lists of vectors in 4 bits a pair        H / 4 + 8
+rabitq    lists of 1-bit vectors                   H / 8 + 16
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+FLAT_INT8 = "flat-int8"
 HNSW_LINKS = 32
 
 
@@ -32,12 +34,14 @@ LISTS = {
     "rabitq": ListKind(lambda dimension: "RaBitQ", lambda dimension: dimension / 8 + 16, proposed=8),
 }
 FAISS_KINDS = ("flat", "hnsw", *LISTS)
-KINDS = ("auto", *FAISS_KINDS, "milvus", "bm25")
+KINDS = ("auto", FLAT_INT8, *FAISS_KINDS, "milvus", "bm25")
 
 
 def bytes_per_vector(kind: str, dimension: int) -> float:
     if kind in LISTS:
         return LISTS[kind].bytes_per_vector(dimension)
+    if kind == FLAT_INT8:
+        return dimension
     return 4 * dimension + (2 * HNSW_LINKS * 4 + 16 if kind == "hnsw" else 0)
 
 

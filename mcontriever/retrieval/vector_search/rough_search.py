@@ -25,6 +25,7 @@ from mcontriever.retrieval.vector_search.rounded_block import (
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors, Vectors
 
 BLOCK_ROWS = 16_384
+BLOCK_ROWS_IN_FLOAT32 = 4096  # all products of a block are made at once, and must fit into the cache
 BLOCK_ROWS_ON_GPU = 65_536  # starting a product costs more there
 QUERIES_PER_PRODUCT = 512
 QUERIES_THAT_KEEP_ALL = 32  # at a time, if more rows are wanted than a block has groups
@@ -48,7 +49,9 @@ class RoughSearch:
         on_cpu = self.device.type == "cpu"
         self.cores = torch.get_num_threads() if on_cpu else 1
         row_bytes = (self.dtype.itemsize * vectors.dimension + 4 * QUERIES_PER_PRODUCT) * self.cores
-        most_rows = BLOCK_ROWS if on_cpu else BLOCK_ROWS_ON_GPU
+        most_rows = BLOCK_ROWS_ON_GPU
+        if on_cpu:
+            most_rows = BLOCK_ROWS_IN_FLOAT32 if self.dtype == torch.float32 else BLOCK_ROWS
         self.block_rows = int(np.clip(memory_bytes // 2 // row_bytes, GROUP_ROWS, most_rows))
         self.block_rows -= self.block_rows % GROUP_ROWS
         self.keeps_blocks = fit_into(memory_bytes // 2, vectors, self.dtype)
@@ -136,7 +139,7 @@ class RoughSearch:
 
         def least(part_QH: torch.Tensor) -> np.ndarray:
             products = self._memory_for_products(len(self._sampled), parts)
-            return nth_best(self._sample.multiply(part_QH, hidden, products), place)
+            return nth_best(self._sample.multiply(part_QH, hidden, products)[0], place)
 
         return list(side_by_side(len(parts), self.device)(least, parts))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mcontriever.cpu_operators import has_int8_product, multiply_rows
+from mcontriever.cpu_operators import has_int8_product, multiply_float32, multiply_rows
 from mcontriever.processor import multiplies_bf16
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
@@ -63,30 +63,39 @@ class RoundedBlock:
         hidden_B[: self.count] = False if allowed is None else ~allowed
         return torch.from_numpy(np.flatnonzero(hidden_B)).to(self.rows_BH.device)
 
-    def multiply(self, queries_QH: torch.Tensor, hidden: torch.Tensor, into: torch.Tensor) -> torch.Tensor:
-        """best_GQ: the best product of each group times its scale. All products are written to `into`, as BQ.
+    def multiply(
+        self, queries_QH: torch.Tensor, hidden: torch.Tensor, into: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """best_GQ, the best product of each group times its scale, and products_BQ.
 
-        Reusing `into` matters: allocating memory of this size took as long as the products.
+        Products are written to `into`: allocating memory of this size took as long as they do. In float32 on a CPU they
+        are not: oneDNN's product is faster than any that writes to given memory, and such blocks are small.
         """
         best_GQ = torch.empty(len(self.scales_G), len(queries_QH), device=into.device)
+        if self.rows_BH.dtype == torch.float32 and into.device.type == "cpu":
+            products_BQ = multiply_float32(self.rows_BH, queries_QH)
+            self._best_of_groups(products_BQ, 0, hidden, best_GQ)
+            return best_GQ, products_BQ
+        products_BQ = into[: len(self.rows_BH) * len(queries_QH)].view(-1, len(queries_QH))
         step = whole_groups(PRODUCTS_AT_ONCE[into.device.type] // len(queries_QH))
         for start in range(0, len(self.rows_BH), step):
-            rows_PH = self.rows_BH[start : start + step]
-            products_PQ = self.products(into, len(queries_QH))[start : start + len(rows_PH)]
-            multiply_rows(rows_PH, queries_QH, products_PQ)
-            if len(hidden):
-                bounds = torch.searchsorted(hidden, torch.tensor([start, start + len(rows_PH)], device=hidden.device))
-                products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
-            groups = slice(start // GROUP_ROWS, (start + len(rows_PH)) // GROUP_ROWS)
-            best_of_each = products_PQ.view(-1, GROUP_ROWS, len(queries_QH)).amax(1)
-            torch.mul(best_of_each, self.scales_G[groups, None], out=best_GQ[groups])
-            if len(hidden):
-                best_GQ[groups].masked_fill_(best_of_each == _nothing(products_PQ.dtype), -torch.inf)
-        return best_GQ
+            products_PQ = products_BQ[start : start + step]
+            multiply_rows(self.rows_BH[start : start + step], queries_QH, products_PQ)
+            self._best_of_groups(products_PQ, start, hidden, best_GQ)
+        return best_GQ, products_BQ
 
-    def products(self, into: torch.Tensor, queries: int) -> torch.Tensor:
-        """BQ, as `multiply` wrote them."""
-        return into[: len(self.rows_BH) * queries].view(-1, queries)
+    def _best_of_groups(
+        self, products_PQ: torch.Tensor, start: int, hidden: torch.Tensor, best_GQ: torch.Tensor
+    ) -> None:
+        stop = start + len(products_PQ)
+        if len(hidden):
+            bounds = torch.searchsorted(hidden, torch.tensor([start, stop], device=hidden.device))
+            products_PQ[hidden[bounds[0] : bounds[1]] - start] = _nothing(products_PQ.dtype)
+        groups = slice(start // GROUP_ROWS, stop // GROUP_ROWS)
+        best_of_each = products_PQ.view(-1, GROUP_ROWS, products_PQ.shape[1]).amax(1)
+        torch.mul(best_of_each, self.scales_G[groups, None], out=best_GQ[groups])
+        if len(hidden):
+            best_GQ[groups].masked_fill_(best_of_each == _nothing(products_PQ.dtype), -torch.inf)
 
     def scores(self, products_PR: torch.Tensor, group_P: torch.Tensor) -> torch.Tensor:
         """A line for each group; -infinity for hidden rows."""

@@ -75,7 +75,7 @@ def test_recall_leaves_the_query_itself_out() -> None:
 @pytest.mark.parametrize(
     ("rows", "memory_mb", "expected"),
     [
-        (1000, 100, "flat"),
+        (1000, 100, "flat-int8"),
         (1_000_000, 4000, "hnsw"),
         (1_000_000, 1000, "ivf-sq"),
         (1_000_000, 200, "ivf-pq"),
