@@ -15,6 +15,7 @@ import torch
 from mcontriever.cpu_operators import PreparedLinear, can_int8, has_int8_product
 from mcontriever.processor import multiplies_bf16, multiplies_int8
 PreparedLinear(torch.ones(32, 64), torch.ones(32))(torch.ones(16, 64))
+torch.ones(64, 64) @ torch.ones(64, 64)
 print("capability", torch.backends.cpu.get_cpu_capability())
 print("native", multiplies_int8(), multiplies_bf16(), can_int8(), has_int8_product())
 """
@@ -52,15 +53,23 @@ def test_an_instruction_set_held_down_counts_as_missing(
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variables are for x86-64")
 @pytest.mark.parametrize(
-    ("aten", "onednn", "capability", "isa"),
-    [("avx2", "AVX2", "AVX2", "isa:Intel AVX2\n"), ("default", "SSE41", "DEFAULT", "isa:Intel SSE4.1\n")],
+    ("aten", "onednn", "mkl", "capability", "isa"),
+    [
+        ("avx2", "AVX2", "AVX2", "AVX2", "isa:Intel AVX2\n"),
+        ("default", "SSE41", "SSE4_2", "DEFAULT", "isa:Intel SSE4.1\n"),
+    ],
 )
-def test_torchs_libraries_obey_the_limits(aten: str, onednn: str, capability: str, isa: str) -> None:
-    """So `make test-avx2` runs what an AVX2 machine runs: ATen says what it uses, and oneDNN writes it in its log."""
-    limits = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "ONEDNN_VERBOSE": "1"}
+def test_torchs_libraries_obey_the_limits(aten: str, onednn: str, mkl: str, capability: str, isa: str) -> None:
+    """So `make test-avx2` runs what an AVX2 machine runs: ATen says what it uses, oneDNN and MKL log it.
+
+    On processors that are not Intel's MKL never uses more than AVX2, and says only "Intel Architecture processors".
+    """
+    limits = {"ATEN_CPU_CAPABILITY": aten, "ONEDNN_MAX_CPU_ISA": onednn, "MKL_ENABLE_INSTRUCTIONS": mkl}
+    limits |= {"ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", PRODUCT], env={**os.environ, **limits}, capture_output=True, text=True, check=True
     )
     assert f"capability {capability}\n" in done.stdout
     assert "native False False False False\n" in done.stdout
     assert isa in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.startswith("MKL_VERBOSE") and "512" in line]

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from watched_memory import watched_memory
 
+from mcontriever.doctor import HELD_DOWN_BY
 from mcontriever.encoder import Encoder
 from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
@@ -43,8 +44,7 @@ from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import MANIFEST, Layout, Manifest, ShardEntry, write_entry
 from mcontriever.retrieval.vector_search.exact import ExactSearch
-from mcontriever.retrieval.vector_search.faiss_index import FaissIndex
-from mcontriever.retrieval.vector_search.index_choice import tune
+from mcontriever.retrieval.vector_search.index_choice import build, tune
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import Document, read_documents
 from mcontriever.tokenizer import train_tokenizer
@@ -72,9 +72,9 @@ def main() -> None:
         parts = {"vectors": compare_searches, "answers": time_answers}
         report = {"part": options.part, **facts(options), **parts[options.part](Path(scratch), options, clock)}
     print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"search-{options.part}.json").write_text(json.dumps(report, indent=2) + "\n")
+    if options.output or not options.busy:
+        output = options.output or RESULTS / f"search-{options.part}.json"
+        output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def parse_options() -> argparse.Namespace:
@@ -86,26 +86,34 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[100, 1000], help="queries at once")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=("fp32", "fp16", "int8"), default="fp32")
-    parser.add_argument("--kinds", nargs="*", default=["hnsw", "ivf-sq", "ivf-pq", "rabitq"])
+    parser.add_argument("--kinds", nargs="*", default=["flat-int8", "hnsw", "ivf-sq", "ivf-pq", "rabitq"])
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--model", help="answers: a model folder instead of random weights of 6 layers, 384 wide")
     parser.add_argument("--scratch", help="where the stores go; they are removed afterwards")
     parser.add_argument("--busy", action="store_true")
+    parser.add_argument("--output", type=Path, help="where the result goes, also with --busy")
     return parser.parse_args()
 
 
 def facts(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": f"python benchmarks/speed/search.py {' '.join(sys.argv[1:])}",
-        "options": {name: value for name, value in vars(options).items() if name not in ("scratch", "model")},
+        "options": {name: value for name, value in vars(options).items() if name not in ("scratch", "model", "output")},
         "machine": {
             "processor": processor(),
             "instruction_sets": sorted(instruction_sets()),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            **held_down(),
         },
         "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
     }
+
+
+def held_down() -> dict[str, str]:
+    """Variables that forbid instruction sets to torch's libraries, FAISS and its OpenBLAS."""
+    names = (*HELD_DOWN_BY, "FAISS_OPT_LEVEL", "OPENBLAS_CORETYPE")
+    return {name: os.environ[name] for name in names if name in os.environ and name != "OMP_NUM_THREADS"}
 
 
 def processor() -> str:
@@ -177,11 +185,11 @@ def make_contenders(
     sizes, build_seconds = {OURS: stored_bytes, FLAT: 4 * options.dimension * len(store)}, {}
     for kind in options.kinds:
         started = time.perf_counter()
-        index, _ = tune(FaissIndex.build(store, kind, 4 << 30), options.recall)
+        index, _ = tune(build(store, kind, 4 << 30), options.recall)
         build_seconds[kind] = time.perf_counter() - started
         with tempfile.TemporaryDirectory() as folder:
             index.save(Path(folder))
-            sizes[kind] = (Path(folder) / "index.faiss").stat().st_size
+            sizes[kind] = sum(path.stat().st_size for path in Path(folder).iterdir())
         contenders[kind] = (lambda made: lambda queries: made.search(queries, K)[1])(index)
     return contenders, sizes, build_seconds
 
