@@ -22,7 +22,8 @@ from mcontriever.encoder.encoder import Encoder
 from mcontriever.encoder.saved_model import MODEL_FOLDER
 from mcontriever.encoder.trimmed_tokenizer import Vocabulary, characters_and_scripts
 from mcontriever.encoder.trimmed_weights import keep_layers, keep_pieces
-from mcontriever.errors import ConfigError
+from mcontriever.encoder.two_encoders import parts_of
+from mcontriever.errors import ConfigError, ModelError
 from mcontriever.progress import log
 
 
@@ -43,6 +44,9 @@ def run(
     _check(text, languages, pieces, layers)
     MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     encoder = Encoder.load(model, light=False)
+    if len(parts_of(encoder)) > 1:
+        fix = f"trim each of its folders, then join them: mcontriever export dpr:QUERIES,PASSAGES --output {output}"
+        raise ModelError("the model has an encoder of its own for queries", where=model, fix=fix)
     if layers is not None:
         keep_layers(encoder.backbone, layer_numbers(layers), where=model)
         encoder.int8_ranges = None

@@ -81,10 +81,17 @@ def test_a_store_is_searched_with_the_queries_encoder(
     corpus = write_lines(tmp_path / "corpus.jsonl", [Document(str(n), text) for n, text in enumerate(TEXTS)])
     done = cli("embed", corpus, "--model", folder, "--output", tmp_path / "store", "--dtype", "fp32")
     assert done.returncode == 0, done.stderr
-    done = cli("search", tmp_path / "store", ASKED[1], "--json", "-k", 3)
+    done = cli("search", tmp_path / "store", ASKED[1], "--merge", "raw", "--json", "-k", 3)
     assert done.returncode == 0, done.stderr
     hits = [json.loads(line) for line in done.stdout.splitlines()]
     assert [int(hit["id"]) for hit in hits] == np.argsort(-scores[1])[:3].tolist()
+
+
+def test_only_one_encoder_is_trimmed(folder: Path, tmp_path: Path, cli: RunCli) -> None:
+    done = cli("trim", folder, "--output", tmp_path / "small", "--layers", "0")
+    assert done.returncode == 2
+    assert "has an encoder of its own for queries" in done.stderr
+    assert "export dpr:QUERIES,PASSAGES" in done.stderr
 
 
 def test_both_are_stored_in_fewer_bytes(folder: Path, tmp_path: Path, cli: RunCli, scores: np.ndarray) -> None:

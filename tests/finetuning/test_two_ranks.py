@@ -1,5 +1,6 @@
 """Two ranks with hard negatives against one rank on the joined batch: the losses' mean, and the averaged gradients."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mcontriever import ranks
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.token_encoder import TokenEncoder
+from mcontriever.encoder.two_encoders import TwoEncoders
 from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.distillation import Distillation
 from mcontriever.finetuning.late_interaction import LateInteraction
@@ -17,6 +19,7 @@ from tests.conftest import SENTENCES
 from tests.finetuning.conftest import make_triple_batch
 from tests.two_ranks import on_two_ranks
 
+LATE = "late-of-two-ranks"
 LOSSES: dict[str, Loss] = {
     "contrastive": Contrastive(temperature=0.7, dimensions=[8]),
     "passage_relation": PassageRelation(temperature=0.7, alpha=0.3),
@@ -24,6 +27,8 @@ LOSSES: dict[str, Loss] = {
     "margin_mse": Distillation(loss="margin_mse", temperature=1.0, contrastive_weight=0.5),
     "late_interaction": LateInteraction(temperature=0.7, dimension=8),
     "late_margins": LateInteraction(loss="margin_mse", dimension=8),
+    "two_encoders": Contrastive(temperature=0.7),
+    "in_batch_teacher": Distillation(in_batch_teacher=LATE),
     "kl": Distillation(loss="kl", temperature=1.0),
 }
 QUERIES, NEGATIVES = 4, 2
@@ -34,6 +39,10 @@ def loss_and_gradient(encoder_dir: Path, name: str, rows: range) -> tuple[float,
     settings = LOSSES[name]
     late = isinstance(settings, LateInteraction)
     encoder = TokenEncoder.load(encoder_dir, dimension=8) if late else Encoder.load(encoder_dir, max_length=64)
+    if name == "two_encoders":
+        encoder = TwoEncoders(copy.deepcopy(encoder), encoder)
+    if name == "in_batch_teacher":
+        settings = settings.model_copy(update={"in_batch_teacher": str(encoder_dir.with_name(LATE))})
     texts = [text for group in SENTENCES.values() for text in group]
     passages = [texts[(3 * number + 5) % len(texts)] for number in range(QUERIES * (1 + NEGATIVES))]
     passages[7] = passages[0]  # a negative of query 2, of the second rank, is the positive of query 0, of the first
@@ -56,6 +65,7 @@ def on_my_half(encoder_dir: Path) -> dict[str, tuple[float, torch.Tensor, dict[s
 
 @pytest.fixture(scope="module")
 def of_two_ranks(tiny_encoder_dir: Path) -> list[dict[str, tuple[float, torch.Tensor, dict[str, float]]]]:
+    TokenEncoder.load(tiny_encoder_dir, dimension=8).save(tiny_encoder_dir.with_name(LATE), overwrite=True)
     return on_two_ranks(on_my_half, tiny_encoder_dir)
 
 
