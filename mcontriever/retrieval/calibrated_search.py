@@ -1,12 +1,14 @@
 """Search in many languages: calibrated scores of the encoder, and shared words as evidence within a language.
 
-    score = z + weight * (share - OWN_BEST * best share of the document's language) - FAMILIAR * own + prefer * own
+    score = z * |z| / 2 + WEIGHT * (share - OWN_BEST * best share of the language - FAMILIAR * own) + prefer * own
 
-z is the encoder's score in deviations (calibration.py). The words that a document shares with the query are compared
-with the best document of its language: where another shares many more, this one is less likely, not more, than a
-document in a language that could share none. Documents in the query's own language score higher for any topic close to
-the query's, so FAMILIAR is subtracted from them; `own` is 1 in the query's language as its words tell
-(lexical_evidence.py). `prefer` is the user's.
+All of it is evidence in nats. z is the encoder's score in deviations (calibration.py), and z * z / 2 is how surprising
+it is for an unrelated document (a normal tail): an encoder whose right answers stand far out is believed for that, one
+whose answers hardly do leaves more to words, and no weight has to be measured. The words that a document shares with
+the query are compared with the best document of its language: where another shares many more, this one is less likely,
+not more, than a document in a language that could share none. Documents in the query's own language share common words
+and topics with any query, so FAMILIAR is subtracted from them; `own` is 1 in the query's language as its words tell
+(lexical_evidence.py). `prefer` is the user's. WEIGHT, OWN_BEST and FAMILIAR are one setting for nano, mini and E5.
 
 Shapes: N rows of the store, Q queries, L languages, P given rows of a query (-1: none).
 """
@@ -14,7 +16,6 @@ Shapes: N rows of the store, Q queries, L languages, P given rows of a query (-1
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -27,11 +28,7 @@ from mcontriever.retrieval.rerank import Reranker
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.texts.documents import Query
 
-OWN_BEST = 0.35
-FAMILIAR = 0.75
-# In a store of one language shared words wrong no foreign document, and encoders differ in what they leave to words by
-# more than crops say: the weight counts by its square, as found best on the development sets for two encoders.
-ALONE_PER_SQUARE, ALONE_MOST = 0.1, 60.0
+WEIGHT, OWN_BEST, FAMILIAR = 56.0, 0.25, 0.06
 CERTAINTY, MARGIN = 1.5, 0.7
 
 
@@ -52,7 +49,6 @@ class CalibratedSearch:
     store: EmbeddingStore
     dense: DenseSearch
     lexical: Sequence[LexicalEvidence] = ()
-    lexical_weight: float = 0.0
     prefer: float = 0.0
     reranker: Reranker | None = None
     depth: int = 100
@@ -78,12 +74,6 @@ class CalibratedSearch:
             if self.reranker is not None:
                 ranked = rerank_best(self.reranker, self.store, query, ranked, self.depth)
             yield ranked[:k]
-
-    @cached_property
-    def _weight(self) -> float:
-        if len(self.store.languages[1]) > 1:
-            return self.lexical_weight
-        return min(ALONE_PER_SQUARE * self.lexical_weight**2, ALONE_MOST)
 
     def _evidence(self, query: Query, found: Ranking, wanted: int, allowed_N: np.ndarray | None) -> Evidence:
         languages = len(self.store.languages[1])
@@ -133,12 +123,14 @@ class CalibratedSearch:
         codes = self.store.languages[0][[row_of[document] for document in z_of]]
         shares = np.array([evidence.share_of_document.get(document, 0.0) for document in z_of])
         z = np.array(list(z_of.values()), dtype=np.float64)
-        lexical = self._weight * (shares - OWN_BEST * evidence.best_L[codes])
-        language = (self.prefer - (FAMILIAR if self.lexical else 0.0)) * evidence.own_L[codes]
-        scores = z + lexical + language
+        evidence_of_z = z * np.abs(z) / 2
+        lexical = WEIGHT * (shares - OWN_BEST * evidence.best_L[codes])
+        familiar = WEIGHT * FAMILIAR if self.lexical else 0.0
+        language = (self.prefer - familiar) * evidence.own_L[codes]
+        scores = evidence_of_z + lexical + language
         ranked = []
         for place in np.lexsort((documents, -scores))[:wanted].tolist():
-            parts = {"calibrated": float(z[place])}
+            parts = {"deviations": float(z[place]), "vectors": float(evidence_of_z[place])}
             if self.lexical:
                 parts |= {"bm25": float(shares[place]), "lexical": float(lexical[place])}
             parts["language"] = float(language[place])

@@ -2,10 +2,12 @@
 
 An encoder gives documents in the question's language higher scores than better ones in other languages. What the
 documents of a language have in common is its mean; what is left of a document points where its topic is. So a document
-becomes the direction of x - mean of its language, and a question loses SHARED_PART of the mean of all documents: it
-shares only some of what they share. For one question the products are then distributed around zero with deviation
-sqrt(qT W q / trace W) in every language, where W is the covariance of documents around their languages' means. Divided
-by that they can be compared between languages, questions and encoders. The ranking is a search by the inner product,
+becomes the direction of x - mean of its language. A question loses SHARED_PART of the mean of all documents, for it
+shares only some of what they share, and what it says of its language: along each direction in which the means of
+languages differ, it keeps the part of its offset that topics explain better than languages (Wiener's filter). For one
+question the products are then distributed around zero with deviation sqrt(qT W q / trace W) in every language, where W
+is the covariance of documents around their languages' means. Divided by that they can be compared between languages,
+questions and encoders. The ranking is a search by the inner product,
 so `CalibratedVectors` serve exact search and indexes alike.
 
 A language with few documents leans on the whole: its mean is trusted as far as languages differ more than documents do
@@ -24,7 +26,7 @@ from mcontriever.npy_files import read_array
 from mcontriever.retrieval.language_statistics import LanguageStatistics
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
-ARRAYS = ("means_LH", "spreads_L", "shared_H", "within_HH")
+ARRAYS = ("means_LH", "spreads_L", "overall_H", "within_HH", "language_LH")
 SHARED_PART = 0.5
 SPREAD_PRIOR_ROWS = 20  # a language's spread is estimated as if so many more of its rows were spread like all rows
 LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less is rounding
@@ -32,12 +34,16 @@ LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less i
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """`within_HH` is the covariance of documents around their languages' means; `is_unit`: lengths mean nothing."""
+    """`within_HH` is the covariance of documents around their languages' means; `is_unit`: lengths mean nothing.
+
+    `language_LH` are directions by which languages differ; their squared length is the part of a question to take away.
+    """
 
     means_LH: np.ndarray
     spreads_L: np.ndarray
-    shared_H: np.ndarray
+    overall_H: np.ndarray
     within_HH: np.ndarray
+    language_LH: np.ndarray
     least_variance: float
     is_unit: bool
 
@@ -50,12 +56,15 @@ class Calibration:
         scatter_L = np.maximum(statistics.squares_L - counts_L * np.square(own_LH).sum(axis=1), 0)
         variance = max(float(scatter_L.sum() / rows), 1e-30)
         trust_L = _trust_in_means(counts_L, own_LH, overall_H, variance)
+        means_LH = overall_H + trust_L[:, None] * (own_LH - overall_H)
+        within_HH = (statistics.products_HH - (own_LH * counts_L[:, None]).T @ own_LH) / rows
         spread_L = (scatter_L + SPREAD_PRIOR_ROWS * variance) / (counts_L + SPREAD_PRIOR_ROWS)
         return cls(
-            (overall_H + trust_L[:, None] * (own_LH - overall_H)).astype(np.float32),
+            means_LH.astype(np.float32),
             np.sqrt(np.maximum(spread_L, 1e-30)).astype(np.float32),
-            (SHARED_PART * overall_H).astype(np.float32),
-            ((statistics.products_HH - (own_LH * counts_L[:, None]).T @ own_LH) / rows).astype(np.float32),
+            overall_H.astype(np.float32),
+            within_HH.astype(np.float32),
+            _language_directions(np.sqrt(counts_L / rows)[:, None] * (means_LH - overall_H), within_HH),
             LEAST_VARIANCE * float(statistics.squares_L.sum() / rows),
             is_unit,
         )
@@ -74,7 +83,8 @@ class Calibration:
 
     def queries(self, queries_QH: np.ndarray) -> np.ndarray:
         """Queries whose products with calibrated rows are in deviations of unrelated documents' products."""
-        queries_QH = queries_QH - self.shared_H
+        language_QL = (queries_QH - self.overall_H) @ self.language_LH.T
+        queries_QH = queries_QH - SHARED_PART * self.overall_H - language_QL @ self.language_LH
         total = max(float(np.trace(self.within_HH)), self.least_variance, 1e-30)
         variance_Q = np.einsum("qh,hk,qk->q", queries_QH, self.within_HH, queries_QH, optimize=True) / total
         least_Q = 1e-6 * np.square(queries_QH).sum(axis=1)
@@ -96,6 +106,15 @@ def _trust_in_means(counts_L: np.ndarray, own_LH: np.ndarray, overall_H: np.ndar
     between = float((counts_L * np.square(own_LH - overall_H).sum(axis=1)).sum()) / rows
     between = max(between - (languages - 1) * variance / rows, 0.0)
     return counts_L * between / np.maximum(counts_L * between + variance, 1e-30)
+
+
+def _language_directions(offsets_LH: np.ndarray, within_HH: np.ndarray) -> np.ndarray:
+    """Orthogonal directions, as long as the root of the share of variance along them that is between languages."""
+    _, deviations_L, directions_LH = np.linalg.svd(offsets_LH, full_matrices=False)
+    within_L = np.einsum("lh,hk,lk->l", directions_LH, within_HH, directions_LH, optimize=True)
+    share_L = np.square(deviations_L) / np.maximum(np.square(deviations_L) + np.maximum(within_L, 0), 1e-30)
+    found: np.ndarray = (np.sqrt(share_L)[:, None] * directions_LH).astype(np.float32)
+    return found
 
 
 class CalibratedVectors:

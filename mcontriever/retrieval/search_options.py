@@ -11,7 +11,7 @@ from mcontriever.retrieval.lexical_index import Terms
 
 Mode = Literal["dense", "bm25", "hybrid"]
 Merge = Literal["calibrated", "raw"]
-PREFER = {"any": 0.0, "own": 1.5}
+PREFER = {"any": 0.0, "own": 6.0}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SearchOptions:
     `dense_weight` None is BLENDED_DENSE_WEIGHT for a blend, else half; the BM25 searches share the rest.
     `merge` None is calibrated for a hybrid search and for a store of several languages, unless `fusion`,
     `dense_weight` or `center_languages` ask for another way. `prefer` is added to the scores of documents in the
-    query's language, in deviations. Hits of less than `min_confidence` are not returned.
+    query's language, in nats of evidence. Hits of less than `min_confidence` are not returned.
     """
 
     k: int = 10
@@ -52,7 +52,7 @@ class SearchOptions:
         if not 0 <= self.min_confidence <= 1:
             raise ConfigError(f"a least confidence of {self.min_confidence}", fix="give a number from 0 to 1")
         if not math.isfinite(self.prefer):
-            raise ConfigError(f"a preference of {self.prefer}", fix="give own, any or a number of deviations")
+            raise ConfigError(f"a preference of {self.prefer}", fix="give own, any or a number (nats of evidence)")
         if self.merge == "calibrated" and self.asks_for_raw_scores:
             raise ConfigError(
                 "a calibrated merge has its own weights: it excludes fusion, a dense weight and --center-languages",
@@ -71,4 +71,4 @@ def preference(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ConfigError(f"--prefer {text}", fix="give own, any or a number of deviations") from error
+        raise ConfigError(f"--prefer {text}", fix="give own, any or a number (nats of evidence)") from error

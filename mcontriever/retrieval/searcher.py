@@ -27,7 +27,7 @@ from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.search_options import Mode, SearchOptions
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
-from mcontriever.retrieval.store_calibration import holds_several_languages, open_lexical_weight
+from mcontriever.retrieval.store_calibration import holds_several_languages
 from mcontriever.texts.documents import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -169,7 +169,6 @@ class Index:
             store=self.store,
             dense=self._calibrated_dense(options.index),
             lexical=lexical,
-            lexical_weight=open_lexical_weight(self.store, self.encoder).value if lexical else 0.0,
             prefer=options.prefer,
             reranker=self.reranker,
             depth=options.depth,

@@ -10,7 +10,7 @@ import pytest
 from mcontriever import index as make_index
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
-from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, confidence
+from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT, confidence
 from mcontriever.retrieval.calibration import CalibratedVectors
 from mcontriever.retrieval.dense_search import finder_by_language
 from mcontriever.retrieval.lexical_evidence import LexicalEvidence
@@ -19,10 +19,11 @@ from mcontriever.retrieval.search_options import SearchOptions
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store_calibration import open_calibration, open_lexical_weight
+from mcontriever.retrieval.store_calibration import open_calibration
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.texts.documents import Document, Query
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
+from tests.retrieval.test_calibration import without_language
 
 DOCUMENTS = mixed_documents(90)
 QUERIES = ["A small telescope shows the moons", "Mwokaji huchanganya unga", "4 7 22 31"]
@@ -37,16 +38,19 @@ def naive(store: EmbeddingStore, encoder: Encoder, query: str, *, hybrid: bool, 
     own_means = np.stack([vectors_NH[codes_N == code].mean(axis=0) for code in range(len(names))])
     residual_NH = vectors_NH - own_means[codes_N]
     within = residual_NH.T @ residual_NH / len(store)
-    query_H = encoder.embed_queries([query])[0].astype(np.float64) - mean_H
+    means_NH = calibration.means_LH[codes_N].astype(np.float64)
+    query_H = (
+        without_language(encoder.embed_queries([query]).astype(np.float64), means_NH, 2 * mean_H, within)[0] - mean_H
+    )
     query_H = query_H / math.sqrt(query_H @ within @ query_H / np.trace(within))
-    scores = calibration.rows(all_vectors(store), codes_N) @ query_H
+    deviations_N = calibration.rows(all_vectors(store), codes_N) @ query_H
+    scores = deviations_N * np.abs(deviations_N) / 2
     if hybrid:
         index = LexicalIndex.build([[d.full_text for d in DOCUMENTS]])
         shares = LexicalEvidence.of(index, codes_N, len(names)).shares(index.tokenize([query])[0])
         best = np.array([shares.shares_N[codes_N == code].max() for code in range(len(names))])
-        weight = open_lexical_weight(store, encoder).value
-        scores += weight * (shares.shares_N - OWN_BEST * best[codes_N])
-        scores += (prefer - FAMILIAR) * shares.own_L[codes_N]
+        scores += WEIGHT * (shares.shares_N - OWN_BEST * best[codes_N])
+        scores += (prefer - WEIGHT * FAMILIAR) * shares.own_L[codes_N]
     return scores
 
 
@@ -60,7 +64,8 @@ def test_hits_equal_the_rule(mixed_store: EmbeddingStore, encoder: Encoder, quer
     for hit in hits:
         assert hit.score == pytest.approx(by_id[hit.id], abs=2e-3)
         assert hit.confidence == pytest.approx(confidence(hit.score, 90))
-        total = hit.parts["calibrated"] + hit.parts.get("lexical", 0) + hit.parts["language"]
+        assert hit.parts["vectors"] == pytest.approx(hit.parts["deviations"] * abs(hit.parts["deviations"]) / 2)
+        total = hit.parts["vectors"] + hit.parts.get("lexical", 0) + hit.parts["language"]
         assert hit.score == pytest.approx(total, abs=1e-4)
         document = next(one for one in DOCUMENTS if one.id == hit.id)
         cosine = encoder.embed_documents([document.full_text])[0] @ encoder.embed_queries([query])[0]
@@ -106,15 +111,15 @@ def test_passages_rank_as_their_documents(tmp_path: Path, encoder: Encoder) -> N
 def test_what_is_merged_how(tmp_path: Path, mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     index = Index(mixed_store, encoder=encoder)
     raw = index.search(QUERIES[0], merge="raw")
-    assert "calibrated" not in raw[0].parts
+    assert "deviations" not in raw[0].parts
     assert raw[0].confidence is None
-    assert "calibrated" not in index.search(QUERIES[0], mode="hybrid", fusion="rrf")[0].parts
-    assert "calibrated" not in index.search(QUERIES[0], center_languages=True)[0].parts
-    assert "calibrated" in index.search(QUERIES[0])[0].parts
+    assert "deviations" not in index.search(QUERIES[0], mode="hybrid", fusion="rrf")[0].parts
+    assert "deviations" not in index.search(QUERIES[0], center_languages=True)[0].parts
+    assert "deviations" in index.search(QUERIES[0])[0].parts
     english = [document for document in DOCUMENTS if document.language == "en"]
     alone = Index(make_store(tmp_path / "s", english, encoder), encoder=encoder)
-    assert "calibrated" not in alone.search(QUERIES[0])[0].parts
-    assert "calibrated" in alone.search(QUERIES[0], mode="hybrid")[0].parts
+    assert "deviations" not in alone.search(QUERIES[0])[0].parts
+    assert "deviations" in alone.search(QUERIES[0], mode="hybrid")[0].parts
     with pytest.raises(ConfigError, match="a calibrated merge has its own weights"):
         SearchOptions(merge="calibrated", fusion="rrf")
 
@@ -122,7 +127,8 @@ def test_what_is_merged_how(tmp_path: Path, mixed_store: EmbeddingStore, encoder
 def test_nothing_relevant(mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     index = Index(mixed_store, encoder=encoder)
     hits = index.search(QUERIES[0], k=90)
-    middle = sorted(hit.confidence for hit in hits if hit.confidence is not None)[45]
+    below, above = sorted({round(hit.confidence, 9) for hit in hits if hit.confidence is not None})[-9:-7]
+    middle = (below + above) / 2
     kept = index.search(QUERIES[0], k=90, min_confidence=middle)
     assert [hit.id for hit in kept] == [hit.id for hit in hits if (hit.confidence or 0) >= middle]
     assert index.search(QUERIES[0], min_confidence=1.0) == []

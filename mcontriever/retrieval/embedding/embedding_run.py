@@ -17,10 +17,11 @@ from mcontriever.retrieval.embedding.planning import plan_run
 from mcontriever.retrieval.embedding.rank_processes import run_ranks
 from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
 from mcontriever.retrieval.embedding.shard_embedding import embed_shards
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import Plan, find_manifest, read_manifest
 from mcontriever.retrieval.store.store_runs import STORE, complete, meeting, writing
-from mcontriever.retrieval.store_calibration import make_calibration
+from mcontriever.retrieval.store_calibration import open_calibration
 from mcontriever.shipped import DEFAULT_MODEL
 from mcontriever.texts.documents import Document
 
@@ -99,7 +100,7 @@ def _finish(folder: Path, plan: Plan, place: Place, encoder: "Encoder | None") -
             return
         (folder / SPOOL).unlink(missing_ok=True)
         if encoder is not None:
-            make_calibration(folder, encoder)
+            open_calibration(EmbeddingStore.open(folder))
     _tell_languages(folder, plan)
     _warn_of_cuts(folder, plan)
     log.info(f"{folder}: {read_manifest(folder).described()}")
