@@ -130,7 +130,7 @@ class CalibratedSearch:
         scores = evidence_of_z + lexical + language
         ranked = []
         for place in np.lexsort((documents, -scores))[:wanted].tolist():
-            parts = {"deviations": float(z[place]), "vectors": float(evidence_of_z[place])}
+            parts = {"calibrated": float(z[place]), "vectors": float(evidence_of_z[place])}
             if self.lexical:
                 parts |= {"bm25": float(shares[place]), "lexical": float(lexical[place])}
             parts["language"] = float(language[place])

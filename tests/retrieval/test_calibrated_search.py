@@ -64,7 +64,7 @@ def test_hits_equal_the_rule(mixed_store: EmbeddingStore, encoder: Encoder, quer
     for hit in hits:
         assert hit.score == pytest.approx(by_id[hit.id], abs=2e-3)
         assert hit.confidence == pytest.approx(confidence(hit.score, 90))
-        assert hit.parts["vectors"] == pytest.approx(hit.parts["deviations"] * abs(hit.parts["deviations"]) / 2)
+        assert hit.parts["vectors"] == pytest.approx(hit.parts["calibrated"] * abs(hit.parts["calibrated"]) / 2)
         total = hit.parts["vectors"] + hit.parts.get("lexical", 0) + hit.parts["language"]
         assert hit.score == pytest.approx(total, abs=1e-4)
         document = next(one for one in DOCUMENTS if one.id == hit.id)
@@ -111,15 +111,15 @@ def test_passages_rank_as_their_documents(tmp_path: Path, encoder: Encoder) -> N
 def test_what_is_merged_how(tmp_path: Path, mixed_store: EmbeddingStore, encoder: Encoder) -> None:
     index = Index(mixed_store, encoder=encoder)
     raw = index.search(QUERIES[0], merge="raw")
-    assert "deviations" not in raw[0].parts
+    assert "calibrated" not in raw[0].parts
     assert raw[0].confidence is None
-    assert "deviations" not in index.search(QUERIES[0], mode="hybrid", fusion="rrf")[0].parts
-    assert "deviations" not in index.search(QUERIES[0], center_languages=True)[0].parts
-    assert "deviations" in index.search(QUERIES[0])[0].parts
+    assert "calibrated" not in index.search(QUERIES[0], mode="hybrid", fusion="rrf")[0].parts
+    assert "calibrated" not in index.search(QUERIES[0], center_languages=True)[0].parts
+    assert "calibrated" in index.search(QUERIES[0])[0].parts
     english = [document for document in DOCUMENTS if document.language == "en"]
     alone = Index(make_store(tmp_path / "s", english, encoder), encoder=encoder)
-    assert "deviations" not in alone.search(QUERIES[0])[0].parts
-    assert "deviations" in alone.search(QUERIES[0], mode="hybrid")[0].parts
+    assert "calibrated" not in alone.search(QUERIES[0])[0].parts
+    assert "calibrated" in alone.search(QUERIES[0], mode="hybrid")[0].parts
     with pytest.raises(ConfigError, match="a calibrated merge has its own weights"):
         SearchOptions(merge="calibrated", fusion="rrf")
 
