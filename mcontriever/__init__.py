@@ -4,16 +4,31 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcontriever.assembly.langchain_store import LangChainEmbeddings, LangChainStore
+    from mcontriever.assembly.llama_index_store import LlamaIndexEmbedding, LlamaIndexStore
     from mcontriever.encoder import Encoder
     from mcontriever.evaluation.mteb_models import mteb_model
     from mcontriever.retrieval.searcher import Index
 
 __version__ = _version("mcontriever")
-__all__ = ["Encoder", "Index", "__version__", "mteb_model"]
+__all__ = [
+    "Encoder",
+    "Index",
+    "LangChainEmbeddings",
+    "LangChainStore",
+    "LlamaIndexEmbedding",
+    "LlamaIndexStore",
+    "__version__",
+    "mteb_model",
+]
 
 _HOMES = {
     "Encoder": "mcontriever.encoder.encoder",
     "Index": "mcontriever.retrieval.searcher",
+    "LangChainEmbeddings": "mcontriever.assembly.langchain_store",
+    "LangChainStore": "mcontriever.assembly.langchain_store",
+    "LlamaIndexEmbedding": "mcontriever.assembly.llama_index_store",
+    "LlamaIndexStore": "mcontriever.assembly.llama_index_store",
     "mteb_model": "mcontriever.evaluation.mteb_models",
 }
 

@@ -90,7 +90,8 @@ def made_store(scratch: Path, documents: int) -> Path:
     sentences: dict[str, list[str]] = {}
     for half in ("train", "evaluation"):
         for document in read_documents(ATLAS / half / "corpus.jsonl"):
-            sentences.setdefault(document.language, []).extend(re.split(r"(?<=[.。।؟?!])\s*", document.text))
+            parts = filter(None, re.split(r"(?<=[.。।؟?!])\s*", document.text))
+            sentences.setdefault(document.language, []).extend(parts)
     languages = sorted(sentences)
     with (scratch / "corpus.jsonl").open("wb") as file:
         for number in range(documents):
