@@ -8,7 +8,11 @@ import typer
 from mcontriever.retrieval.vector_search.index_kinds import KINDS
 
 DetectLanguage = Annotated[
-    bool, typer.Option("--detect-language/--no-detect-language", help="Detect the language of documents without one.")
+    bool,
+    typer.Option(
+        "--detect-language/--no-detect-language",
+        help="Detect the language of documents without one, or with a wrong one.",
+    ),
 ]
 
 

@@ -76,7 +76,7 @@ class CalibratedSearch:
             yield ranked[:k]
 
     def _evidence(self, query: Query, found: Ranking, wanted: int, allowed_N: np.ndarray | None) -> Evidence:
-        languages = len(self.store.languages[1])
+        languages = len(self.store.text_languages[1])
         if not self.lexical:
             return Evidence(Ranking([], {}), {}, np.zeros(languages), self._named_language(query))
         shares = root_mean_square(
@@ -97,7 +97,7 @@ class CalibratedSearch:
 
     def _named_language(self, query: Query) -> np.ndarray:
         """Without words to go by, the language that the query says it is in."""
-        return np.array([float(bool(name) and name == query.language) for name in self.store.languages[1]])
+        return np.array([float(bool(name) and name == query.language) for name in self.store.text_languages[1]])
 
     def _scores_of(
         self, answer: DenseAnswer, by_vectors: Sequence[Ranking], evidence: Sequence[Evidence]
@@ -120,7 +120,7 @@ class CalibratedSearch:
         self, z_of: dict[int, float], row_of: dict[int, int], evidence: Evidence, wanted: int
     ) -> list[RankedDocument]:
         documents = np.array(list(z_of), dtype=np.int64)
-        codes = self.store.languages[0][[row_of[document] for document in z_of]]
+        codes = self.store.text_languages[0][[row_of[document] for document in z_of]]
         shares = np.array([evidence.share_of_document.get(document, 0.0) for document in z_of])
         z = np.array(list(z_of.values()), dtype=np.float64)
         evidence_of_z = z * np.abs(z) / 2

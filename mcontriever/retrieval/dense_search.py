@@ -73,7 +73,7 @@ class DenseSearch:
         kind = _chosen_index(store, index, "calibrated")
         is_current = kind in (EXACT, MILVUS)
         calibration = open_calibration(store) if is_current else Calibration.load(derived.folder_of(store, kind))
-        vectors = CalibratedVectors(store, store.languages[0], calibration)
+        vectors = CalibratedVectors(store, store.text_languages[0], calibration)
         if kind == MILVUS:
             find = finder_by_language(_finder(store, store, kind, memory_bytes), vectors, store.live_N)
         else:

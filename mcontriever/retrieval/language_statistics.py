@@ -109,7 +109,7 @@ def check_language_statistics(store: EmbeddingStore, repair: bool) -> None:
 
 def compute_language_statistics(store: EmbeddingStore) -> LanguageStatistics:
     """From all rows that are not deleted."""
-    statistics = LanguageStatistics.empty(store.languages[1], store.dimension)
+    statistics = LanguageStatistics.empty(store.text_languages[1], store.dimension)
     _add_rows(store, statistics, 0, len(store))
     return statistics
 
@@ -155,11 +155,11 @@ def _from_earlier(store: EmbeddingStore) -> LanguageStatistics | None:
     if marks[: len(manifest["shards"])] != manifest["shards"]:
         return None
     known_rows = int(store.starts[len(manifest["shards"])])
-    statistics = earlier.with_languages(store.languages[1])
+    statistics = earlier.with_languages(store.text_languages[1])
     gone = np.setdiff1d(store.deleted_rows[store.deleted_rows < known_rows], deleted)
     for start in range(0, len(gone), BLOCK_ROWS):
         rows = gone[start : start + BLOCK_ROWS]
-        statistics.add(store.take(rows), store.languages[0][rows], sign=-1)
+        statistics.add(store.take(rows), store.text_languages[0][rows], sign=-1)
     _add_rows(store, statistics, known_rows, len(store))
     return statistics
 
@@ -184,7 +184,7 @@ def _live_blocks(store: EmbeddingStore, first: int, stop: int) -> Iterator[tuple
         end = min(start + BLOCK_ROWS, stop)
         live = np.ones(end - start, dtype=bool) if store.live_N is None else store.live_N[start:end]
         block_NH = np.concatenate([np.asarray(piece, dtype=np.float32) for piece in store.pieces(start, end)])
-        yield block_NH[live], store.languages[0][start:end][live]
+        yield block_NH[live], store.text_languages[0][start:end][live]
 
 
 def _live_rows(store: EmbeddingStore) -> str:

@@ -184,7 +184,7 @@ class Index:
         return self._searches[key]
 
     def _evidence(self, terms: Term) -> LexicalEvidence:
-        codes_N, names = self.store.languages
+        codes_N, names = self.store.text_languages
         return LexicalEvidence.of(self._lexical(terms, as_shares=True).index, codes_N, len(names))
 
     def _terms(self, options: SearchOptions) -> tuple[Term, ...]:

@@ -18,6 +18,6 @@ def open_calibration(store: EmbeddingStore) -> Calibration:
 
 def holds_several_languages(store: EmbeddingStore) -> bool:
     """Of the rows that may be found; those of unknown language count as one more."""
-    codes_N, names = store.languages
+    codes_N, names = store.text_languages
     live_codes_N = codes_N if store.live_N is None else codes_N[store.live_N]
     return len(names) > 1 and len(np.unique(live_codes_N)) > 1

@@ -11,13 +11,17 @@ from mcontriever.texts.rows import read_rows
 
 
 class Document(msgspec.Struct, frozen=True):
-    """`language_detected`: nobody named its language, `language_detection.py` did."""
+    """`language_detected`: nobody named its language, `language_detection.py` did.
+
+    `text_language` is set where the text is plainly in another language than the one that is named.
+    """
 
     id: str
     text: str
     title: str = ""
     language: str = ""
     language_detected: bool = False
+    text_language: str = ""
 
     @property
     def full_text(self) -> str:

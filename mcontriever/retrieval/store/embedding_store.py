@@ -20,7 +20,7 @@ from mcontriever.retrieval.store.opening_check import (
     read_deleted_rows,
     reading_parquet,
 )
-from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, from_stored, passages_table
+from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, TEXT_LANGUAGE, from_stored, passages_table
 from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
 
 GROUPS_KEPT = 32
@@ -89,15 +89,37 @@ class EmbeddingStore:
     def languages(self) -> tuple[np.ndarray, list[str]]:
         """A code for each row, and the languages by code."""
         names = sorted({name for shard in self.manifest.shards for name in shard.languages})
-        code_of = {name: code for code, name in enumerate(names)}
         codes_N = np.empty(len(self), dtype=np.int32)
         for number in self._shard_range():
-            column = self._column(number, "language").combine_chunks()
-            if len(column):
-                known = column.dictionary.to_pylist()  # also of languages whose rows were compacted away
-                shard_codes = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)
-                codes_N[self.starts[number] : self.starts[number + 1]] = shard_codes[column.indices.to_numpy()]
+            codes_N[self.starts[number] : self.starts[number + 1]] = self._codes(number, "language", names)
         return codes_N, names
+
+    @cached_property
+    def text_languages(self) -> tuple[np.ndarray, list[str]]:
+        """As `languages`, but rows that are plainly in another language than named count for that one."""
+        codes_N, named = self.languages
+        names = [*named, *sorted({name for shard in self.manifest.shards for name in shard.text_languages} - {*named})]
+        codes_N = codes_N.copy()
+        for number in self._shard_range():
+            if self.manifest.shards[number].text_languages:
+                part = codes_N[self.starts[number] : self.starts[number + 1]]
+                codes = self._codes(number, TEXT_LANGUAGE, names)
+                part[codes >= 0] = codes[codes >= 0]
+        return codes_N, names
+
+    def _codes(self, number: int, column: str, names: Sequence[str]) -> np.ndarray:
+        """A shard's column of names as places in `names`; -1 where it has another."""
+        found = self._column(number, column).combine_chunks()
+        if not len(found):
+            return np.zeros(0, dtype=np.int32)
+        code_of = {name: code for code, name in enumerate(names)}
+        known = found.dictionary.to_pylist()  # also of languages whose rows were compacted away
+        if column == TEXT_LANGUAGE:
+            code_of[""] = -1
+        codes: np.ndarray = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)[
+            found.indices.to_numpy()
+        ]
+        return codes
 
     @cached_property
     def documents_N(self) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from mcontriever.errors import ModelError
 from mcontriever.retrieval.store.passages import Passage
 from mcontriever.retrieval.store.store_manifest import FileEntry, VectorType
 
-DETECTED = "language_detected"  # a column only of shards with such rows
+DETECTED, TEXT_LANGUAGE = "language_detected", "text_language"  # columns only of shards with such rows
 ROWS_PER_GROUP = 1000  # a search reads whole groups to show a hit
 BYTES_PER_VALUE = {"fp32": 4, "fp16": 2, "int8": 1}
 _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.int8}
@@ -47,6 +47,9 @@ def passages_table(passages: Sequence[Passage], texts: bool) -> Any:
     }
     if any(passage.document.language_detected for passage in passages):
         columns[DETECTED] = pa.array([passage.document.language_detected for passage in passages], pa.bool_())
+    if any(passage.document.text_language for passage in passages):
+        spoken = pa.array([passage.document.text_language for passage in passages], pa.string())
+        columns[TEXT_LANGUAGE] = spoken.dictionary_encode()
     if texts:
         columns["title"] = pa.array([passage.document.title for passage in passages], pa.large_string())
         columns["text"] = pa.array([passage.text for passage in passages], pa.large_string())

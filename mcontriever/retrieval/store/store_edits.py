@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mcontriever.drops import shown
 from mcontriever.errors import DataError
 from mcontriever.retrieval.store.deleted_rows import find_rows, write_deleted
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.shard_files import DETECTED, write_shard_files
+from mcontriever.retrieval.store.shard_files import DETECTED, TEXT_LANGUAGE, write_shard_files
 from mcontriever.retrieval.store.store_manifest import MANIFEST, Manifest, ShardEntry, write_entry
 from mcontriever.retrieval.store.store_runs import refuse_while_pending, sweep
 
@@ -74,11 +75,16 @@ def _without_rows(store: EmbeddingStore, index: int, rows: np.ndarray, number: i
             "rows": len(kept),
             "documents": int((table["part"].to_numpy() == 0).sum()),
             "languages": dict(languages),
-            "detected_languages": sum(table[DETECTED].to_pylist()) if DETECTED in table.column_names else 0,
+            "detected_languages": sum(_column(table, DETECTED)),
+            "text_languages": dict(Counter(filter(None, _column(table, TEXT_LANGUAGE)))),
             "removed_ids": sorted({*shard.removed_ids, *removed}),
             "files": write_shard_files(store.folder, number, arrays, table),
         }
     )
+
+
+def _column(table: Any, name: str) -> list[Any]:
+    return table[name].to_pylist() if name in table.column_names else []
 
 
 def _bytes_of(manifest: Manifest) -> int:

@@ -44,7 +44,8 @@ class ShardEntry(Entry):
     """`start` and `stop` are its documents' positions in the corpus of its run, empty documents included.
 
     `removed_ids` were deleted and compacted; `truncated` rows were longer than the encoder's limit. The languages of
-    `detected_languages` rows were detected; those of language "" are unknown.
+    `detected_languages` rows were detected; those of language "" are unknown. `text_languages` counts the rows that are
+    plainly in another language than named.
     """
 
     number: Count
@@ -55,6 +56,7 @@ class ShardEntry(Entry):
     documents: Count
     languages: dict[str, Count]
     detected_languages: Count = 0
+    text_languages: dict[str, Count] = {}
     empty_ids: list[str]
     removed_ids: list[str] = []
     truncated: Count = 0

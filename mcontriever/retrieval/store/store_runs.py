@@ -90,6 +90,9 @@ def write_shard(
         documents=sum(passage.part == 0 for passage in passages),
         languages=dict(Counter(passage.document.language for passage in passages)),
         detected_languages=sum(passage.document.language_detected for passage in passages),
+        text_languages=dict(
+            Counter(passage.document.text_language for passage in passages if passage.document.text_language)
+        ),
         empty_ids=list(empty_ids),
         truncated=truncated,
         files=files,

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from mcontriever import verify
+from mcontriever.encoder import Encoder
 from mcontriever.retrieval.embedding.embedding_run import embed
 from mcontriever.retrieval.embedding.request import EmbeddingRequest
+from mcontriever.retrieval.language_statistics import compute_language_statistics, open_language_statistics
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.shard_files import DETECTED
 from mcontriever.retrieval.store.store_edits import compact, delete
 from mcontriever.texts.documents import Document
+from mcontriever.texts.language_detection import with_detected_languages
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
 NAMED = mixed_documents(12)
@@ -80,3 +83,28 @@ def test_appended_documents_are_judged_by_their_own_run(store: EmbeddingStore, t
 
 def replace_id(document: Document) -> Document:
     return Document(f"more-{document.id}", document.text, document.title)
+
+
+def test_a_text_plainly_in_another_language_counts_for_that_one(tmp_path: Path, encoder: Encoder) -> None:
+    """Its label stays for filters; calibration and words go by what is written."""
+    wrong = [Document(one.id, one.text, one.title, "en" if one.language == "ar" else one.language) for one in NAMED]
+    store = make_store(tmp_path / "s", wrong, encoder, shard_documents=7)
+    assert languages_of(store) == [one.language for one in wrong]
+    codes_N, names = store.text_languages
+    assert [names[code] for code in codes_N] == [one.language for one in NAMED]
+    assert sum(shard.text_languages["ar"] for shard in store.manifest.shards) == 3
+    statistics = open_language_statistics(store)
+    assert dict(zip(statistics.languages, statistics.counts_L.tolist(), strict=True))["ar"] == 3
+    delete(store.folder, ["d1"])
+    compact(store.folder)
+    compacted = EmbeddingStore.open(store.folder)
+    codes_N, names = compacted.text_languages
+    assert [names[code] for code in codes_N] == [one.language for one in NAMED if one.id != "d1"]
+    assert not open_language_statistics(compacted).differs_from(compute_language_statistics(compacted))
+
+
+@pytest.mark.parametrize("label", ["ar-EG", "AR", "arb", "my own name"])
+def test_labels_that_are_right_or_not_known_stay(label: str) -> None:
+    arabic = next(one for one in NAMED if one.language == "ar")
+    document = Document("1", arabic.text, language=label)
+    assert with_detected_languages([document]) == [document]
