@@ -75,12 +75,10 @@ def _build_faiss(store: EmbeddingStore, kind: Any, memory_mb: int | None, recall
 
 def _sync_milvus(store: EmbeddingStore, uri: str, centred: bool) -> None:
     """With vectors as they are, which do not change when documents come: calibration is the search's."""
-    from mcontriever.retrieval.vector_search.milvus import MilvusIndex
+    from mcontriever.retrieval.vector_search.milvus import update_collection
 
     vectors, _ = _vectors_of(store, centred, calibrates=False)
-    facts = MilvusIndex.sync(store, vectors, uri, centred)
-    derived.write(store, "milvus", lambda folder: None, **facts)
-    log.info(f"milvus: {facts['stored']:,} vectors, {facts['added']:,} of them new, in {facts['collection']} at {uri}")
+    update_collection(store, vectors, uri, centred)
 
 
 def _vectors_of(store: EmbeddingStore, center_languages: bool, calibrates: bool) -> tuple[Any, "Calibration | None"]:

@@ -17,6 +17,7 @@ from mcontriever.retrieval.embedding.planning import plan_run
 from mcontriever.retrieval.embedding.rank_processes import run_ranks
 from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
 from mcontriever.retrieval.embedding.shard_embedding import embed_shards
+from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import encoder_entry
 from mcontriever.retrieval.store.store_manifest import Plan, find_manifest, read_manifest
@@ -100,10 +101,19 @@ def _finish(folder: Path, plan: Plan, place: Place, encoder: "Encoder | None") -
             return
         (folder / SPOOL).unlink(missing_ok=True)
         if encoder is not None:
-            open_calibration(EmbeddingStore.open(folder))
+            store = EmbeddingStore.open(folder)
+            open_calibration(store)
+            _keep_milvus_in_step(store)
     _tell_languages(folder, plan)
     _warn_of_cuts(folder, plan)
     log.info(f"{folder}: {read_manifest(folder).described()}")
+
+
+def _keep_milvus_in_step(store: EmbeddingStore) -> None:
+    if derived.manifest_of(store, "milvus") is not None:
+        from mcontriever.retrieval.vector_search.milvus import keep_in_step
+
+        keep_in_step(store)
 
 
 def _tell_languages(folder: Path, plan: Plan) -> None:

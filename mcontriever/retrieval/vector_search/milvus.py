@@ -17,7 +17,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.disk import FolderLock
+from mcontriever.errors import ConfigError, HubError, StoreError, UserError
 from mcontriever.hosts import require_host
 from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
@@ -94,7 +95,7 @@ class MilvusIndex:
         answers = self.client.search(
             self.collection,
             data=list(np.asarray(queries_QH, dtype=np.float32)),
-            limit=min(depth, max(len(self.store), 1)),
+            limit=depth,  # the collection may hold more rows than the store did when it was opened
             filter=self._language_filter(allowed_N),
             search_params={"metric_type": "IP"},
         )
@@ -104,8 +105,10 @@ class MilvusIndex:
         for number, answer in enumerate(answers):
             rows = np.array([hit["row"] for hit in answer], dtype=np.int64)
             scores = np.array([hit["distance"] for hit in answer], dtype=np.float32)
-            kept = np.ones(len(rows), dtype=bool) if allowed_N is None else allowed_N[rows]
-            scores_QK[number, : kept.sum()], rows_QK[number, : kept.sum()] = scores[kept], rows[kept]
+            kept = np.flatnonzero(rows < len(self.store))
+            if allowed_N is not None:
+                kept = kept[allowed_N[rows[kept]]]
+            scores_QK[number, : len(kept)], rows_QK[number, : len(kept)] = scores[kept], rows[kept]
             complete &= len(rows) < depth
         return scores_QK, rows_QK, complete
 
@@ -118,6 +121,26 @@ class MilvusIndex:
         if len(codes) == len(names):
             return ""
         return f"language in {[names[code] for code in codes]}"
+
+
+def update_collection(store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> None:
+    """Make the collection what the store is, and note that it is."""
+    facts = MilvusIndex.sync(store, vectors, uri, centred)
+    derived.write(store, "milvus", lambda folder: None, **facts)
+    where = f"{facts['collection']} at {facts['uri']}"
+    log.info(f"milvus: {facts['stored']:,} vectors, {facts['added']:,} of them new, in {where}")
+
+
+def keep_in_step(store: EmbeddingStore) -> None:
+    """After documents came or went: the store's collection, if it has one of vectors as they are."""
+    facts = derived.manifest_of(store, "milvus")
+    if facts is None or facts["centred"] or derived.is_fresh(store, "milvus"):
+        return
+    try:
+        with FolderLock(store.folder / derived.FOLDER, name=".lock-index", wait=True):
+            update_collection(store, store, facts["uri"], centred=False)
+    except UserError as error:
+        log.warning(f"the Milvus collection is older than the store now, and is not searched: {error}")
 
 
 def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, collection: str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mcontriever import index as verb
+from mcontriever.disk import write_json
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, HubError, StoreError
 from mcontriever.retrieval.dense_search import DenseSearch
@@ -15,6 +16,7 @@ from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.milvus import MilvusIndex, split_credentials, token_of_environment
 from mcontriever.retrieval.vector_search.vectors import FindRows
 from mcontriever.texts.documents import Document
@@ -82,12 +84,40 @@ def test_a_changed_store_is_brought_up_to_date_by_what_changed(
     check()
     store_edits.delete(folder, ["d3", "d30"])
     corpus = write_lines(tmp_path / "more.jsonl", [*documents[40:], Document("d5", "other")])
-    embed(EmbeddingRequest(str(corpus), folder, mode="replace"), encoder=encoder)
+    embed(EmbeddingRequest(str(corpus), folder, mode="replace"), encoder=encoder)  # which fills it, too
+    added.append(derived.require_fresh(EmbeddingStore.open(folder), "milvus")["added"])
     check()
     check()
     store_edits.compact(folder)
     check()
-    assert added == [40, 21, 0, 58]
+    assert added == [40, 21, 0, 0, 58]
+
+
+def test_documents_come_to_a_collection_that_is_being_searched(
+    tmp_path: Path, encoder: Encoder, tiny_encoder_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`embed --append` fills the collection; who opened the store before finds what was there before."""
+    documents = mixed_documents(60)
+    before = make_store(tmp_path / "s", documents[:40], encoder, model=str(tiny_encoder_dir))
+    verb.run(before.folder, kind="milvus", uri=str(tmp_path / "lite.db"))
+    searching = finder(before, "milvus")
+    corpus = write_lines(tmp_path / "more.jsonl", documents[40:])
+    embed(EmbeddingRequest(str(corpus), before.folder, mode="append"), encoder=encoder)
+    after = EmbeddingStore.open(before.folder)
+    assert derived.require_fresh(after, "milvus")["added"] == 20
+    queries = all_vectors(after)[40:]  # whose nearest are new
+    for store, found in ((before, searching), (after, finder(after, "milvus"))):
+        for k, allowed in ((5, None), (50, None), (5, rows_in_languages(store, ["sw", "zh"]))):
+            scores, rows = found(queries, k, allowed)
+            exact_scores, exact_rows = ExactSearch(store).search(queries, k, allowed)
+            np.testing.assert_array_equal(rows, exact_rows)
+            np.testing.assert_allclose(scores, exact_scores, rtol=1e-4)
+    facts = derived.manifest_of(after, "milvus")
+    assert facts is not None
+    write_json(derived.folder_of(after, "milvus") / "manifest.json", {**facts, "uri": "http://localhost:1"})
+    corpus = write_lines(tmp_path / "yet-more.jsonl", [Document("z", "zebra", "", "en")])
+    embed(EmbeddingRequest(str(corpus), before.folder, mode="append"), encoder=encoder)
+    assert "the Milvus collection is older than the store now" in caplog.text
 
 
 def test_addresses_that_cannot_be_right(mixed_store: EmbeddingStore) -> None:
