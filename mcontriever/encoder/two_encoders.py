@@ -7,7 +7,6 @@ other code. Its folder is the passages' own, with the other below it and a Route
 """
 
 import hashlib
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,5 +89,5 @@ def encode_both(
     """
     if not isinstance(encoder, TwoEncoders):
         return encode_in_sub_batches(encoder, PackedBatch.join([queries, passages]), rows_per_sub_batch)
-    sides = ((encoder.queries, queries), (typing.cast(Encoder, encoder), passages))
+    sides = ((encoder.queries, queries), (encoder, passages))
     return torch.cat([encode_in_sub_batches(side, rows, rows_per_sub_batch) for side, rows in sides])

@@ -58,7 +58,9 @@ class Distillation(Loss):
         scores_Bm = torch.einsum("bh,bmh->bm", queries_BH, passages_BmH)
         teacher_Bm = batch.scores_P.unflatten(0, (len(queries_BH), -1)) / self.teacher_temperature
         loss_of = margin_mse if self.loss == "margin_mse" else _kl
-        loss, blind = (loss_of(scores / self.temperature, teacher_Bm) for scores in (scores_Bm, 0 * scores_Bm.detach()))
+        loss, blind = (
+            loss_of(scores / self.temperature, teacher_Bm) for scores in (scores_Bm, torch.zeros_like(scores_Bm))
+        )
         metrics: Metrics = {"distillation_loss": loss.detach()}
         scores_BG = scores_of(candidates.queries_BH, candidates.passages_GH)
         if self.contrastive_weight:
@@ -70,7 +72,7 @@ class Distillation(Loss):
             others_BG = candidates.negative_BG & ~own_passages(candidates.own_BG, batch)
             in_batch, blind_in_batch = (
                 in_batch_margins(scores / self.temperature, wanted_BG, candidates.own_BG, others_BG)
-                for scores in (scores_BG, 0 * scores_BG.detach())
+                for scores in (scores_BG, torch.zeros_like(scores_BG))
             )
             loss, blind = loss + self.in_batch_weight * in_batch, blind + self.in_batch_weight * blind_in_batch
             metrics["in_batch_loss"] = in_batch.detach()

@@ -15,7 +15,7 @@ NO_ROW = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Negatives:
+class TakenPassages:
     """Passages that one searcher took: rows of the store (NO_ROW: none), ranks, scores, a teacher's (NaN: none)."""
 
     source: str
@@ -24,7 +24,7 @@ class Negatives:
     scores_Qn: np.ndarray
     teacher_Qn: np.ndarray
 
-    def first(self, count: int, kept_Qn: np.ndarray) -> "Negatives":
+    def first(self, count: int, kept_Qn: np.ndarray) -> "TakenPassages":
         """The first `count` of those kept, moved to the left."""
         order_Qn = np.argsort(~kept_Qn, axis=1, kind="stable")[:, :count]
         kept_Qn = np.take_along_axis(kept_Qn, order_Qn, axis=1)
@@ -32,7 +32,7 @@ class Negatives:
             np.take_along_axis(values, order_Qn, axis=1)
             for values in (self.rows_Qn, self.ranks_Qn, self.scores_Qn, self.teacher_Qn)
         )
-        return Negatives(self.source, np.where(kept_Qn, rows, NO_ROW), ranks, scores, teacher)
+        return TakenPassages(self.source, np.where(kept_Qn, rows, NO_ROW), ranks, scores, teacher)
 
 
 @dataclass(eq=False)
@@ -46,8 +46,8 @@ class MinedBlock:
     positive_keys_QP: np.ndarray
     positive_scores: dict[str, np.ndarray] = field(default_factory=dict)
     positive_teacher_QP: np.ndarray | None = None
-    negatives: list[Negatives] = field(default_factory=list)
-    pseudo_positives: list[Negatives] = field(default_factory=list)  # of queries without a label
+    negatives: list[TakenPassages] = field(default_factory=list)
+    pseudo_positives: list[TakenPassages] = field(default_factory=list)  # of queries without a label
     statistics: PartStatistics = field(default_factory=PartStatistics)
 
     def count_ranks_of_positives(self, keys_QK: np.ndarray) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, Negatives
+from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, TakenPassages
 from mcontriever.finetuning.mining.miner import Store
 
 
@@ -40,7 +40,7 @@ def mined_records(block: MinedBlock, store: Store, *, texts: bool) -> Iterator[d
 class _PassagesAsJson:
     """There are dozens for each query, so everything possible is made once for the block."""
 
-    def __init__(self, negatives: Negatives, rows: np.ndarray, beginnings: list[bytes]) -> None:
+    def __init__(self, negatives: TakenPassages, rows: np.ndarray, beginnings: list[bytes]) -> None:
         taken_Qn = negatives.rows_Qn != NO_ROW
         self.ends_Q = [0, *np.cumsum(taken_Qn.sum(axis=1)).tolist()]
         ranks, teacher = negatives.ranks_Qn[taken_Qn], negatives.teacher_Qn[taken_Qn].tolist()

@@ -17,7 +17,7 @@ from mcontriever.finetuning.examples.passage_collection import text_key
 from mcontriever.finetuning.examples.training_set import TrainingSet
 from mcontriever.finetuning.mining.hard_negatives import NO_KEY, Window, choose, eligible_candidates
 from mcontriever.finetuning.mining.known_positives import KnownPositives
-from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, Negatives
+from mcontriever.finetuning.mining.mined_block import NO_ROW, MinedBlock, TakenPassages
 from mcontriever.row_search import Answer, RowSearch
 from mcontriever.texts.documents import Document, Query
 
@@ -50,7 +50,7 @@ class Searcher:
 
 @dataclass(frozen=True, kw_only=True)
 class SecondOpinion:
-    """Negatives that answer with more than `max_probability` are dropped; `examined` are read for each one wanted.
+    """TakenPassages that answer with more than `max_probability` are dropped; `examined` are read for each one wanted.
 
     Of a query without a label, those that answer with `min_positive_probability` become its positives.
     """
@@ -101,7 +101,7 @@ class Miner:
 
     def _search(
         self, searcher: Searcher, block: MinedBlock, rows_Q: np.ndarray, taken_keys_QP: np.ndarray
-    ) -> Negatives:
+    ) -> TakenPassages:
         asked = zip(block.ids, block.questions, block.languages, strict=True)
         answer = searcher.search.ask([Query(*query) for query in asked])
         scores_QK, rows_QK = answer.best(searcher.window.last_rank)
@@ -118,7 +118,7 @@ class Miner:
             eligible_QK, math.ceil(wanted), at_random=searcher.at_random, seed=self.seed, examples_Q=rows_Q
         )
         places_Qn = np.maximum(columns_Qn, 0)
-        negatives = Negatives(
+        negatives = TakenPassages(
             searcher.name,
             np.where(columns_Qn >= 0, np.take_along_axis(rows_QK, places_Qn, axis=1), NO_ROW),
             places_Qn + 1,
@@ -149,8 +149,8 @@ class Miner:
         return scores_QP
 
     def _without_objections(
-        self, negatives: Negatives, block: MinedBlock, opinion: SecondOpinion, wanted: int
-    ) -> Negatives:
+        self, negatives: TakenPassages, block: MinedBlock, opinion: SecondOpinion, wanted: int
+    ) -> TakenPassages:
         for start in range(0, len(block.questions), QUERIES_PER_OPINION):
             part = slice(start, start + QUERIES_PER_OPINION)
             places = np.argwhere(negatives.rows_Qn[part] != NO_ROW)
