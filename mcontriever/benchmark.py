@@ -18,7 +18,7 @@ from mcontriever.evaluation.known_models import PUBLISHED_AS
 from mcontriever.evaluation.model_specs import ModelSpec, parse_models
 from mcontriever.evaluation.published import published_systems
 from mcontriever.evaluation.results import SCORES
-from mcontriever.evaluation.suites import Suite, load_suite, suite_of_tasks
+from mcontriever.evaluation.suites import Suite, load_suite, scattered_suite, suite_of_tasks
 from mcontriever.hosts import require_host
 from mcontriever.hub import is_at_hand
 from mcontriever.progress import log
@@ -28,6 +28,7 @@ OFFLINE_WAY = (
     "where there is a network, run: mcontriever benchmark --prefetch FOLDER with the same --suite and --model; "
     "then here the same command with --offline FOLDER"
 )
+OVER_THE_ATLAS = ("atlas", "mixed")
 HUB = "https://huggingface.co"
 
 
@@ -44,6 +45,7 @@ class Request:
     compare: tuple[str, str] | None = None
     stores: Sequence[Path] = ()
     center_languages: bool = False
+    scatter: bool = False
     rerank_depth: int = 100
     device: str = "auto"
     card: bool = False
@@ -56,6 +58,7 @@ def run(request: Request) -> None:
     if (request.suite is None) == (not request.tasks):
         raise ConfigError("give either --suite NAME or --tasks FOLDER...", fix="for example --suite atlas")
     suite = suite_of_tasks(list(request.tasks)) if request.suite is None else load_suite(request.suite)
+    suite = scattered_suite(suite) if request.scatter else suite
     specs = parse_models(request.models)
     if request.prefetch is not None:
         _prefetch(request.prefetch, suite, specs)
@@ -106,10 +109,10 @@ def _tasks(suite: Suite) -> list[Any]:
     for entry in suite.tasks:
         if entry.folder is None:
             tasks.append(official_task(entry))
-        elif suite.name == "atlas":
-            tasks.append(beir_task(shipped(entry.folder), name="atlas", languages=entry.documents))
+        elif suite.name in OVER_THE_ATLAS:
+            tasks.append(beir_task(shipped(entry.folder), "test", "atlas", entry.documents, entry.pool))
         else:
-            tasks.append(beir_task(entry.folder, entry.split or "test", languages=entry.documents))
+            tasks.append(beir_task(entry.folder, entry.split or "test", None, entry.documents, entry.pool))
     return tasks
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+Scatter = Annotated[bool, typer.Option("--scatter", help="Keep each parallel document in one of its languages only.")]
+
 
 def benchmark(
     model: Annotated[
@@ -16,7 +18,7 @@ def benchmark(
         ),
     ] = None,
     suite: Annotated[
-        str | None, typer.Option(help="atlas, beir, nano-beir, cross-script, mr-tydi, ... or a YAML file.")
+        str | None, typer.Option(help="atlas, mixed, beir, nano-beir, cross-script, mr-tydi, ... or a YAML file.")
     ] = None,
     tasks: Annotated[
         list[str] | None, typer.Option(help="Folders in BEIR layout, or names of MTEB's tasks. Several may follow.")
@@ -39,6 +41,7 @@ def benchmark(
             "--center-languages", help="Each encoder a second time, with each language's mean vector subtracted."
         ),
     ] = False,
+    scatter: Scatter = False,
     rerank_depth: Annotated[int, typer.Option(min=1, help="How many hits +rerank: scores again.")] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     card: Annotated[
@@ -59,6 +62,7 @@ def benchmark(
             compare=compare,
             stores=store or (),
             center_languages=center_languages,
+            scatter=scatter,
             rerank_depth=rerank_depth,
             device=device,
             card=card,

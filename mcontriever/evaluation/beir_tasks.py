@@ -18,6 +18,7 @@ from mcontriever.disk import sha256_of
 from mcontriever.drops import shown
 from mcontriever.errors import DataError
 from mcontriever.evaluation.language_names import UNKNOWN, direction, is_known, mteb_code, short_code
+from mcontriever.evaluation.pools import Pool, asked_in_their_own_language, scattered
 from mcontriever.progress import log
 from mcontriever.texts.beir_folder import BeirFolder
 from mcontriever.texts.documents import Document, Query
@@ -36,11 +37,15 @@ class BeirFolderTask(AbsTaskRetrieval):
 
 
 def beir_task(
-    folder: str | Path, split: str = "test", name: str | None = None, languages: Sequence[str] | None = None
+    folder: str | Path,
+    split: str = "test",
+    name: str | None = None,
+    languages: Sequence[str] | None = None,
+    pool: Pool = "all",
 ) -> BeirFolderTask:
     """Read and check a folder; every omitted query and every unknown id is counted.
 
-    With `languages` the pool is the documents in these languages, and the task's name says so.
+    With `languages` the pool is the documents in these languages; `pool` is one of pools.py. The task's name says so.
     """
     beir = BeirFolder.load(folder)
     relevance = beir.relevance(split)
@@ -50,6 +55,11 @@ def beir_task(
         name = "-".join([name, *languages])
         documents, relevance = _in_languages(documents, relevance, languages)
     queries = _unique(beir.queries(), beir.path_of("queries.jsonl"))
+    if pool != "all":
+        name = f"{name}-{pool}"
+        documents, relevance = scattered(documents, relevance)
+    if pool == "own":
+        relevance = asked_in_their_own_language(documents, queries, relevance)
     relevance, kept, counts = _reconcile(beir, relevance, documents, queries)
     corpus = Dataset.from_dict(
         {

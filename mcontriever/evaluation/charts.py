@@ -4,6 +4,7 @@ Colour-blind safe: Okabe and Ito's colours, a marker shape for each model, civid
 every cell. Languages have their English names, so no font or text direction matters.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from mcontriever.disk import atomic_path
 from mcontriever.evaluation.language_bias import LanguageCounts, shares
 from mcontriever.evaluation.language_names import language_name
+from mcontriever.evaluation.language_pairs import PairScores, languages_of_pairs
 from mcontriever.evaluation.results import Row
 from mcontriever.evaluation.score_table import Column, ScoreTable, metric_name
 
@@ -71,6 +73,18 @@ def plot_language_bias(counts: LanguageCounts, path: Path, title: str) -> None:
     _save(figure, path)
 
 
+def plot_language_pairs(scores: PairScores, path: Path, title: str) -> None:
+    """A heat map of one score by the languages of question and answer."""
+    asked, answers = languages_of_pairs(scores)
+    figure = _figure(width=3.0 + 0.62 * len(answers), height=2.2 + 0.62 * len(asked), layout="constrained")
+    axes = figure.subplots()
+    table = [[scores.get((one, other), float("nan")) for other in answers] for one in asked]
+    _heat_map(axes, table, asked, answers, 1.0, "score")
+    axes.set_ylabel("language of the query")
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11)
+    _save(figure, path)
+
+
 def _heat_map(
     axes: Any, table: list[list[float]], asked: Sequence[str], pool: Sequence[str], highest: float, title: str
 ) -> None:
@@ -82,7 +96,8 @@ def _heat_map(
             own = asked[row] == pool[column]
             weight = "bold" if own else "normal"
             centred = {"ha": "center", "va": "center", "fontsize": 9}
-            axes.text(column, row, f"{100 * share:.0f}", color=colour, fontweight=weight, **centred)
+            shown = "" if math.isnan(share) else f"{100 * share:.0f}"
+            axes.text(column, row, shown, color=colour, fontweight=weight, **centred)
     axes.set_xticks(range(len(pool)), [language_name(code) for code in pool], rotation=40, ha="right", fontsize=9)
     axes.set_yticks(range(len(asked)), [language_name(code) for code in asked], fontsize=9)
     axes.set_xlabel("language of the document")

@@ -121,6 +121,7 @@ def _recorder(search: Any, label: str, task: Any, metrics: list[str], folder: Pa
             queries=list(scores),
             values={metric: query_values(metric, scores, qrels, results) for metric in metrics},
             languages=counts.to_dict() if counts else None,
+            answer_languages=_answer_languages(task, hf_subset, hf_split, qrels, list(scores)) if counts else None,
         ).save(folder)
         return add_own_scores(task, scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
 
@@ -158,6 +159,15 @@ def _count(
         return None
     asked = dict(zip(data["queries"]["id"][:], languages_of(data["queries"]), strict=True))
     return count_languages(results, qrels, asked, languages)
+
+
+def _answer_languages(
+    task: Any, subset: str, split: str, qrels: Mapping[str, Mapping[str, int]], queries: list[str]
+) -> list[str] | None:
+    corpus = task.dataset[subset][split]["corpus"]
+    language_of = dict(zip(corpus["id"][:], languages_of(corpus), strict=True))
+    found = [{language_of[document] for document, grade in qrels[query].items() if grade > 0} for query in queries]
+    return [language for one in found for language in one] if all(len(one) == 1 for one in found) else None
 
 
 def _counts(subset: SubsetScores) -> LanguageCounts | None:

@@ -34,7 +34,10 @@ class Row:
 
 @dataclass(frozen=True)
 class SubsetScores:
-    """One subset of a task with one model: a value per query and metric, and the languages of the hits."""
+    """One subset of a task with one model: a value per query and metric, and the languages of the hits.
+
+    `answer_languages`: of each query's relevant documents, in a pool of several languages where they are in one each.
+    """
 
     model: str
     revision: str
@@ -45,6 +48,7 @@ class SubsetScores:
     queries: list[str]
     values: dict[str, list[float]]
     languages: dict[str, Any] | None = None
+    answer_languages: list[str] | None = None
 
     def save(self, folder: Path) -> None:
         write_json(subset_path(folder, self.model, self.task, self.subset), {"format": FORMAT, **asdict(self)})

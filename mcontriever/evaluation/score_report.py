@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mcontriever.disk import write_bytes, write_json
-from mcontriever.evaluation.charts import plot_language_bias, plot_scores
+from mcontriever.evaluation.charts import plot_language_bias, plot_language_pairs, plot_scores
 from mcontriever.evaluation.language_bias import LanguageCounts
 from mcontriever.evaluation.language_names import language_name
+from mcontriever.evaluation.language_pairs import pair_scores, pair_table, worst_pair
 from mcontriever.evaluation.published import PublishedSystem
 from mcontriever.evaluation.results import Benchmark, SubsetScores, file_name
 from mcontriever.evaluation.score_table import ScoreTable, metric_name, score_table, to_json, to_markdown
@@ -42,6 +43,7 @@ def write_report(
         _notes(tables[0], left_out),
         "![scores](scores.png)",
         *_language_section(folder, biases or {}),
+        *_pair_section(benchmark, metrics[0]),
         *_noise_section(benchmark, metrics[0]),
     ]
     for table in tables[1:]:
@@ -86,6 +88,17 @@ def _bias_table(task: str, by_model: dict[str, LanguageCounts]) -> str:
         relevant = f"{100 * first.same_language_share(language)[1]:.0f} %"
         lines.append(f"| {language_name(language)} | {relevant} | " + " | ".join(shares) + " |")
     return "\n".join(lines)
+
+
+def _pair_section(benchmark: Benchmark, metric: str) -> list[str]:
+    """By the languages of question and answer, where every answer is in one language of a mixed pool."""
+    parts = []
+    for model in benchmark.scores:
+        for task, scores in pair_scores(benchmark.subsets(model), metric).items():
+            name = f"pairs-{file_name(task)}-{file_name(model)}.png"
+            plot_language_pairs(scores, benchmark.folder / name, f"{task}, {model}: {metric_name(metric)}")
+            parts += [f"{task}, {model}: {worst_pair(scores)}", pair_table(scores), f"![{task}, {model}]({name})"]
+    return [f"## {metric_name(metric)} by the languages of question and answer, percent", *parts] if parts else []
 
 
 def _noise_section(benchmark: Benchmark, metric: str) -> list[str]:

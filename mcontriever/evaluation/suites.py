@@ -12,6 +12,7 @@ import pydantic
 
 from mcontriever.config import Section, load_config
 from mcontriever.errors import ConfigError
+from mcontriever.evaluation.pools import Pool
 from mcontriever.shipped import shipped
 
 SUITES = "benchmarks/quality/suites"
@@ -25,12 +26,14 @@ _METRIC_DEPTHS = (1, 3, 5, 10, 20, 100, 1000)
 class SuiteTask(Section):
     """`subsets` are named in MTEB's order, which for some tasks is documents first.
 
-    `documents` keeps only the folder's documents in these languages.
+    `documents` keeps only the folder's documents in these languages. `pool` keeps one version of each parallel
+    document, asked in all languages (scattered) or in its own.
     """
 
     task: str | None = None
     folder: str | None = None
     documents: list[str] | None = None
+    pool: Pool = "all"
     cross_xquad: list[str] | None = None
     subsets: list[str] | None = None
     split: str | None = None
@@ -41,6 +44,8 @@ class SuiteTask(Section):
         given = [name for name in ("task", "folder", "cross_xquad") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of task, folder, cross_xquad; found {given or 'none'}")
+        if self.pool != "all" and self.folder is None:
+            raise ValueError("only a folder can be scattered: MTEB's tasks keep each language's documents apart")
         return self
 
 
@@ -122,6 +127,15 @@ def load_suite(name: str) -> Suite:
 
 def suite_names() -> list[str]:
     return sorted(path.stem for path in shipped(SUITES).glob("*.yaml"))
+
+
+def scattered_suite(suite: Suite) -> Suite:
+    """With each parallel document in one language only."""
+    if apart := [entry.task or "cross_xquad" for entry in suite.tasks if entry.folder is None]:
+        fix = "scatter folders in BEIR layout: --tasks FOLDER --scatter"
+        raise ConfigError(f"--scatter: {', '.join(apart)} keeps each language's documents apart", fix=fix)
+    tasks = [entry.model_copy(update={"pool": "scattered"}) for entry in suite.tasks if entry.documents is None]
+    return suite.model_copy(update={"tasks": tasks})
 
 
 def suite_of_tasks(tasks: list[str]) -> Suite:
