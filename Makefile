@@ -15,8 +15,8 @@ test: check
 
 AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 BEYOND_AVX2 := from mcontriever.processor import instruction_sets as found; raise SystemExit(found() <= {"avx2", "fma3"})
-PROCESSOR_TESTS := tests/test_cpu_operators.py tests/test_processor.py tests/test_train.py tests/test_finetune.py \
-  tests/test_mine.py tests/journeys tests/encoder/test_cpu_int8.py tests/encoder/test_encoder.py \
+PROCESSOR_TESTS := tests/test_cpu_operators.py tests/test_processor.py tests/test_train.py tests/test_train_refusals.py \
+  tests/test_finetune.py tests/test_mine.py tests/journeys tests/encoder/test_cpu_int8.py tests/encoder/test_encoder.py \
   tests/encoder/test_saved_model.py tests/encoder/test_texts_to_vectors.py tests/encoder/test_without_transformers.py \
   tests/retrieval/embedding tests/retrieval/test_calibrated_search.py tests/retrieval/test_searcher.py \
   tests/retrieval/vector_search tests/pretraining/test_infonce.py tests/pretraining/test_inbatch.py \

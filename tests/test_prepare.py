@@ -1,69 +1,20 @@
-"""prepare.py: totals, tokens and reasons against a plain reading of the same lines; damage, plans, locks."""
+"""prepare.py: totals, tokens and reasons against a plain reading of the same lines."""
 
-import gzip
-import itertools
 import json
-import lzma
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from mcontriever import prepare, tokenizer
-from mcontriever.config import PrepareRecipe, parse_config
-from mcontriever.disk import FolderLock
-from mcontriever.errors import ConfigError, DataError, HubError, RunError, StoreError
+from mcontriever.config import PrepareRecipe
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import read_documents
 from mcontriever.token_shards import TokenStore
 from tests.conftest import RunCli
-
-Recipe = dict[str, Any]
-
-
-def recipe_of(*sources: Recipe, **changes: Any) -> PrepareRecipe:
-    return parse_config(
-        PrepareRecipe, {"name": "test", "licence": "none", "sources": list(sources), **changes}, "recipe.yaml"
-    )
-
-
-def jsonl(*paths: Path, **changes: Any) -> Recipe:
-    return {
-        "reader": "jsonl",
-        "paths": [str(path) for path in paths],
-        "languages": ["en", "sw", "ar"],
-        "filters": {"min_tokens": 1},
-        **changes,
-    }
-
-
-def write_lines(path: Path, documents: list[Any]) -> Path:
-    text = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return path
-
-
-def document(text: str, language: str = "en") -> dict[str, str]:
-    return {"text": text, "language": language}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def stored_documents(folder: Path, language: str) -> list[list[int]]:
-    """All documents of a language in order, by plain numpy."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    found = []
-    for entry in manifest["shards"]:
-        if entry["language"] == language:
-            tokens, offsets = np.load(folder / entry["tokens_file"]), np.load(folder / entry["offsets_file"])
-            found += [tokens[start:end].tolist() for start, end in itertools.pairwise(offsets)]
-    return found
+from tests.small_recipes import contents, document, jsonl, recipe_of, stored_documents, write_lines
 
 
 @pytest.fixture(scope="module")
@@ -227,199 +178,6 @@ def test_duplicates_stay_when_the_recipe_says_so_and_near_ones_go(tmp_path: Path
         recipe = recipe_of(jsonl(path), duplicates={"exact": exact, "near": near})
         report = prepare.run(recipe, tmp_path / f"{exact}-{near}", str(tiny_tokenizer_dir), workers=1)
         assert report["languages"]["en"]["dropped"] == dropped
-
-
-DAMAGED_GOOD_LINES = 40
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    """A folder of every kind of damage, with good lines in between."""
-    folder = tmp_path / "damaged"
-    folder.mkdir()
-    good = [
-        json.dumps(document(f"Good line {number} of all.")).encode() + b"\n" for number in range(DAMAGED_GOOD_LINES)
-    ]
-    (folder / "a-bad-json.jsonl").write_bytes(b"".join([*good[:5], b'{"text": "cut\n', b"[]\n", *good[5:10]]))
-    (folder / "b-latin1.jsonl").write_bytes(good[10] + '{"text": "caf\u00e9"}\n'.encode("latin-1") + good[11])
-    (folder / "c-utf16.jsonl").write_bytes('{"text": "wide"}\n{"text": "wide"}\n'.encode("utf-16"))
-    cut = gzip.compress(b"".join(good[12:30]) + b"x" * 200_000, compresslevel=0)
-    (folder / "d-cut.jsonl.gz").write_bytes(cut[:100_000])
-    (folder / "e-empty.jsonl").touch()
-    with lzma.open(folder / "f-long.jsonl.xz", "wb", preset=0) as file:
-        file.write(good[30])
-        file.writelines(b"y" * 1_000_000 for _ in range(100))
-        file.write(b"\n" + good[31])
-    (folder / "g-folder.jsonl").mkdir()
-    (folder / "h-no-gzip.jsonl.gz").write_bytes(b"not compressed at all")
-    (folder / "i-fine.jsonl").write_bytes(b"".join(good[32:]))
-    return folder
-
-
-def test_a_damaged_folder_gives_counts_and_places_and_its_good_lines(
-    tmp_path: Path, damaged: Path, tiny_tokenizer_dir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    recipe = recipe_of(jsonl(damaged / "*", languages=["en"]))
-    report = prepare.run(recipe, tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-    row = report["languages"]["en"]
-    assert row["kept"] == DAMAGED_GOOD_LINES
-    assert row["dropped"] == {"malformed": 4, "too_long_line": 1, "truncated": 1, "undecodable": 2}
-    assert row["read"] == row["kept"] + 8
-    places = {reason: [place.split()[0] for place in found] for reason, found in report["places"]["en"].items()}
-    assert places["malformed"][:2] == [f"{damaged}/a-bad-json.jsonl:6", f"{damaged}/a-bad-json.jsonl:7"]
-    assert places["too_long_line"] == [f"{damaged}/f-long.jsonl.xz:2"]
-    assert places["truncated"] == [f"{damaged}/d-cut.jsonl.gz:19"]
-    assert places["undecodable"] == [f"{damaged}/b-latin1.jsonl:2", f"{damaged}/c-utf16.jsonl:1"]
-    assert {Path(file["path"]).name: file["reason"] for file in report["damaged_files"]} == {
-        "d-cut.jsonl.gz": "truncated",
-        "e-empty.jsonl": "empty_file",
-        "g-folder.jsonl": "directory",
-        "h-no-gzip.jsonl.gz": "corrupt",
-    }
-    for name in ("d-cut.jsonl.gz:19: truncated", "e-empty.jsonl:1: empty_file", "4 malformed, first at"):
-        assert name in caplog.text
-
-
-def test_strict_stops_at_the_first_damage(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b'{"text": "fine"}\n{"text": \n')
-    with pytest.raises(DataError, match=r"malformed: not a JSON line.*\n.*a\.jsonl:2\n  fix: fix the source"):
-        prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1, strict=True)
-
-
-def test_a_recipe_that_names_a_folder_says_so(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    with pytest.raises(
-        RunError, match=r"no document was kept\n.*\n  fix: .*: a folder where a file is expected; check"
-    ):
-        prepare.run(recipe_of(jsonl(tmp_path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-
-
-def test_nothing_kept_is_an_error_with_the_reasons(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    path = write_lines(tmp_path / "a.jsonl", [document("text", "xx")] * 3)
-    with pytest.raises(RunError, match=r"no document was kept\n.*\n.*all 3 documents were dropped: 3 wrong_language"):
-        prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-
-
-@pytest.fixture
-def prepared(tmp_path: Path, tiny_tokenizer_dir: Path) -> tuple[Path, Path]:
-    path = write_lines(tmp_path / "a.jsonl", [document(f"Text number {number}.") for number in range(9)])
-    prepare.run(recipe_of(jsonl(path)), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-    return path, tmp_path / "out"
-
-
-def test_a_second_run_changes_nothing(prepared: tuple[Path, Path], tiny_tokenizer_dir: Path) -> None:
-    path, out = prepared
-    before = {name: (out / name).stat().st_mtime_ns for name in contents(out) if name != ".lock"}
-    described = {"licence": "another", "description": "words", "expected": {"documents": 9}}
-    prepare.run(recipe_of(jsonl(path), **described), out, str(tiny_tokenizer_dir), workers=1)
-    assert before == {name: (out / name).stat().st_mtime_ns for name in contents(out) if name != ".lock"}
-
-
-Change = Callable[[Path], tuple[PrepareRecipe, str]]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"normalisation": "basic"}, "recipe.normalisation: none before, basic now"),
-        ({"duplicates": {"exact": False}}, "recipe.duplicates.exact: True before, False now"),
-        ({"filters": {"min_tokens": 3}}, "recipe.sources.0.filters.min_tokens: 1 before, 3 now"),
-    ],
-)
-def test_a_changed_recipe_is_refused_until_restart(
-    prepared: tuple[Path, Path], tiny_tokenizer_dir: Path, change: dict[str, Any], message: str
-) -> None:
-    path, out = prepared
-    of_source = {name: value for name, value in change.items() if name == "filters"}
-    of_recipe = {name: value for name, value in change.items() if name != "filters"}
-    changed = recipe_of(jsonl(path, **of_source), **of_recipe)
-    with pytest.raises(StoreError) as raised:
-        prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
-    assert message in str(raised.value)
-    assert "start again with --restart" in str(raised.value)
-    prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1, restart=True)
-    prepare.run(changed, out, str(tiny_tokenizer_dir), workers=1)
-
-
-def test_changed_sources_and_tokenizers_are_refused(
-    tmp_path: Path, prepared: tuple[Path, Path], tiny_tokenizer_dir: Path, sentences: dict[str, list[str]]
-) -> None:
-    from mcontriever.preparation.vocabulary import train_tokenizer
-
-    path, out = prepared
-    other = train_tokenizer(sentences, tmp_path / "other", 180)
-    with pytest.raises(StoreError, match=r"tokenizer\.fingerprint: \w+ before, \w+ now"):
-        prepare.run(recipe_of(jsonl(path)), out, str(other), workers=1)
-    before = stored_documents(out, "en")
-    prepare.run(recipe_of(jsonl(path)), out, str(other), workers=1, restart=True)
-    assert stored_documents(out, "en") != before
-    write_lines(path, [document("Changed.")])
-    with pytest.raises(StoreError, match=r"sources\..*a\.jsonl: \d+ before, \d+ now"):
-        prepare.run(recipe_of(jsonl(path)), out, str(tiny_tokenizer_dir), workers=1)
-
-
-def test_two_runs_into_one_folder_and_foreign_folders_are_refused(
-    tmp_path: Path, prepared: tuple[Path, Path], tiny_tokenizer_dir: Path
-) -> None:
-    path, out = prepared
-    with FolderLock(out), pytest.raises(StoreError, match=r"another process \(pid \d+\) is writing here"):
-        prepare.run(recipe_of(jsonl(path)), out, str(tiny_tokenizer_dir), workers=1)
-    foreign = tmp_path / "foreign"
-    foreign.mkdir()
-    (foreign / "thesis.txt").write_text("precious")
-    (foreign / "shards").mkdir()
-    for restart in (False, True):
-        with pytest.raises(StoreError, match=r"is not a folder of token shards: it holds shards, thesis\.txt"):
-            prepare.run(recipe_of(jsonl(path)), foreign, str(tiny_tokenizer_dir), workers=1, restart=restart)
-    assert {path.name for path in foreign.iterdir()} == {"thesis.txt", "shards"}
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        {"reader": "jsonl", "paths": ["https://nowhere.invalid/{language}.jsonl.gz"], "languages": ["sw"]},
-        {"reader": "hub", "paths": ["some/dataset"], "languages": ["sw"], "configuration": "{language}"},
-    ],
-)
-def test_a_host_out_of_reach_is_one_message_without_retries(
-    tmp_path: Path, source: Recipe, tiny_tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    tried: list[object] = []
-
-    def refuse(address: object, timeout: float) -> None:
-        tried.append(address)
-        raise OSError("refused")
-
-    monkeypatch.setattr("socket.create_connection", refuse)
-    with pytest.raises(HubError, match=r"cannot be reached.*\n.*\n  fix: .*download"):
-        prepare.run(recipe_of(source), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-    assert len(tried) == 1  # a hub's own retries take 50 s
-    assert not (tmp_path / "out").exists()
-
-
-def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:
-    def message(source: Recipe) -> str:
-        with pytest.raises((ConfigError, DataError)) as raised:
-            prepare.run(recipe_of(source), tmp_path / "out", str(tiny_tokenizer_dir), workers=1)
-        return str(raised.value)
-
-    here = str(tmp_path / "a.jsonl")
-    assert "no such file" in message({"reader": "jsonl", "paths": [here]})
-    assert "no file matches" in message({"reader": "jsonl", "paths": [here + "*"]})
-    assert "cannot tell the language" in message({"reader": "text", "paths": [here]})
-    assert "no languages are listed" in message({"reader": "text", "paths": ["{language}.txt"]})
-    assert "did you mean sources.0.filters.min_tokens?" in message(
-        {"reader": "jsonl", "paths": [here], "filters": {"min_token": 3}}
-    )
-    assert "above max_characters 5" in message(
-        {"reader": "jsonl", "paths": [here], "filters": {"min_characters": 9, "max_characters": 5}}
-    )
-    assert "'a/b' is not a language code" in message({"reader": "text", "paths": [here], "languages": ["a/b"]})
-    assert "fix: install what fsspec needs for nosuch://" in message(
-        {"reader": "text", "paths": ["nosuch://bucket/a.txt"], "languages": ["sw"]}
-    )
-    assert "titles: true needs" in message({"reader": "text", "paths": [here], "languages": ["sw"], "titles": True})
 
 
 def test_titles_and_normalisation_come_before_the_tokenizer(tmp_path: Path, tiny_tokenizer_dir: Path) -> None:

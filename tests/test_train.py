@@ -1,44 +1,38 @@
-"""Training as a user sees it, in one process: runs, stops, resumes, refusals. See also test_train_ranks.py."""
+"""Training as a user sees it, in one process: runs, stops, resumes. See also test_train_ranks.py."""
 
 import json
-import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from mcontriever import train
 from mcontriever.encoder import Encoder
-from mcontriever.errors import ConfigError, DataError, ModelError, RunError, StoreError, UserError
+from mcontriever.errors import ConfigError
 from mcontriever.training.checkpoints import STATE, checkpoints_of, read_state
 from mcontriever.training.exported_model import copy_model
 from mcontriever.training.metrics_log import SCORES, read_log
 from tests.conftest import REPOSITORY, RunCli
-from tests.training.tiny_runs import AUTOCAST, logged, tiny_config, tiny_values, write_config
+from tests.training.tiny_runs import AUTOCAST, logged, run_tiny, tiny_values, write_config
 
 # DeepSpeed's own calls into torch
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.distributed.*` is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning"),
 ]
+
 ATLAS = str(REPOSITORY / "mcontriever" / "atlas" / "evaluation")
+
 IN_BATCH = {"kind": "inbatch", "temperature": {"value": 0.1, "learned": True}, "rows_per_sub_batch": 3}
+
 RELEVANCE = {"kind": "relevance", "temperature": {"value": 0.1, "start": 1.0, "warmup_updates": 5}, "queue_size": 64}
 
 
 @pytest.fixture
 def values(tmp_path: Path, tiny_tokens_dir: Path, tiny_tokenizer_dir: Path) -> dict[str, Any]:
     return tiny_values(tmp_path / "run", tiny_tokens_dir, tiny_tokenizer_dir)
-
-
-def run(values: dict[str, Any], *changes: str) -> Path:
-    config = tiny_config(values, *changes)
-    train.run(config)
-    return Path(config.run.output)
 
 
 @pytest.mark.parametrize("objective", ["moco", "inbatch", "relevance"])
@@ -49,9 +43,9 @@ def test_a_run_in_pieces_equals_the_straight_run_bit_for_bit(
     if objective == "relevance":
         values["data"]["view"]["keys_per_query"] = 2
         values["deepspeed"]["torch_autocast"] = AUTOCAST
-    straight = run(values, f"run.output={tmp_path / 'straight'}")
-    run(values, "run.steps=4")
-    pieces = run(values)
+    straight = run_tiny(values, f"run.output={tmp_path / 'straight'}")
+    run_tiny(values, "run.steps=4")
+    pieces = run_tiny(values)
     assert [line["step"] for line in logged(straight)] == [3, 6, 7]
     # a run that was told to end at 4 logs there; step 6 must still be the mean over 4, 5 and 6
     assert [line for line in logged(pieces) if line["step"] in (3, 7)] == [
@@ -72,9 +66,9 @@ def test_frozen_weights_stay_and_the_rest_learns(
 ) -> None:
     values["encoder"] = {"name": str(tiny_encoder_dir), "frozen_embeddings": True}
     values["deepspeed"]["zero_optimization"] = {"stage": 0}
-    straight = run(values, f"run.output={tmp_path / 'straight'}")
-    run(values, "run.stop_at=3")
-    assert_same_end(straight, run(values))
+    straight = run_tiny(values, f"run.output={tmp_path / 'straight'}")
+    run_tiny(values, "run.stop_at=3")
+    assert_same_end(straight, run_tiny(values))
     ends = [load_file(folder / "model.safetensors") for folder in (tiny_encoder_dir, straight / "model")]
     same = {name for name in ends[0] if torch.equal(ends[0][name], ends[1][name])}
     assert same == {"embeddings.word_embeddings.weight"}
@@ -83,10 +77,10 @@ def test_frozen_weights_stay_and_the_rest_learns(
 
 
 def test_another_zero_stage_goes_on_from_the_portable_state(values: dict[str, Any], tmp_path: Path) -> None:
-    straight = run(values, f"run.output={tmp_path / 'straight'}", "run.steps=6")
-    run(values, "run.steps=3", "deepspeed.zero_optimization.stage=0")
+    straight = run_tiny(values, f"run.output={tmp_path / 'straight'}", "run.steps=6")
+    run_tiny(values, "run.steps=3", "deepspeed.zero_optimization.stage=0")
     for stage, steps in ((3, 4), (2, 5), (0, 6)):
-        run(values, f"run.steps={steps}", f"deepspeed.zero_optimization.stage={stage}")
+        run_tiny(values, f"run.steps={steps}", f"deepspeed.zero_optimization.stage={stage}")
     assert [line["loss"] for line in logged(tmp_path / "run")][-1] == pytest.approx(
         3 * logged(straight)[1]["loss"] - sum(line["loss"] for line in logged(tmp_path / "run")[1:3]), rel=1e-5
     )
@@ -100,12 +94,12 @@ def test_another_zero_stage_goes_on_from_the_portable_state(values: dict[str, An
 def test_a_batch_may_be_divided_in_another_way_but_not_changed(values: dict[str, Any], tmp_path: Path) -> None:
     """Without dropout, which is drawn for each micro step, the losses differ by rounding alone."""
     values["encoder"]["dropout"] = 0.0
-    straight = run(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
-    run(values, "run.steps=3", "run.log_every=1")
+    straight = run_tiny(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
+    run_tiny(values, "run.steps=3", "run.log_every=1")
     changed = ["deepspeed.train_batch_size=16", "deepspeed.train_micro_batch_size_per_gpu=4"]
     with pytest.raises(ConfigError, match=r"has 8 samples in an update, on 1 process.*16(.|\n)*train_batch_size to 8"):
-        run(values, *changed)
-    pieces = run(values, "deepspeed.train_micro_batch_size_per_gpu=null", "run.log_every=1")
+        run_tiny(values, *changed)
+    pieces = run_tiny(values, "deepspeed.train_micro_batch_size_per_gpu=null", "run.log_every=1")
     for one, other in zip(logged(straight), logged(pieces), strict=True):
         assert one["samples"] == other["samples"]
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
@@ -117,9 +111,9 @@ def test_a_finished_run_says_so_and_its_model_opens_everywhere(
     from sentence_transformers import SentenceTransformer
 
     values["evaluation"] = {"sets": [ATLAS], "every": 2, "metric": "evaluation/recall@100"}
-    folder = run(values, "run.keep_last=1", "run.tensorboard=true")
+    folder = run_tiny(values, "run.keep_last=1", "run.tensorboard=true")
     before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
-    run(values, "run.keep_last=1", "run.tensorboard=true")
+    run_tiny(values, "run.keep_last=1", "run.tensorboard=true")
     after = sorted(path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     assert len(before) == len(after)
 
@@ -145,20 +139,20 @@ def test_best_is_kept_and_patience_ends_a_run(values: dict[str, Any]) -> None:
     values["evaluation"] = {"sets": [ATLAS], "every": 1, "patience": 2}
     values["deepspeed"]["optimizer"]["params"]["lr"] = 1e-12  # nothing is learned, so nothing gets better
     values["deepspeed"].pop("scheduler")
-    folder = run(values, "run.steps=40", "run.keep_last=1")
+    folder = run_tiny(values, "run.steps=40", "run.keep_last=1")
     facts = json.loads((folder / "finished.json").read_text())
     assert facts["stopped_early"]
     assert facts["step"] < 40
     assert (folder / "best" / "modules.json").exists()
     assert f"step-{facts['best_step']:08}" in {path.name for path in checkpoints_of(folder)}
-    run(values, "run.steps=50", "run.keep_last=1")
+    run_tiny(values, "run.steps=50", "run.keep_last=1")
     assert json.loads((folder / "finished.json").read_text()) == facts
 
 
 def test_the_momentum_encoder_moves_under_bf16(values: dict[str, Any], tmp_path: Path) -> None:
     values["deepspeed"]["torch_autocast"] = AUTOCAST
     values["objective"]["momentum"] = 0.999
-    folder = run(values, "run.steps=6")
+    folder = run_tiny(values, "run.steps=6")
     first, last = checkpoints_of(folder)[-2:]
     slow = [load_file(path / "objective.safetensors") for path in (first, last)]
     fast = load_file(last / "model/model.safetensors")
@@ -170,161 +164,15 @@ def test_the_momentum_encoder_moves_under_bf16(values: dict[str, Any], tmp_path:
     assert 0 < moved.abs().mean() / ahead.abs().mean() < 0.01
 
 
-def test_nan_stops_before_the_update_and_leaves_what_to_look_at(values: dict[str, Any], tmp_path: Path) -> None:
-    straight = run(values, "run.steps=2", "run.save_every=1")
-    poisoned = tmp_path / "poisoned"
-    shutil.copytree(straight / "model", poisoned)
-    weights = load_file(poisoned / "model.safetensors")
-    weights["encoder.layer.1.output.dense.bias"][0] = math.nan
-    save_file(weights, poisoned / "model.safetensors", metadata={"format": "pt"})
-    values["encoder"] = {"name": str(poisoned)}
-    for stage in (0, 1):
-        output = tmp_path / f"nan-{stage}"
-        with pytest.raises(
-            RunError, match="loss of rank 0 is not finite at step 1; the update was not applied"
-        ) as caught:
-            run(values, f"run.output={output}", f"deepspeed.zero_optimization.stage={stage}")
-        report = json.loads(Path(caught.value.where or "").read_text())
-        assert report["ranks"][0]["samples"] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-        assert len(report["ranks"][0]["texts"][0]["queries"]) == 4
-        assert report["ranks"][0]["losses"] == ["nan", "nan"]
-        assert not checkpoints_of(output)
-
-
-def test_a_collapsing_run_raises_the_alarm(values: dict[str, Any]) -> None:
-    values["objective"]["temperature"] = 1e-4
-    values["deepspeed"]["optimizer"]["params"]["lr"] = 1.0
-    values["deepspeed"].pop("scheduler")
-    values["encoder"]["similarity"] = "dot"
-    with pytest.raises(RunError, match="the run has collapsed") as caught:
-        run(values, "run.steps=100", "run.log_every=1", "run.save_every=100")
-    assert caught.value.fix
-    assert "start a new run" in caught.value.fix
-
-
-def test_a_full_disk_keeps_the_last_checkpoint_whole(values: dict[str, Any], tmp_path: Path, run_cli: RunCli) -> None:
-    """A limit on file sizes stands for the full disk: the write fails in the middle of a file."""
-    straight = run(values, f"run.output={tmp_path / 'straight'}")
-    folder = run(values, "run.steps=2")
-    config = write_config(tmp_path / "config.yaml", values)
-    largest = max(path.stat().st_size for path in (checkpoints_of(folder)[-1] / "engine").iterdir())
-    done = run_cli("train", "--config", config, largest_file=largest // 2)
-    assert done.returncode == 2, done.stderr
-    assert "the checkpoint could not be written" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in checkpoints_of(folder)] == ["step-00000002"]
-    assert not list((folder / "checkpoints").glob(".partial-*"))
-    run(values)
-    assert logged(folder)[-1] == logged(straight)[-1]
-
-
-def test_a_folder_of_another_run_is_refused_with_the_keys(values: dict[str, Any], tmp_path: Path) -> None:
-    run(values, "run.steps=2")
-    with pytest.raises(ConfigError) as caught:
-        run(values, "objective.queue_size=30", "run.steps=3", "run.log_every=1")
-    assert "objective.queue_size: 20 there, 30 here" in str(caught.value)
-    assert "run." not in caught.value.what
-    stranger = tmp_path / "photos"
-    stranger.mkdir()
-    (stranger / "cat.png").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"is not a training run: it holds cat\.png"):
-        run(values, f"run.output={stranger}")
-
-
-def test_a_start_that_failed_binds_nobody(values: dict[str, Any]) -> None:
-    with pytest.raises(DataError):
-        run(values, "data.languages=[en, de]")
-    run(values, "run.steps=1")
-
-
-@pytest.mark.parametrize(
-    ("changes", "error", "what"),
-    [
-        (["data.tokens=nowhere"], StoreError, "this is not a token store"),
-        (["data.languages=[en, xx]"], DataError, "no windows in xx"),
-        (["data.window=63"], ConfigError, "data.window (or max_tokens) is 63 tokens, the encoder takes 62"),
-        (["deepspeed.fp16.enabled=true"], ConfigError, "fp16 is set"),
-        (
-            ["deepspeed.zero_optimization.stagee=1"],
-            ConfigError,
-            "DeepSpeed refuses its block",
-        ),
-        (
-            ["objective={kind: inbatch, temperature: 0.1}", "deepspeed.train_micro_batch_size_per_gpu=1"],
-            ConfigError,
-            "a batch of 1 pair over all processes has no negatives",
-        ),
-        (
-            ["objective={kind: inbatch, temperature: 0.1}", "data.view.keys_per_query=2"],
-            ConfigError,
-            "keys_per_query is 2",
-        ),
-        (["evaluation.sets=[nowhere]"], DataError, "no such folder"),
-        (["run.output=/dev/null/run"], StoreError, "this is a file, but a folder is needed"),
-        ([f"evaluation.sets=[{ATLAS}]", "evaluation.metric=mean/mrr"], ConfigError, "evaluation.metric is 'mean/mrr'"),
-        (["objective.momentum_rise_updates=5"], ConfigError, "a rising momentum needs both"),
-        (["encoder={name: nowhere/at-all}"], UserError, "nowhere/at-all"),
-    ],
-    ids=lambda value: value[0].split("=")[0] if isinstance(value, list) else None,
-)
-def test_mistakes_are_refused_before_training(
-    values: dict[str, Any], changes: list[str], error: type[UserError], what: str
-) -> None:
-    with pytest.raises(error) as caught:
-        run(values, *changes)
-    assert what in str(caught.value)
-
-
-def test_tokens_of_another_tokenizer_are_refused(
-    values: dict[str, Any], tmp_path: Path, sentences: dict[str, list[str]]
-) -> None:
-    from mcontriever.preparation.vocabulary import train_tokenizer
-
-    values["encoder"]["tokenizer"] = str(train_tokenizer(sentences, tmp_path / "other", vocabulary=200))
-    with pytest.raises(StoreError, match="the encoder has another tokenizer"):
-        run(values)
-
-
-def test_a_checkpoint_of_another_model_is_refused(values: dict[str, Any], tmp_path: Path) -> None:
-    other = run(values, "encoder.architecture.hidden_size=16", f"run.output={tmp_path / 'other'}", "run.steps=1")
-    run(values, "run.steps=1")
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
-    shutil.copytree(other / "checkpoints", tmp_path / "run" / "checkpoints")
-    with pytest.raises(ModelError, match="the checkpoint is of another model: its encoder is"):
-        run(values, "run.steps=2")
-
-
-@pytest.mark.parametrize(("file", "kept"), [("objective.safetensors", 1000), ("engine/mp_rank_00_model_states.pt", 0)])
-def test_a_file_of_a_checkpoint_that_is_cut_or_gone_is_one_clear_error(
-    values: dict[str, Any], file: str, kept: int
-) -> None:
-    damaged = checkpoints_of(run(values, "run.steps=1"))[-1] / file
-    content = damaged.read_bytes()
-    damaged.unlink()
-    if kept:
-        damaged.write_bytes(content[:kept])
-    with pytest.raises(StoreError, match=r"the checkpoint cannot be read[\s\S]*remove this folder"):
-        run(values, "run.steps=2")
-
-
-def test_a_damaged_checkpoint_is_one_clear_error(values: dict[str, Any]) -> None:
-    folder = run(values, "run.steps=2")
-    for file in (checkpoints_of(folder)[-1] / "engine").iterdir():
-        file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(StoreError, match="the checkpoint cannot be read") as caught:
-        run(values)
-    assert "the same command then resumes from the one before" in str(caught.value.fix)
-
-
 def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: dict[str, Any], tmp_path: Path) -> None:
     """From random weights, and then from what that run exports, whose token weights are folded in."""
     bag = {"hidden_size": 16, "num_hidden_layers": 0, "token_weights": True, "hidden_dropout_prob": 0.0}
     values["encoder"]["architecture"] = bag
     for start in ("random", "export"):
         folder = tmp_path / start
-        straight = run(values, f"run.output={folder / 'straight'}", "run.log_every=1")
-        run(values, f"run.output={folder / 'pieces'}", "run.steps=4", "run.log_every=1")
-        pieces = run(values, f"run.output={folder / 'pieces'}", "run.log_every=1")
+        straight = run_tiny(values, f"run.output={folder / 'straight'}", "run.log_every=1")
+        run_tiny(values, f"run.output={folder / 'pieces'}", "run.steps=4", "run.log_every=1")
+        pieces = run_tiny(values, f"run.output={folder / 'pieces'}", "run.log_every=1")
         assert logged(pieces) == logged(straight)
         assert_same_end(straight, pieces)
         assert "weight/encoder.token_weights.weight" in load_file(checkpoints_of(pieces)[-1] / "optimizer.safetensors")
@@ -332,11 +180,11 @@ def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: di
 
 
 def test_a_checkpoint_from_before_a_setting_was_known_goes_on(values: dict[str, Any]) -> None:
-    checkpoint = checkpoints_of(run(values, "run.steps=2"))[-1]
+    checkpoint = checkpoints_of(run_tiny(values, "run.steps=2"))[-1]
     state = json.loads((checkpoint / STATE).read_text())
     assert state["encoder"].pop("dropout") is None
     (checkpoint / STATE).write_text(json.dumps(state))
-    assert read_state(checkpoints_of(run(values, "run.steps=3"))[-1])["step"] == 3
+    assert read_state(checkpoints_of(run_tiny(values, "run.steps=3"))[-1])["step"] == 3
 
 
 def test_other_kinds_of_pairs(values: dict[str, Any], tmp_path: Path) -> None:
@@ -359,9 +207,9 @@ def test_other_kinds_of_pairs(values: dict[str, Any], tmp_path: Path) -> None:
         "code_switch": {"dictionaries": {"sw": str(dictionary)}, "probability": [0.2, 0.9], "pairs_share": 0.2},
         "augmentation": {"delete": 0.1, "replace": 0.05, "mask": 0.05, "shuffle": 0.05},
     }
-    straight = run(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
-    run(values, "run.log_every=1", "run.steps=3")
-    assert logged(run(values, "run.log_every=1")) == logged(straight)
+    straight = run_tiny(values, f"run.output={tmp_path / 'straight'}", "run.log_every=1")
+    run_tiny(values, "run.log_every=1", "run.steps=3")
+    assert logged(run_tiny(values, "run.log_every=1")) == logged(straight)
 
 
 def test_the_command_line_prints_the_configuration_and_the_estimate(

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from mcontriever import train
 from mcontriever.assembly.training_config import TrainConfig, parse_train_config
 from mcontriever.training.metrics_log import METRICS, read_log
 
@@ -48,6 +49,12 @@ def tiny_config(values: dict[str, Any], *changes: str) -> TrainConfig:
 def write_config(path: Path, values: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def run_tiny(values: dict[str, Any], *changes: str) -> Path:
+    config = tiny_config(values, *changes)
+    train.run(config)
+    return Path(config.run.output)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
