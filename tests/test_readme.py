@@ -30,20 +30,23 @@ def test_the_blocks_run_in_order(tmp_path: Path, run_cli: RunCli) -> None:
         (tmp_path / name).symlink_to(REPOSITORY / name)
     environment = {**os.environ, "PATH": os.pathsep.join([PROGRAMS, os.environ["PATH"]]), "MASTER_PORT": "29571"}
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400, check=False
-        )
-
     for language, block in BLOCKS:
         parts = [block] if language == "python" else block.splitlines() if language == "bash" else []
         for part in parts:
             if language == "python":
-                done = run(sys.executable, "-c", part)
+                done = run_cli("python", "-c", part, cwd=tmp_path)
             elif part.startswith("mcontriever "):
                 done = run_cli(*shlex.split(part)[1:], cwd=tmp_path, MASTER_PORT="29571")
             else:
-                done = run("bash", "-c", part)
+                done = subprocess.run(
+                    ["bash", "-c", part],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=400,
+                    check=False,
+                )
             assert done.returncode == 0, f"{part}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert "Traceback" not in done.stderr
 

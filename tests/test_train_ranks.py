@@ -21,6 +21,7 @@ from tests.conftest import REPOSITORY
 from tests.training.stages_on_two_ranks import WHOLE_BATCH, train_all
 from tests.training.tiny_runs import AUTOCAST, logged, tiny_values, write_config
 from tests.two_ranks import free_port, start_as_launched
+from tests.warm_processes import run_command
 
 STAGES = (0, 1, 2, 3)
 TRAIN = REPOSITORY / "mcontriever" / "train.py"
@@ -132,10 +133,17 @@ def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Pat
     assert logged(folder) == logged(runs / "long")
 
 
-def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path) -> None:
-    arguments = ["--config", runs / "tiny.yaml", "--set", f"run.output={runs / 'x'}", "--set", "data.tokens=nowhere"]
-    code, output = finish(launch(TRAIN, *arguments))
-    assert code == 2
+def train_command(words: list[str], folder: Path) -> None:
+    run_command(["train", *words], [str(folder / f"{name}-{os.environ['RANK']}") for name in ("stdout", "stderr")])
+
+
+def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path, tmp_path: Path) -> None:
+    changes = (f"run.output={runs / 'x'}", "data.tokens=nowhere")
+    words = ["--config", str(runs / "tiny.yaml"), *(part for change in changes for part in ("--set", change))]
+    for rank in start_as_launched(train_command, words, tmp_path):
+        rank.join()
+        assert rank.exitcode == 2
+    output = "".join(path.read_text() for path in sorted(tmp_path.iterdir()))
     assert output.count("this is not a token store") == 1
     assert "Traceback" not in output
 

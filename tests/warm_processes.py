@@ -18,7 +18,10 @@ CONTEXT.set_forkserver_preload(["tests.warm_imports"])
 def run_warm(
     words: list[str], cwd: Path, environment: dict[str, str], timeout_seconds: float, largest_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`mcontriever WORDS`; variables of the environment are set after all imports, and no file may grow further."""
+    """`mcontriever WORDS` or `python -c PROGRAM`.
+
+    Variables of the environment are set after all imports, and no file may grow beyond `largest_file`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         outputs = [str(Path(folder, name)) for name in ("stdout", "stderr")]
         process = CONTEXT.Process(target=_run, args=(words, str(cwd), environment, largest_file, outputs))
@@ -28,19 +31,33 @@ def run_warm(
             process.kill()
             process.join()
         printed = [Path(output).read_text() for output in outputs]
-        return subprocess.CompletedProcess(["mcontriever", *words], process.exitcode or 0, *printed)
+        return subprocess.CompletedProcess(words, process.exitcode or 0, *printed)
 
 
 def _run(words: list[str], cwd: str, environment: dict[str, str], largest_file: int | None, outputs: list[str]) -> None:
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    for descriptor, name in enumerate((os.devnull, *outputs)):
-        opened = os.open(name, os.O_RDWR | os.O_CREAT)
-        os.dup2(opened, descriptor)
-        os.close(opened)
     os.chdir(cwd)
     os.environ.update(environment)
+    if words[:2] == ["python", "-c"]:
+        write_to(outputs)
+        exec(words[2], {"__name__": "__main__"})
+    else:
+        run_command(words, outputs)
+
+
+def run_command(words: list[str], outputs: list[str]) -> None:
+    """`mcontriever WORDS` in this process, which ends with its exit code."""
+    write_to(outputs)
     sys.argv = ["mcontriever", *words]
     from mcontriever.cli import main
 
     main()
+
+
+def write_to(outputs: list[str]) -> None:
+    """From now on this process reads nothing and writes to these files."""
+    for descriptor, name in enumerate((os.devnull, *outputs)):
+        opened = os.open(name, os.O_RDWR | os.O_CREAT)
+        os.dup2(opened, descriptor)
+        os.close(opened)
