@@ -15,7 +15,7 @@ import orjson
 from mcontriever.disk import write_bytes
 from mcontriever.encoder import Encoder
 from mcontriever.retrieval.embedding.embedding_run import embed
-from mcontriever.retrieval.embedding.request import EmbeddingRequest
+from mcontriever.retrieval.embedding.request import EmbeddingRequest, Mode
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import derived, store_edits, store_runs
 from mcontriever.retrieval.store.deleted_rows import find_rows
@@ -51,7 +51,7 @@ class DocumentCollection:
         with tempfile.TemporaryDirectory(prefix="mcontriever-") as scratch:
             corpus = Path(scratch, "documents.jsonl")
             corpus.write_bytes(b"".join(_line(document) for document, _ in latest.values()))
-            mode = "new" if find_manifest(self.folder) is None else "replace"
+            mode: Mode = "new" if find_manifest(self.folder) is None else "replace"
             embed(EmbeddingRequest(str(corpus), self.folder, model=self._model, mode=mode), encoder=self.encoder)
         self._write_metadata({identifier: own for identifier, (_, own) in latest.items()})
 
