@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcontriever.assembly.haystack_store import HaystackRetriever, HaystackStore
     from mcontriever.assembly.langchain_store import LangChainEmbeddings, LangChainStore
     from mcontriever.assembly.llama_index_store import LlamaIndexEmbedding, LlamaIndexStore
     from mcontriever.encoder import Encoder
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 __version__ = _version("mcontriever")
 __all__ = [
     "Encoder",
+    "HaystackRetriever",
+    "HaystackStore",
     "Index",
     "LangChainEmbeddings",
     "LangChainStore",
@@ -25,6 +28,8 @@ __all__ = [
 _HOMES = {
     "Encoder": "mcontriever.encoder.encoder",
     "Index": "mcontriever.retrieval.searcher",
+    "HaystackRetriever": "mcontriever.assembly.haystack_store",
+    "HaystackStore": "mcontriever.assembly.haystack_store",
     "LangChainEmbeddings": "mcontriever.assembly.langchain_store",
     "LangChainStore": "mcontriever.assembly.langchain_store",
     "LlamaIndexEmbedding": "mcontriever.assembly.llama_index_store",

@@ -79,6 +79,14 @@ class DocumentCollection:
         hits = index.search(query, k=k, **{**self._options, **options})
         return [(hit, self._metadata.get(hit.id, {})) for hit in hits]
 
+    def ids(self) -> list[str]:
+        """Of all documents, in order."""
+        index = self._index()
+        if index is None:
+            return []
+        rows = np.setdiff1d(np.arange(len(index.store)), index.store.deleted_rows)
+        return list(dict.fromkeys(row["id"] for row in index.store.rows_shown(rows, ["id"])))
+
     def ids_where(self, **wanted: Any) -> list[str]:
         """Of documents whose metadata has these values."""
         self._read_metadata()

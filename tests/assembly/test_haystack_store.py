@@ -1,0 +1,46 @@
+"""Haystack's own standard tests of document stores, and a pipeline with our retriever."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("haystack")
+
+from haystack import Document, Pipeline
+from haystack.document_stores.errors import DuplicateDocumentError
+from haystack.testing.document_store import DocumentStoreBaseTests
+
+from mcontriever import Encoder, HaystackRetriever, HaystackStore
+from mcontriever.errors import ConfigError
+from tests.retrieval.small_corpora import make_store, mixed_documents
+
+
+@pytest.fixture(scope="module")
+def nano() -> Encoder:
+    return Encoder.load("nano")
+
+
+class TestStore(DocumentStoreBaseTests):
+    @pytest.fixture
+    def document_store(self, tmp_path: Path, nano: Encoder) -> HaystackStore:
+        return HaystackStore(str(tmp_path / "store"), nano, merge="raw")
+
+    def test_write_documents(self, document_store: HaystackStore) -> None:
+        documents = [Document(content="a river"), Document(content="a bridge", meta={"page": 7, "language": "en"})]
+        assert document_store.write_documents(documents) == 2
+        self.assert_documents_are_equal(document_store.filter_documents(), documents)
+        with pytest.raises(DuplicateDocumentError, match="give another policy"):
+            document_store.write_documents(documents[:1])
+
+
+def test_a_pipeline_over_a_store_that_embed_made(tmp_path: Path, tiny_encoder_dir: Path) -> None:
+    encoder = Encoder.load(tiny_encoder_dir)
+    folder = make_store(tmp_path / "s", mixed_documents(20), encoder, model=str(tiny_encoder_dir)).folder
+    store = HaystackStore(str(folder), str(tiny_encoder_dir), mode="bm25")
+    pipeline = Pipeline()
+    pipeline.add_component("retriever", HaystackRetriever(HaystackStore.from_dict(store.to_dict()), top_k=2))
+    first, second = pipeline.run({"retriever": {"query": "telescope moons"}})["retriever"]["documents"]
+    assert (first.meta["language"], "moons" in first.content, first.score >= second.score) == ("en", True, True)
+    with pytest.raises(ConfigError, match="an encoder in memory cannot be written"):
+        HaystackStore(str(folder), encoder).to_dict()
+    assert store.count_documents() == len(store.filter_documents()) == 20
