@@ -1,7 +1,8 @@
 # make demo: install, then do the main job on the embedded data.  make test: check, then test.  make check: lint and types.
 # make test-avx2: tests that depend on the processor once more, held down to AVX2. A machine without more has run them.
+# make soak MINUTES=30: kill commands at random moments, and compare what they leave with undisturbed runs.
 # make docs: the documentation site, into build/docs.
-.PHONY: demo test test-avx2 check docs install clean
+.PHONY: demo test test-avx2 soak check docs install clean
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt Makefile | cksum | tr ' ' -)
 WORKERS ?= 2
@@ -31,6 +32,11 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+MINUTES ?= 30
+
+soak: $(STAMP)
+	$(BIN)/python benchmarks/reliability/soak.py --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate_reference.py

@@ -24,7 +24,7 @@ def run(
 ) -> None:
     wanted = [*identifiers, *(_ids_in(ids_from) if ids_from else [])]
     if not wanted and not compact:
-        raise DataError("no id was given", fix="name documents' ids, or a file of them with --ids-from")
+        raise DataError("no id was given", where=ids_from, fix="name documents' ids, or a file of them with --ids-from")
     read_manifest(folder)  # a missing store is refused before a lock would make its folder
     with store_runs.writing(folder):
         if wanted:

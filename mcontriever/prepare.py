@@ -32,6 +32,7 @@ from mcontriever.preparation.stage_shard import stage_shard
 from mcontriever.preparation.work_estimate import estimate
 from mcontriever.preparation.worker_processes import available_cores, run_in_processes
 from mcontriever.progress import log, track
+from mcontriever.shown_text import stored_without_credentials
 from mcontriever.token_manifest import FORMAT, MANIFEST
 from mcontriever.token_shards import count_windows
 
@@ -86,12 +87,15 @@ def _describe_tokenizer(name: str) -> tuple[dict[str, Any], str]:
 
 def _plan_record(recipe: PrepareRecipe, jobs: Sequence[Job], tokenizer: dict[str, Any]) -> dict[str, Any]:
     """Everything that the tokens depend on: runs with equal records write equal bytes."""
-    return {
-        "format": FORMAT,
-        "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
-        "tokenizer": tokenizer,
-        "sources": {job.shard.name: job.shard.source_bytes for job in jobs},
-    }
+    record: dict[str, Any] = stored_without_credentials(
+        {
+            "format": FORMAT,
+            "recipe": recipe.model_dump(mode="json", exclude=set(DESCRIPTIONS)),
+            "tokenizer": tokenizer,
+            "sources": {job.shard.name: job.shard.source_bytes for job in jobs},
+        }
+    )
+    return record
 
 
 def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], strict: bool) -> Settings:

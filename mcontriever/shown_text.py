@@ -5,6 +5,7 @@ Such characters are shown as escapes: \\x1b, \\u202e. Joiners stay, because Pers
 """
 
 import re
+from typing import Any
 
 _BIDI_AND_SEPARATORS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
 _NEVER_SHOWN = re.compile(f"[\0-\x1f\x7f-\x9f{_BIDI_AND_SEPARATORS}\ud800-\udfff\U000e0000-\U000e007f]")
@@ -29,6 +30,15 @@ def shown_message(text: str) -> str:
 def without_credentials(text: str) -> str:
     """`http://user:secret@host?token=x` -> `http://***@host?token=***`."""
     return _SECRET_PARAMETER.sub(r"\1***", _USER_AND_PASSWORD.sub(r"\1***@", text))
+
+
+def stored_without_credentials(value: Any) -> Any:
+    """The same JSON value with no password in any address: for what is written into a folder that others may read."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, dict):
+        return {stored_without_credentials(key): stored_without_credentials(inner) for key, inner in value.items()}
+    return [stored_without_credentials(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def has_controls(text: str) -> bool:

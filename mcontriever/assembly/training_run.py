@@ -23,7 +23,7 @@ from mcontriever.tokens import load_tokenizer
 from mcontriever.training import metrics_log
 from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.asam import Asam
-from mcontriever.training.checkpoints import MODEL, newest_checkpoint, read_state
+from mcontriever.training.checkpoints import MODEL, STATE, newest_checkpoint, read_state
 from mcontriever.training.data_order import DataOrder
 from mcontriever.training.engine import WholeEncoder
 from mcontriever.training.engine_settings import rows_in_a_loss, zero_stage
@@ -77,7 +77,7 @@ class Start:
                     fix="remove the folder if it was copied here, or set run.output to a new folder",
                 )
         _check_same_batch(values, run_facts(config, settings), checkpoint)
-        return cls(checkpoint, RunState.from_json(values))
+        return cls(checkpoint, RunState.from_json(values, checkpoint / STATE))
 
     def tokenizer(self, config: TrainConfig) -> Any:
         section = config.encoder

@@ -113,7 +113,7 @@ class Encoder(torch.nn.Module):
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
         backbone = load_light_backbone(folder, bags_only=light is None) if light in (None, True) else None
         backbone = backbone or load_backbone(folder)
-        freeze_as_noted(backbone)
+        freeze_as_noted(backbone, folder)
         settings.setdefault("max_length", min(DEFAULT_MAX_LENGTH, _positions(backbone)))
         settings.setdefault("int8_ranges", read_int8_ranges(folder))
         tokenizer = (load_light_tokenizer(folder) if light else None) or load_tokenizer(folder)
@@ -281,20 +281,23 @@ def _positions(backbone: Any) -> int:
 
 
 def _check(encoder: Encoder) -> None:
+    where = getattr(encoder.tokenizer, "name_or_path", None) or None
     for name, value, allowed in (
         ("pooling", encoder.pooling, POOLING_MODES),
         ("similarity", encoder.similarity, SIMILARITIES),
         ("precision", encoder.precision, PRECISIONS),
     ):
         if value not in allowed:
-            raise ModelError(f"{name} {value!r} is not one of {', '.join(allowed)}")
+            what = f"{name} {value!r} is not one of {', '.join(allowed)}"
+            raise ModelError(what, where=where, fix="choose one of these, or export the model again")
     room = _positions(encoder.backbone)
     if not 1 <= encoder.max_length <= room:
         what = f"max_length {encoder.max_length} is not among the backbone's {room} positions"
-        raise ModelError(what, fix=f"set max_length to a number from 1 to {room}")
+        raise ModelError(what, where=where, fix=f"set max_length to a number from 1 to {room}")
     rows = encoder.backbone.get_input_embeddings().num_embeddings
     if len(encoder.tokenizer) > rows:
         raise ModelError(
             f"the tokenizer has {len(encoder.tokenizer)} tokens, the backbone embeddings for {rows}",
+            where=where,
             fix="use the tokenizer that belongs to this model",
         )

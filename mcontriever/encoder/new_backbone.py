@@ -100,9 +100,14 @@ def _fix(backbone: Any, constants: Mapping[str, float]) -> None:
     freeze_as_noted(backbone)
 
 
-def freeze_as_noted(backbone: Any) -> None:
-    for name in getattr(backbone.config, FROZEN_KEY, ()):
-        backbone.get_parameter(name).requires_grad_(False)
+def freeze_as_noted(backbone: Any, where: object = None) -> None:
+    names, parameters = getattr(backbone.config, FROZEN_KEY, ()), dict(backbone.named_parameters())
+    is_list = isinstance(names, list | tuple)
+    if not is_list or not all(isinstance(name, str) and name in parameters for name in names):
+        what = f"config.json says {FROZEN_KEY}: {names!r}, which are no weights of this model"
+        raise ModelError(what, where=where, fix="export or download the model again")
+    for name in names:
+        parameters[name].requires_grad_(False)
 
 
 def is_weighted_bag(config: Mapping[str, Any]) -> bool:

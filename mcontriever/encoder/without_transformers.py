@@ -25,6 +25,7 @@ from mcontriever.model_files import reading_model
 
 WEIGHTS = "model.safetensors"
 _TOKENIZER_SETTINGS, _TOKENIZER_RULES = "tokenizer_config.json", "tokenizer.json"
+_NO_COUNTS = ("model_type", "hidden_act", "layer_norm_eps")
 _OF_LAYERS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -66,9 +67,13 @@ def _read_config(folder: Path) -> Any:
         values = read_json(folder / "config.json")
     except (UserError, OSError):
         return None  # transformers says what is wrong
-    if not isinstance(values, dict) or values.get("model_type") not in PACKED_MODEL_TYPES or values.get("auto_map"):
+    if not isinstance(values, dict) or values.get("auto_map"):
+        return None
+    if not isinstance(values.get("model_type"), str) or values["model_type"] not in PACKED_MODEL_TYPES:
         return None
     if any(values.get(key) is None for key in (*DECISIVE_KEYS, *_OF_LAYERS)):
+        return None
+    if any(type(values[key]) is not int for key in DECISIVE_KEYS if key not in _NO_COUNTS):
         return None
     return SimpleNamespace(**{"is_decoder": False, **values})
 

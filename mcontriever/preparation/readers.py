@@ -16,6 +16,7 @@ from mcontriever.preparation.source_document import (
     json_line_reader,
     plain_document,
 )
+from mcontriever.shown_text import without_credentials
 from mcontriever.texts.streams import DamagedFileError, scan_lines
 from mcontriever.texts.tables import read_parquet
 
@@ -43,7 +44,7 @@ class SourceShard:
     def name(self) -> str:
         """What a place in a report begins with."""
         if self.reader != "hub":
-            return self.path
+            return without_credentials(self.path)
         parts = [self.path, self.configuration, self.split, f"part-{self.part[0]}-of-{self.part[1]}"]
         return "/".join(part for part in parts if part)
 

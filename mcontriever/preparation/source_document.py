@@ -99,6 +99,10 @@ def document_of_row(number: int, row: Mapping[str, Any], fields: Fields) -> Sour
             return Damage("malformed", number, f"field {fields['text']!r} must be a string, is {type(text).__name__}")
         text = ""
     value = {ours: row.get(theirs) if theirs else None for ours, theirs in fields.items()}
+    for name in ("title", "language"):
+        if value[name] is not None and not isinstance(value[name], str):
+            found = type(value[name]).__name__
+            return Damage("malformed", number, f"field {fields[name]!r} must be a string, is {found}")
     return SourceDocument(
         line=number,
         text=text,

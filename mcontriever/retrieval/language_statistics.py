@@ -17,6 +17,7 @@ import numpy as np
 from mcontriever.errors import StoreError
 from mcontriever.npy_files import read_array
 from mcontriever.progress import track
+from mcontriever.records import checked_record
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.opening_check import REPAIR
@@ -79,6 +80,12 @@ class LanguageStatistics:
             float(np.abs(getattr(self, name) - getattr(other, name)).max(initial=0)) > 1e-4 * scale
             for name in ("sums_LH", "squares_L", "products_HH")
         )
+
+
+@dataclass(frozen=True)
+class _Facts:
+    languages: list[str]
+    shards: list[list[str]]
 
 
 def open_language_statistics(store: EmbeddingStore) -> LanguageStatistics:
@@ -168,6 +175,7 @@ def _load(store: EmbeddingStore) -> tuple[LanguageStatistics, dict[str, Any], np
     manifest = derived.manifest_of(store, KIND)
     assert manifest is not None
     folder = derived.folder_of(store, KIND)
+    checked_record(manifest, _Facts, folder / derived.MANIFEST, fix=REPAIR)
     *sums, deleted = (read_array(folder / f"{name}.npy", fix=REPAIR) for name in ARRAYS)
     return LanguageStatistics(tuple(manifest["languages"]), *sums), manifest, deleted
 

@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mcontriever import ranks
-from mcontriever.disk import TEMPORARY_PREFIX, read_json, sync_file, sync_folder, write_bytes, write_json
+from mcontriever.disk import TEMPORARY_PREFIX, sync_file, sync_folder, write_bytes, write_json
 from mcontriever.encoder.rounded_training import feels_rounding
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
+from mcontriever.records import Count, checked_record, read_record
 from mcontriever.training.agreement import on_main_rank, together
 from mcontriever.training.engine import whole_parameter
 from mcontriever.training.portable_state import restore_optimizer_state, whole_optimizer_state
@@ -33,6 +35,12 @@ NAME = re.compile(r"step-(\d{8,})")
 STATE, MODEL, ENGINE = "state.json", "model", "engine"
 OPTIMIZER, OBJECTIVE = "optimizer.safetensors", "objective.safetensors"
 WRITE_ERRORS = (OSError, RuntimeError, safetensors.SafetensorError)
+
+
+@dataclass(frozen=True)
+class _Progress:
+    step: Count
+    samples: Count
 
 
 def checkpoint_name(step: int) -> str:
@@ -83,10 +91,10 @@ def write_checkpoint(
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    state = read_json(checkpoint / STATE)
-    if not isinstance(state, dict) or "step" not in state or "samples" not in state:
-        raise StoreError("not the state of a training run", where=checkpoint / STATE, fix="restore the checkpoint")
-    return state
+    what = "not the state of a training run"
+    values = read_record(checkpoint / STATE, dict[str, Any], fix="restore the checkpoint", what=what)
+    checked_record(values, _Progress, checkpoint / STATE, fix="restore the checkpoint", what=what)
+    return values
 
 
 def load_other_weights(checkpoint: Path | None, objective: torch.nn.Module) -> None:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+from mcontriever.records import checked_record
 
 SUMMED = frozenset({"tokens", "rows", "truncated", "queries"})
 
@@ -54,10 +57,10 @@ class RunState:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "RunState":
+    def from_json(cls, values: Mapping[str, Any], path: Path = Path("state.json")) -> "RunState":
         """`values` may hold more (see checkpoints.py); only our own keys are taken."""
-        known = {name: values[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "means": Means(**known["means"])})
+        known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
+        return checked_record(known, cls, path, fix="restore the checkpoint")
 
     def take_scores(self, scores: Mapping[str, Mapping[str, float]], metric: str) -> bool:
         """Remember an evaluation; True if it is the best so far by "SET/METRIC" (SET may be "mean")."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.errors import DataError
+from mcontriever.shown_text import stored_without_credentials
 from mcontriever.texts.documents import Document, FieldNames, document_of, field_names
 from mcontriever.texts.hub_datasets import is_saved_dataset, load_hub_dataset, read_dataset
 from mcontriever.texts.locations import PACKED_SUFFIXES, expand_paths, file_state, is_remote, no_such_file, plain_suffix
@@ -57,19 +58,21 @@ class Corpus:
         return cls(**{**description, "files": tuple(description["files"])})
 
     def description(self) -> dict[str, Any]:
-        """What a store records, so that a shard can be made again. Local paths become absolute."""
+        """What a store records, so that a shard can be made again: absolute paths, addresses without passwords."""
         is_local = [self.kind != "hub" and not is_remote(file) for file in self.files]
         files = [str(Path(file).resolve()) if local else file for file, local in zip(self.files, is_local, strict=True)]
-        return {**asdict(self), "files": files}
+        described: dict[str, Any] = stored_without_credentials({**asdict(self), "files": files})
+        return described
 
     def state(self) -> list[list[Any]]:
         """What tells, without reading them, that the files are as they were: size and time, or the hub's own mark."""
         if self.kind == "hub":
             return [[self.path, self._hub_dataset()._fingerprint]]
-        files = self.description()["files"]
+        files = [file if is_remote(file) else str(Path(file).resolve()) for file in self.files]
         if self.kind == "saved":
             files = sorted(str(file) for file in Path(files[0]).rglob("*") if file.is_file())
-        return [file_state(file) for file in files]
+        states: list[list[Any]] = stored_without_credentials([file_state(file) for file in files])
+        return states
 
     def documents(self) -> Iterator[tuple[str, Document]]:
         """(place, document) in the corpus's order."""

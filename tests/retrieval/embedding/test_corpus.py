@@ -160,3 +160,12 @@ def test_a_corpus_that_became_shorter_is_noticed(tmp_path: Path) -> None:
     corpus = Corpus.open(write_lines(tmp_path / "c.jsonl", DOCUMENTS[:5]))
     with pytest.raises(DataError, match="the corpus ended early: documents 3 to 9 were expected"):
         list(corpus.ranges([(3, 9)]))
+
+
+def test_no_password_of_an_address_is_stored() -> None:
+    url = "memory://reader:secret@host/corpus.jsonl?token=hidden"
+    corpus = Corpus(url, "jsonl", (url,), {})
+    shown = str(corpus.description())
+    assert "memory://***@host/corpus.jsonl?token=***" in shown
+    assert "secret" not in shown
+    assert "hidden" not in shown
