@@ -19,7 +19,7 @@ from mcontriever.training.exported_model import copy_model, find_checkpoint
 
 def run(source: str, output: Path, *, weights: str = "float32", overwrite: bool = False) -> None:
     MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
-    if is_pair(source) or (is_at_hand(source) and (model_folder(source) / "config.json").is_file()):
+    if is_pair(str(source)) or (is_at_hand(source) and (model_folder(source) / "config.json").is_file()):
         _store_again(source, output, weights)
         log.info(f"exported {source} to {output}")
         return

@@ -282,22 +282,15 @@ def _positions(backbone: Any) -> int:
 
 def _check(encoder: Encoder) -> None:
     where = getattr(encoder.tokenizer, "name_or_path", None) or None
-    for name, value, allowed in (
-        ("pooling", encoder.pooling, POOLING_MODES),
-        ("similarity", encoder.similarity, SIMILARITIES),
-        ("precision", encoder.precision, PRECISIONS),
-    ):
-        if value not in allowed:
+    for name, allowed in (("pooling", POOLING_MODES), ("similarity", SIMILARITIES), ("precision", PRECISIONS)):
+        if (value := getattr(encoder, name)) not in allowed:
             what = f"{name} {value!r} is not one of {', '.join(allowed)}"
             raise ModelError(what, where=where, fix="choose one of these, or export the model again")
     room = _positions(encoder.backbone)
     if not 1 <= encoder.max_length <= room:
         what = f"max_length {encoder.max_length} is not among the backbone's {room} positions"
         raise ModelError(what, where=where, fix=f"set max_length to a number from 1 to {room}")
-    rows = encoder.backbone.get_input_embeddings().num_embeddings
-    if len(encoder.tokenizer) > rows:
-        raise ModelError(
-            f"the tokenizer has {len(encoder.tokenizer)} tokens, the backbone embeddings for {rows}",
-            where=where,
-            fix="use the tokenizer that belongs to this model",
-        )
+    tokens, rows = len(encoder.tokenizer), encoder.backbone.get_input_embeddings().num_embeddings
+    if tokens > rows:
+        what = f"the tokenizer has {tokens} tokens, the backbone embeddings for {rows}"
+        raise ModelError(what, where=where, fix="use the tokenizer that belongs to this model")
