@@ -64,7 +64,8 @@ def test_the_benchmark_finds_what_search_finds(
     found = searched(name.removesuffix(" centred"), centred=name.endswith(" centred"))
     for query in queries():
         hits = index.search(query, **{"k": 75, **options})
-        assert found[query.id] == pytest.approx({hit.id: hit.score for hit in hits}, rel=1e-3, abs=2e-3)
+        scores = {hit.id: hit.score for hit in hits}
+        assert found[query.id] == pytest.approx(scores, rel=1e-2, abs=1e-2)  # bf16 where that is native
 
 
 def test_plain_bm25_is_bm25s_without_what_shares_no_word() -> None:

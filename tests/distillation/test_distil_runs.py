@@ -100,7 +100,7 @@ def test_each_text_comes_with_its_own_vector(documents: Path, queries: Path, tmp
     rows = [row.token_ids_T[1:-1].tolist() for row in batch.taught.split([1] * len(batch.taught))]
     for row, vector, language in zip(rows, batch.teacher_NH.numpy(), batch.language_B.tolist(), strict=True):
         candidates = [known for name, known in expected[tuple(row)] if name == languages[language]]
-        assert min(np.abs(vector - known).max() for known in candidates) < 1e-5
+        assert min(np.abs(vector - known).max() for known in candidates) < 1e-4  # bf16 where that is native
     assert batch.taught.truncated == sum(tuple(row) in cut for row in rows)
 
 
