@@ -59,7 +59,7 @@ class ServedStores:
 
     def answer(self, jobs: Sequence[Job]) -> list[Answer | Exception]:
         """Queries are embedded together; then those that ask alike are searched together."""
-        answers: list[Answer | Exception] = [RefusedError(500, "", "")] * len(jobs)
+        answers: dict[int, Answer | Exception] = {}
         groups: dict[Hashable, list[int]] = {}
         for number, job in enumerate(jobs):
             try:
@@ -73,9 +73,8 @@ class ServedStores:
                 found: Sequence[Answer | Exception] = self._answer_alike([jobs[number] for number in numbers])
             except Exception as error:
                 found = [error] * len(numbers)
-            for number, one in zip(numbers, found, strict=True):
-                answers[number] = one
-        return answers
+            answers.update(zip(numbers, found, strict=True))
+        return [answers[number] for number in range(len(jobs))]
 
     def _what_is_alike(self, job: Job) -> Hashable:
         if isinstance(job, SearchRequest):

@@ -51,7 +51,7 @@ def language_shifts(means: Sequence[Mapping[str, np.ndarray]], language: str) ->
     for one in means:
         for name, mean_H in one.items():
             found.setdefault(name, []).append(one[language] - mean_H)
-    return {name: np.mean(shifts, axis=0, dtype=np.float32) for name, shifts in found.items()}
+    return {name: np.asarray(np.mean(shifts, axis=0, dtype=np.float32)) for name, shifts in found.items()}
 
 
 class TaughtTexts:
