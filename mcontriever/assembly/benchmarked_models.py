@@ -40,11 +40,11 @@ from mcontriever.retrieval.search_options import SearchOptions
 from mcontriever.retrieval.searcher import MEMORY_MB, Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.terms import REVISION as WORDS_REVISION
 from mcontriever.texts.documents import Document, Hit, Query
 from mcontriever.tokens import load_tokenizer, tokenizer_fingerprint
 
 CENTRED = " (centred)"
-WORDS_REVISION = "words-1"
 TEXTS_AT_ONCE = 4096
 
 

@@ -16,7 +16,7 @@ from mcontriever.npy_files import header_parser
 from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import index_terms
+from mcontriever.retrieval.terms import REVISION, index_terms
 
 Term = Literal["words", "subwords"]
 Terms = Literal["words", "subwords", "both"]
@@ -147,11 +147,22 @@ def open_lexical_index(store: EmbeddingStore, terms: Term, tokenizer: Any = None
     assert terms == "words" or tokenizer is not None
     tokenize = tokenize_words if terms == "words" else subword_tokenizer(tokenizer)
     kind = f"bm25-{terms}"
-    derived.ensure(store, kind, lambda: _build(store, kind, tokenize))
+    revision = REVISION if terms == "words" else ""
+    derived.ensure(
+        store,
+        kind,
+        lambda: _build(store, kind, tokenize, revision),
+        is_current=lambda: derived.is_fresh(store, kind) and _revision(store, kind) == revision,
+    )
     return LexicalIndex.load(derived.folder_of(store, kind), tokenize)
 
 
-def _build(store: EmbeddingStore, kind: str, tokenize: Tokenize) -> None:
+def _revision(store: EmbeddingStore, kind: str) -> str:
+    """Which rules made its terms; indexes of words from before there was a number have none."""
+    return str((derived.manifest_of(store, kind) or {}).get("terms", ""))
+
+
+def _build(store: EmbeddingStore, kind: str, tokenize: Tokenize, revision: str) -> None:
     if not store.manifest.layout.keeps_text:
         raise StoreError(
             "the store was made without texts, so BM25 has nothing to read",
@@ -161,7 +172,7 @@ def _build(store: EmbeddingStore, kind: str, tokenize: Tokenize) -> None:
     log.info(f"making the {kind} index of {store.folder}, once")
     with track(len(store), f"reading for {kind}", "rows") as progress:
         index = LexicalIndex.build(_texts(store, progress), tokenize)
-    derived.write(store, kind, index.save)
+    derived.write(store, kind, index.save, terms=revision)
 
 
 def _texts(store: EmbeddingStore, progress: Any) -> Iterable[list[str]]:

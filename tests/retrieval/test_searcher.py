@@ -123,7 +123,7 @@ def test_documents_are_found_by_their_best_passage(tmp_path: Path, encoder: Enco
     ids, texts = all_ids(store), [row["text"] for row in store.rows_shown(np.arange(len(store)), ["text"])]
     best = {name: max(s for s, other in zip(scores, ids, strict=True) if other == name) for name in ids}
     expected = sorted(best, key=lambda name: -best[name])
-    hits = Index(store, encoder=encoder).search(QUERY, k=12)
+    hits = Index(store, encoder=encoder).search(QUERY, k=12, merge="raw")
     assert [hit.id for hit in hits] == expected[:12]
     for hit in hits:
         assert hit.score == pytest.approx(best[hit.id], rel=1e-4)

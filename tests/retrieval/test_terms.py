@@ -15,7 +15,10 @@ from mcontriever.retrieval.terms import index_terms, word_spans
         ("ภาษา", ["ภา", "าษ", "ษา"]),
         ("日本のテスト", ["日本", "本の", "のテ", "テス", "スト"]),
         ("ភាសា", ["ភាសា"]),  # two letters, each with its vowel sign
-        ("يَنْبُعُ العـــربية", ["ينبع", "العربية"]),  # points and stretches carry no meaning
+        ("يَنْبُعُ العـــربية", ["ينبع", "العربيه"]),  # points and stretches carry no meaning
+        ("أحمد إلى آخر مدرسة ٱلكتاب", ["احمد", "الي", "اخر", "مدرسه", "الكتاب"]),  # writers use these for each other
+        ("שלום ארץ", ["שלומ", "ארצ"]),  # a letter's form at the end of a word
+        ("کتاب یک", ["كتاب", "يك"]),
         ("ＡＢＣ １２３", ["abc", "123"]),
         ("Straße İstanbul ΣΊΣΥΦΟΣ", ["strasse", "istanbul", "σίσυφοσ"]),
         ("a😀b\u200b—c", ["a", "b", "c"]),
