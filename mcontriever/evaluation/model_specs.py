@@ -103,8 +103,8 @@ def parse_model(text: str) -> ModelSpec:
     return ModelSpec((_parse_search(first),), reranker=cross_encoder)
 
 
-def is_pair(text: str) -> bool:
-    return text.startswith(DPR)
+def is_pair(text: str | Path) -> bool:
+    return str(text).startswith(DPR)
 
 
 def parse_models(texts: Sequence[str]) -> dict[str, ModelSpec]:
