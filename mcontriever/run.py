@@ -17,12 +17,13 @@ import yaml
 from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig, parse_train_config
 from mcontriever.child_processes import run_command
 from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, PlanConfig, StageSection, parse_config
-from mcontriever.disk import FolderLock, read_json, write_bytes, write_json
+from mcontriever.disk import FolderLock, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
 from mcontriever.hosts import check_hostfile
 from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
+from mcontriever.records import read_record
 from mcontriever.training.checkpoints import checkpoint_name, step_of
 from mcontriever.training.run_folder import finished_facts
 
@@ -130,10 +131,10 @@ class Follower:
 
         A command that was killed just after its output was complete replaces this output.
         """
-        done = read_json(self.output / DONE) if (self.output / DONE).exists() else {}
+        done = read_record(self.output / DONE, dict[str, list[str]]) if (self.output / DONE).exists() else {}
         begun = self.output / f"{self.name}.begun.json"
         if done.get(self.name) != list(arguments):
-            was_begun = begun.exists() and read_json(begun) == list(arguments)
+            was_begun = begun.exists() and read_record(begun, list[str]) == list(arguments)
             write_json(begun, list(arguments))
             again = ["--overwrite"] if was_begun and arguments[0] in REPLACING else []
             self._start([sys.executable, "-m", "mcontriever", *arguments, *again])

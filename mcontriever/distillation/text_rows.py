@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from mcontriever.disk import atomic_folder, read_json, write_json
+from mcontriever.disk import atomic_folder, write_json
 from mcontriever.errors import StoreError
 from mcontriever.npy_files import mapped
 from mcontriever.progress import log
 from mcontriever.ragged import Ragged, offsets_of
+from mcontriever.records import read_record
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts
 
 MANIFEST = "manifest.json"
@@ -49,7 +50,7 @@ def open_text_rows(folder: Path) -> Ragged:
 
 def refuse_another(folder: Path, wanted: Mapping[str, Any]) -> None:
     """A run keeps its teacher: another store in the same place would change what it learns halfway."""
-    found = read_json(folder / MANIFEST)
+    found = read_record(folder / MANIFEST, dict[str, Any])
     changed = sorted(key for key in wanted if found.get(key) != wanted[key])
     if changed:
         raise StoreError(

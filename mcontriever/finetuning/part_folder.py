@@ -13,6 +13,7 @@ from typing import Any
 from mcontriever.disk import read_json, sha256_of, write_json
 from mcontriever.errors import StoreError
 from mcontriever.output_folder import FolderKind
+from mcontriever.records import read_record
 from mcontriever.texts.json_lines import write_json_lines
 
 PLAN, MANIFEST = "plan.json", "manifest.json"
@@ -28,7 +29,7 @@ class PartFolder:
         """The plan may change before the first output file (after a wrong model name, for example)."""
         made = any(path.name != PLAN and not path.name.startswith(".") for path in self.folder.iterdir())
         if made and (self.folder / PLAN).exists():
-            before = read_json(self.folder / PLAN)
+            before = read_record(self.folder / PLAN, dict[str, Any])
             changed = [
                 f"{name}: {before.get(name)!r} there, {facts.get(name)!r} here"
                 for name in sorted(before.keys() | facts.keys())
@@ -54,7 +55,7 @@ class PartFolder:
         write_json(self._statistics_file(number), {"sha256": sha256_of(self.part(number)), **statistics})
 
     def statistics(self, number: int) -> dict[str, Any]:
-        return dict(read_json(self._statistics_file(number)))
+        return read_record(self._statistics_file(number), dict[str, Any])
 
     def complete(self, parts: int, totals: Mapping[str, Any]) -> None:
         files = {self.part(number).name: self.statistics(number)["sha256"] for number in range(parts)}

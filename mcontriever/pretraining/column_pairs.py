@@ -12,6 +12,7 @@ Shapes: R rows of the store, B samples.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever import chance
-from mcontriever.disk import FolderLock, atomic_folder, read_json, write_json
+from mcontriever.disk import FolderLock, atomic_folder, write_json
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.npy_files import mapped
 from mcontriever.pretraining.dictionaries.dictionary_lines import ENGLISH
@@ -27,12 +28,19 @@ from mcontriever.pretraining.pairs import TokenPairs
 from mcontriever.pretraining.parallel_lines import parallel_lines
 from mcontriever.progress import log
 from mcontriever.ragged import IntArray, Ragged, offsets_of
+from mcontriever.records import read_record
 from mcontriever.texts.locations import file_state
 from mcontriever.texts.rows import read_rows
 from mcontriever.tokens import SPECIALS_PER_ROW, tokenize_texts, tokenizer_fingerprint
 
 MANIFEST = "manifest.json"
 ROWS_PER_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class _Facts:
+    counts: dict[str, int]
+    made_from: dict[str, Any]
 
 
 class ColumnPairStore:
@@ -43,7 +51,7 @@ class ColumnPairStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts: dict[str, int] = read_json(folder / MANIFEST)["counts"]
+        self.counts: dict[str, int] = read_record(folder / MANIFEST, _Facts).counts
         self.text_R = mapped(folder / "texts.npy")
         self._sides = [
             Ragged(mapped(folder / f"tokens-{side}.npy"), mapped(folder / f"offsets-{side}.npy")) for side in (0, 1)
@@ -102,7 +110,7 @@ class ColumnPairStore:
         }
         store = Path(folder) / "pairs"
         with FolderLock(folder):
-            if not (store / MANIFEST).is_file() or read_json(store / MANIFEST)["made_from"] != wanted:
+            if not (store / MANIFEST).is_file() or read_record(store / MANIFEST, _Facts).made_from != wanted:
                 _write(store, texts, counts, tokenizer, max_tokens, wanted)
         return cls(store)
 

@@ -5,15 +5,17 @@ config.yaml  metrics.jsonl  scores.jsonl  checkpoints/  best/  model/  finished.
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mcontriever import ranks
-from mcontriever.disk import FolderLock, read_json, remove_temporaries, write_bytes, write_json
+from mcontriever.disk import FolderLock, remove_temporaries, write_bytes, write_json
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.output_folder import FolderKind
+from mcontriever.records import Count, checked_record, read_record
 from mcontriever.training.agreement import on_main_rank
 from mcontriever.training.checkpoints import checkpoints_of
 
@@ -35,6 +37,13 @@ MAY_CHANGE = (
     "deepspeed.gradient_accumulation_steps",
     "objective.rows_per_sub_batch",
 )
+
+
+@dataclass(frozen=True)
+class _Finished:
+    step: Count
+    stopped_early: bool
+
 
 RUN = FolderKind("training run", marks=("config.yaml", "checkpoints"))
 
@@ -76,7 +85,8 @@ def finished_facts(run: Path, total_steps: int) -> dict[str, Any] | None:
     """What was written when the run ended, or None if it did not end or was given more steps since."""
     if not (run / "finished.json").exists():
         return None
-    facts = read_json(run / "finished.json")
+    facts = read_record(run / "finished.json", dict[str, Any])
+    checked_record(facts, _Finished, run / "finished.json", fix="remove this file; the run then ends again")
     return facts if facts["step"] >= total_steps or facts["stopped_early"] else None
 
 
