@@ -3,9 +3,10 @@
 mcontriever index STORE --kind flat-int8
 
 A query alone is as slow as memory: it reads every vector once, and these are a quarter of the store. They only propose
-rows. Each dimension is rounded in steps of its own, so a score's usual error follows from the query alone. Proposals
-are scored again by the store's vectors, and a query with an unseen row that could be better by five usual errors is
-left to exact search; so are many queries at once, which it multiplies faster.
+rows. Each dimension is rounded in steps of its own, and the query to 127 steps, because FAISS multiplies whole numbers
+here. So a score's usual error follows from the query and the longest row. Proposals are scored again by the store's
+vectors, and a query with an unseen row that could be better by five usual errors is left to exact search; so are many
+queries at once, which it multiplies faster.
 
 Shapes: N rows of the store, Q queries, H dimensions, P rows of a piece, K wanted, C proposed.
 """
@@ -36,11 +37,12 @@ MOST_QUERIES = 16  # with more, exact search is faster on every processor
 
 @dataclass(frozen=True, eq=False)
 class RoundedIndex:
-    """A vector is about `centre_H` + codes * `step_H`."""
+    """A vector is about `centre_H` + codes * `step_H`; `longest` is the length of the longest row of codes."""
 
     codes: Any
     centre_H: np.ndarray
     step_H: np.ndarray
+    longest: float
     vectors: Vectors
     kind: str = FLAT_INT8
     effort: int = 1
@@ -61,13 +63,16 @@ class RoundedIndex:
         codes = faiss.IndexScalarQuantizer(
             vectors.dimension, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT
         )
+        longest = 0.0
         with track(len(vectors), f"building {FLAT_INT8}", "vectors") as progress:
             for start in starts:
                 stop = min(start + BLOCK_ROWS, len(vectors))
                 for piece_PH in vectors.pieces(start, stop):
-                    codes.add(np.clip(np.rint((piece_PH - centre_H) / step_H), -LARGEST, LARGEST).astype(np.float32))
+                    steps_PH = np.rint((piece_PH - centre_H) / step_H).clip(-LARGEST, LARGEST).astype(np.float32)
+                    codes.add(steps_PH)
+                    longest = max(longest, float(np.linalg.norm(steps_PH, axis=1).max()))
                 progress.advance(stop - start)
-        return cls(codes, centre_H, step_H, vectors)
+        return cls(codes, centre_H, step_H, longest, vectors)
 
     @classmethod
     def open(cls, store: EmbeddingStore, vectors: Vectors) -> "RoundedIndex":
@@ -75,17 +80,18 @@ class RoundedIndex:
         fix = f"make it again: mcontriever index {store.folder} --kind {FLAT_INT8}"
         try:
             codes = faiss.read_index(str(folder / CODES), faiss.IO_FLAG_MMAP_IFC)
-            centre_H, step_H = np.load(folder / GRID)
+            centre_H, step_H, longest_H = np.load(folder / GRID)
         except (EOFError, OSError, RuntimeError, ValueError) as error:
             raise StoreError("the index cannot be read", where=folder, fix=fix) from error
         if (codes.ntotal, codes.d, len(step_H)) != (len(vectors), vectors.dimension, vectors.dimension):
             what = f"the index has {codes.ntotal:,} vectors of {codes.d}; the store has "
             raise StoreError(f"{what}{len(vectors):,} vectors of {vectors.dimension}", where=folder, fix=fix)
-        return cls(codes, centre_H, step_H, vectors)
+        return cls(codes, centre_H, step_H, float(longest_H[0]), vectors)
 
     def save(self, folder: Path) -> None:
         faiss.write_index(self.codes, str(folder / CODES))
-        np.save(folder / GRID, np.stack([self.centre_H, self.step_H]))
+        longest_H = np.full_like(self.step_H, self.longest)
+        np.save(folder / GRID, np.stack([self.centre_H, self.step_H, longest_H]))
 
     def with_effort(self, effort: int) -> "RoundedIndex":
         return self
@@ -101,13 +107,17 @@ class RoundedIndex:
             return ExactSearch(self.vectors).search(queries_QH, k, allowed_N)
         queries_QH = np.ascontiguousarray(queries_QH, dtype=np.float32)
         scaled_QH = queries_QH * self.step_H
+        step_Q1 = np.maximum(np.abs(scaled_QH).max(axis=1, keepdims=True) / LARGEST, LEAST_STEP)
+        rounded_QH = np.rint(scaled_QH / step_Q1)
         chosen = {} if allowed_N is None else {"sel": _selector(allowed_N)}
-        rough_QC, rows_QC = self.codes.search(scaled_QH, proposed, params=faiss.SearchParameters(**chosen))
+        products_QC, rows_QC = self.codes.search(rounded_QH, proposed, params=faiss.SearchParameters(**chosen))
+        rough_QC = products_QC * step_Q1 + (queries_QH @ self.centre_H)[:, None]
         exact_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
         scores_QK, rows_QK = in_order(exact_QC, rows_QC, k)
-        usual_Q = np.linalg.norm(scaled_QH, axis=1) / np.sqrt(12)
-        reachable_Q = rough_QC[:, -1] + queries_QH @ self.centre_H + DEVIATIONS * usual_Q
-        unsure_Q = (scores_QK[:, -1] < reachable_Q) & (proposed < found)
+        of_rows_Q = np.square(scaled_QH).sum(axis=1) / 12
+        of_query_Q = np.square(scaled_QH - rounded_QH * step_Q1).mean(axis=1) * self.longest**2
+        usual_Q = np.maximum(np.sqrt(of_rows_Q + of_query_Q), np.sqrt(np.square(exact_QC - rough_QC).mean(axis=1)))
+        unsure_Q = (scores_QK[:, -1] < rough_QC[:, -1] + DEVIATIONS * usual_Q) & (proposed < found)
         if unsure_Q.any():
             again = ExactSearch(self.vectors).search(queries_QH[unsure_Q], k, allowed_N)
             scores_QK[unsure_Q], rows_QK[unsure_Q] = again
