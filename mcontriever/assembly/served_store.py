@@ -84,12 +84,14 @@ class ServedStore:
         if first.rerank and self._reranker is None:
             raise ConfigError("the server has no cross-encoder", fix="omit rerank, or start it with --rerank MODEL")
         options = options_of(first)
+        opened = self._opened
         try:
-            found = self._found(requests, options)
+            found = self._found(opened, requests, options)
         except UserError as error:
-            if not self.refresh():
+            self.refresh()
+            if self._opened is opened:  # else it was opened again, here or by whoever watches
                 raise self._public(error) from error
-            found = self._found(requests, options)
+            return self.search(requests)
         return [
             SearchAnswer(self.name, [_shown(hit, request) for hit in hits[request.offset : request.offset + request.k]])
             for request, hits in zip(requests, found, strict=True)
@@ -132,12 +134,12 @@ class ServedStore:
             index.search(WARM_UP, k=1, mode=mode)
         return Opened(index, marks, documents_by_language(store))
 
-    def _found(self, requests: Sequence[SearchRequest], options: SearchOptions) -> list[list[Hit]]:
+    def _found(self, opened: Opened, requests: Sequence[SearchRequest], options: SearchOptions) -> list[list[Hit]]:
         if not self.is_there:
             what = f"the store {self.name!r} is not there any more"
             fix = "put its folder back; the server opens it again by itself"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix)
-        index = self._opened.index
+        index = opened.index
         index.reranker = self._reranker if requests[0].rerank else None
         return list(index.search_many([request.query for request in requests], options=options))
 
