@@ -83,6 +83,7 @@ def write_model_folder(
     return folder
 
 
+_HOW_IT_WAS_LOADED = frozenset({"is_local", "local_files_only"})  # transformers writes them too
 PLAIN_TOKENIZER = "PreTrainedTokenizerFast"  # reads tokenizer.json and adds nothing
 
 
@@ -97,9 +98,14 @@ def write_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
     file = folder / "tokenizer.json"
     if file.exists():
         file.write_bytes(orjson.dumps(orjson.loads(file.read_bytes())))
-    settings = read_json(folder / "tokenizer_config.json")
+    settings = {
+        name: value
+        for name, value in read_json(folder / "tokenizer_config.json").items()
+        if name not in _HOW_IT_WAS_LOADED
+    }
     if settings.get("tokenizer_class") == "TokenizersBackend":  # a name that transformers before 5 does not know
-        write_json(folder / "tokenizer_config.json", {**settings, "tokenizer_class": PLAIN_TOKENIZER})
+        settings["tokenizer_class"] = PLAIN_TOKENIZER
+    write_json(folder / "tokenizer_config.json", settings)
 
 
 def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dict[str, Any]:
