@@ -140,8 +140,11 @@ def train_command(words: list[str], folder: Path) -> None:
 def test_a_mistake_is_said_once_and_ends_all_ranks_with_2(runs: Path, tmp_path: Path) -> None:
     changes = (f"run.output={runs / 'x'}", "data.tokens=nowhere")
     words = ["--config", str(runs / "tiny.yaml"), *(part for change in changes for part in ("--set", change))]
-    for rank in start_as_launched(train_command, words, tmp_path):
+    ranks = start_as_launched(train_command, words, tmp_path)
+    for rank in ranks:  # the launcher ends the others when the first has ended
         rank.join()
+        for other in ranks:
+            other.terminate()
         assert rank.exitcode == 2
     output = "".join(path.read_text() for path in sorted(tmp_path.iterdir()))
     assert output.count("this is not a token store") == 1

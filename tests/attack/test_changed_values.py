@@ -12,7 +12,7 @@ from tests.attack.test_damaged_files import VERBS
 FILES = {
     "store": (
         *("manifest.json", "indexes/flat/manifest.json", "indexes/bm25-words/manifest.json"),
-        *("indexes/language-statistics/manifest.json", "indexes/lexical-weight/manifest.json"),
+        *("indexes/language-statistics/manifest.json",),
     ),
     "words": ("indexes/bm25-words/params.index.json",),
     "tokens": ("manifest.json",),

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -106,12 +107,14 @@ def test_what_auto_chose_and_what_emulated_bf16_costs_is_said_once(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(log, "propagate", True)
+    monkeypatch.setattr(log, "handlers", [])
     texts_to_vectors._report_cpu_precision.cache_clear()
     folder = encoder.save(tmp_path / "model")
     with caplog.at_level("INFO", "mcontriever"):
         for precision in ("auto", "auto", "bfloat16", "bfloat16", "float32"):
             Encoder.load(folder, precision=precision).embed_queries(["river"])
-    said = [message for message in caplog.messages if message.startswith("precision")]
+    here = threading.get_ident()
+    said = [one.message for one in caplog.records if one.message.startswith("precision") and one.thread == here]
     if multiplies_bf16():
         assert said == ["precision auto: bfloat16, because this processor has bf16"]
     else:

@@ -111,7 +111,7 @@ def test_a_question_in_arabic_finds_english_and_can_be_narrowed(page: Any) -> No
     assert arabic.get_attribute("aria-pressed") == "true"
     passage = page.locator(f"{FIRST} .passage")
     assert passage.evaluate("e => getComputedStyle(e).direction + ' ' + getComputedStyle(e).textAlign") == "rtl start"
-    assert page.locator("mark").first.inner_text() in WORLD_CUP
+    assert page.locator("mark").first.inner_text().replace("آ", "أ") in WORLD_CUP  # letter forms match each other
     assert "language=ar" in page.url
     page.reload()
     until(page, "document.querySelectorAll('.hit').length > 0")

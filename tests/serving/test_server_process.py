@@ -150,7 +150,7 @@ def test_a_killed_worker_is_replaced_and_loses_only_its_own_requests(server: Ser
         (["--port", "PORT"], "cannot be used\n  fix: choose another with --port"),
         (["--host", "no.such.host.invalid", "--token-file", "TOKEN"], "is no address of this machine"),
         (["--token-file", "missing.txt"], "the token cannot be read"),
-        (["--model", "missing-folder/x"], "fix: give the current path of the store's encoder: --model NAME"),
+        (["--model", "missing-folder/x"], "missing-folder/x is neither a folder nor in the local cache"),
         (["--rerank", "TINY"], "the model has no head trained to score pairs"),
         (["STORE"], "two stores are called 'mixed'\n  fix: give it another name: NAME="),
         (["other=nowhere"], "no store here (no manifest.json)\n  where: nowhere"),

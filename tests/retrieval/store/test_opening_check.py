@@ -147,7 +147,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
         "cannot be read: Is a directory",
     ),
     "a list as manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "not the manifest of a store"),
-    "pickled deleted rows": (deleted_as(np.array([{}], dtype=object)), "cannot be read: Object arrays"),
+    "pickled deleted rows": (deleted_as(np.array([{}], dtype=object)), "cannot be read: .*Python objects"),
     "deleted rows that are not there": (deleted_as(np.array([40])), "is no list of this store's 40 rows"),
     "deleted rows below 0": (deleted_as(np.array([-1])), "is no list of this store's 40 rows"),
     "deleted rows as floats": (deleted_as(np.array([1.0])), "is no list of this store's 40 rows"),
