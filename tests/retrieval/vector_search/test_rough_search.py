@@ -14,6 +14,12 @@ from mcontriever.retrieval.vector_search.vectors import ArrayVectors
 K = 20
 
 
+def set_block_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Of either kind of processor."""
+    for name in ("BLOCK_ROWS", "BLOCK_ROWS_IN_FLOAT32"):
+        monkeypatch.setattr(rough_search, name, rows)
+
+
 def vectors(rows: int, seed: int) -> np.ndarray:
     """Rows of different lengths."""
     random = np.random.default_rng(seed)
@@ -40,7 +46,7 @@ def test_nearly_equal_to_brute_force(
 ) -> None:
     """Blocks with fewer groups than wanted, rows that fill no group, more queries than one product takes; with and
     without a sample of the rows that tells where to begin."""
-    monkeypatch.setattr(rough_search, "BLOCK_ROWS", block_rows)
+    set_block_rows(monkeypatch, block_rows)
     monkeypatch.setattr(rough_search, "SAMPLED_ROWS", sampled)
     rows, queries = vectors(3001, seed=1), vectors(300, seed=2)
     search = RoughSearch(ArrayVectors(rows), memory_bytes=1 << 28, dtype=dtype)
@@ -51,7 +57,7 @@ def test_nearly_equal_to_brute_force(
 
 def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows that the sample sees are good for one query in two, and no others are."""
-    monkeypatch.setattr(rough_search, "BLOCK_ROWS", 160)
+    set_block_rows(monkeypatch, 160)
     monkeypatch.setattr(rough_search, "SAMPLED_ROWS", 160)
     rows, queries = vectors(3001, seed=1), vectors(20, seed=2)
     seen = np.linspace(0, len(rows) - 1, 160).astype(np.int64)
@@ -76,7 +82,7 @@ def test_a_sample_that_misleads_costs_time_and_nothing_else(monkeypatch: pytest.
 @pytest.mark.parametrize("order", ["worst first", "best first", "many alike"])
 def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch, order: str) -> None:
     """As in a corpus sorted by language. What waits to be merged stays small, whatever comes."""
-    monkeypatch.setattr(rough_search, "BLOCK_ROWS", 160)
+    set_block_rows(monkeypatch, 160)
     rows, queries = vectors(3001, seed=1), vectors(1, seed=2).repeat(3, axis=0)
     rows = rows[np.argsort(rows @ queries[0])]
     if order == "best first":
