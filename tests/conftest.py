@@ -107,6 +107,14 @@ def tiny_tokens_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _log_as_imported() -> None:
+    """A command that ran in this process took the log for itself, and caplog would see its messages twice."""
+    from mcontriever.progress import log
+
+    log.handlers[:], log.propagate = [], True
+
+
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Iterator[RunCli]:
     """Run `mcontriever ...` in this process, which costs no start of another."""

@@ -9,7 +9,6 @@ import torch
 from mcontriever.encoder import Encoder, cpu_int8, texts_to_vectors
 from mcontriever.errors import ModelError
 from mcontriever.processor import multiplies_int8
-from mcontriever.progress import log
 from mcontriever.tokens import load_tokenizer
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
@@ -99,10 +98,9 @@ def test_int8_is_refused_where_it_cannot_be(tiny_tokenizer_dir: Path) -> None:
 
 
 def test_int8_without_8_bit_products_says_so_once(
-    tiny_encoder_dir: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tiny_encoder_dir: Path, texts: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     cpu_int8._warn_without_int8.cache_clear()
-    monkeypatch.setattr(log, "propagate", True)
     for _ in range(2):
         Encoder.load(tiny_encoder_dir, precision="int8").embed_documents(texts)
     said = [message for message in caplog.messages if "this processor has no VNNI" in message]

@@ -82,7 +82,6 @@ def test_autocast_that_is_auto_follows_the_device(caplog: pytest.LogCaptureFixtu
     autocast = {"dtype": "bfloat16", "lower_precision_safe_modules": []}
     native = torch.cuda.is_available() or multiplies_bf16()
     with caplog.at_level(logging.WARNING, "mcontriever"):
-        logging.getLogger("mcontriever").propagate = True
         assert complete(torch_autocast={**autocast, "enabled": "auto"})["torch_autocast"]["enabled"] is native
         assert autocast_dtype({"torch_autocast": {**autocast, "enabled": "auto"}}) == ("bfloat16" if native else None)
         assert not caplog.messages
@@ -98,7 +97,6 @@ def test_autocast_that_is_auto_follows_the_device(caplog: pytest.LogCaptureFixtu
 def test_a_lossy_exchange_under_zero_3_is_named(caplog: pytest.LogCaptureFixture) -> None:
     autocast = {"enabled": True, "dtype": "bfloat16"}
     with caplog.at_level(logging.WARNING, "mcontriever"):
-        logging.getLogger("mcontriever").propagate = True
         complete(zero_optimization={"stage": 3}, torch_autocast={**autocast, "lower_precision_safe_modules": []})
         assert not [message for message in caplog.messages if "last bits" in message]
         complete(zero_optimization={"stage": 3}, torch_autocast=autocast)
@@ -107,6 +105,5 @@ def test_a_lossy_exchange_under_zero_3_is_named(caplog: pytest.LogCaptureFixture
 
 def test_a_warm_up_longer_than_the_run_is_named_but_runs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "mcontriever"):
-        logging.getLogger("mcontriever").propagate = True
         complete(scheduler={"type": "WarmupDecayLR", "params": {"warmup_num_steps": 100}})
     assert "the warm-up takes 100 steps, the run has 100" in caplog.messages[0]
