@@ -22,7 +22,11 @@ header_parser = threading.Lock()  # to be held where a library opens such files 
 def mapped(path: Path, *, mode: Literal["r", "c"] = "r", fix: str = RESTORE) -> np.ndarray:
     """A memory-mapped array as a plain one: small slices of numpy's memmap class are many times slower."""
     with _opening(path, fix):
-        return np.lib.format.open_memmap(path, mode=mode).view(np.ndarray)
+        array = np.lib.format.open_memmap(path, mode=mode)
+        promised, there = array.offset + array.nbytes, path.stat().st_size
+        if promised != there:  # a header of another length, which still can be parsed, shifts all numbers
+            raise ValueError(f"its header promises {promised:,} bytes, it has {there:,}")
+        return array.view(np.ndarray)
 
 
 def read_array(path: Path, *, fix: str = RESTORE) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -171,6 +171,7 @@ def test_what_was_not_harmed_opens_also_without_checksums_of_edges(store: Path) 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 127), value=st.integers(0, 255))
+@example(place=8, value=61)  # the header's length, without its blanks
 def test_any_byte_of_a_header(whole: Path, tmp_path: Path, place: int, value: int) -> None:
     """The array is what it was, or the store does not open: also where edges are not known."""
     folder = tmp_path / "s"
