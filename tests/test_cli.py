@@ -52,6 +52,13 @@ def test_a_mistake_is_one_message_and_exit_code_2(cli: RunCli, arguments: list[s
     assert "Traceback" not in done.stderr
 
 
+def has_open(pid: int, path: Path) -> bool:
+    try:
+        return any(os.path.realpath(one) == str(path) for one in Path(f"/proc/{pid}/fd").glob("*"))
+    except FileNotFoundError:  # one was closed meanwhile
+        return False
+
+
 def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "endless.jsonl"
     os.mkfifo(pipe)
@@ -67,8 +74,7 @@ def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_pat
     signal.signal(signal.SIGALRM, lambda *_: running.kill())
     signal.alarm(100)
     with running, open(os.open(pipe, os.O_RDWR), "w"):
-        descriptors = Path(f"/proc/{running.pid}/fd")
-        while running.poll() is None and str(pipe) not in map(os.path.realpath, descriptors.glob("*")):
+        while running.poll() is None and not has_open(running.pid, pipe):
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
