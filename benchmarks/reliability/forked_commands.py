@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,6 @@ def _fork(words: Sequence[str], output: Path, place: Mapping[str, str]) -> int:
 
         traceback.print_exc()
     finally:
-        os.sys.stdout.flush()  # type: ignore[attr-defined]
-        os.sys.stderr.flush()  # type: ignore[attr-defined]
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
