@@ -108,14 +108,6 @@ def test_no_file_name_means_two_things() -> None:
     assert not [name for name, times in names.items() if times > 1]
 
 
-def test_files_and_functions_stay_short() -> None:
-    for path in sources():
-        assert path.read_text(encoding="utf-8").count("\n") <= 300, f"{path} holds more than one idea"
-        functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
-        long = [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 60]
-        assert not long, f"{path}: {long} have more than 60 lines"
-
-
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(tree_of(path))
@@ -151,6 +143,15 @@ def tracked_files() -> list[Path]:
     if listed.returncode:
         return [path for path in REPOSITORY.rglob("*") if path.is_file() and ".venv" not in path.parts]
     return [REPOSITORY / line for line in listed.stdout.splitlines() if (REPOSITORY / line).is_file()]
+
+
+def test_files_and_functions_stay_short() -> None:
+    """Those of the tests, the benchmarks and the documentation too."""
+    for path in (path for path in tracked_files() if path.suffix == ".py"):
+        assert path.read_text(encoding="utf-8").count("\n") <= 300, f"{path} holds more than one idea"
+        functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+        long = [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 60]
+        assert not long, f"{path}: {long} have more than 60 lines"
 
 
 def tracked_texts() -> Iterator[tuple[Path, str]]:

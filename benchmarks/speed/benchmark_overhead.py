@@ -10,15 +10,12 @@ Writes results/benchmark_overhead.json. `--busy` takes one thread, counts proces
 """
 
 import argparse
-import json
 import logging
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ import numpy as np
 import pytrec_eval
 import torch
 from datasets import Dataset
+from result_files import RESULTS, machine_facts, show_and_keep
 
 from mcontriever.assembly.benchmarked_models import searches
 from mcontriever.encoder import Encoder
@@ -37,14 +35,12 @@ from mcontriever.evaluation.model_specs import parse_models
 from mcontriever.evaluation.mteb_encoder import MtebEncoder
 from mcontriever.evaluation.mteb_run import run_task
 from mcontriever.evaluation.mteb_search import EncoderSearch, document_texts
-from mcontriever.processor import instruction_sets
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import read_documents
 from mcontriever.texts.json_lines import write_json_lines
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 
-RESULTS = Path(__file__).parent / "results"
 ARCHITECTURE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 TOP_K = 1000
 
@@ -66,19 +62,10 @@ def main() -> None:
         report = {
             "command": "python benchmarks/speed/benchmark_overhead.py",
             "options": vars(options),
-            "machine": {
-                "processor": platform.machine(),
-                "instruction_sets": sorted(instruction_sets()),
-                "cores": os.cpu_count(),
-                "torch": torch.__version__,
-            },
-            "versions": {name: version(name) for name in ("mteb", "bm25s", "datasets")},
+            "machine": machine_facts("torch", "mteb", "bm25s", "datasets"),
             **{kind: compare(found, options.rounds, clock) for kind, found in contenders.items()},
         }
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "benchmark_overhead.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.busy else RESULTS / "benchmark_overhead.json")
 
 
 def parse_options() -> argparse.Namespace:

@@ -9,26 +9,22 @@ matrix at the end. Every figure is the median over alternating rounds, by the pr
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from result_files import RESULTS, machine_facts, show_and_keep
 
 from mcontriever.pretraining.augment import Augmentation, Augmented, TokenKinds
 from mcontriever.pretraining.crops import IndependentCrops, InverseCloze, View
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
-from mcontriever.processor import instruction_sets
 from mcontriever.ragged import Ragged
 from mcontriever.tokens import SpecialTokens
 from mcontriever.word_starts import WordBoundaries
 
-RESULTS = Path(__file__).parent / "results"
 WINDOWS, WINDOW_TOKENS, VOCABULARY = 4096, 256, 250_002
 SPECIAL = SpecialTokens(begin_id=0, end_id=2, pad_id=1, mask_id=VOCABULARY - 1, unknown_id=3)
 Batches = Callable[[np.ndarray], Any]
@@ -57,18 +53,10 @@ def main() -> None:
     contenders: dict[str, Batches] = {"one by one, padded": one_by_one(tokens), **ours(tokens)}
     report = {
         "command": f"python benchmarks/speed/crops.py --rounds {options.rounds}",
-        "machine": {
-            "processor": platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-        },
+        "machine": machine_facts("numpy"),
         "pairs_per_second": {f"batches of {rows}": compare(contenders, rows, options.rounds) for rows in (64, 1024)},
     }
-    print(json.dumps(report, indent=2))
-    if not options.dry:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "crops.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.dry else RESULTS / "crops.json")
 
 
 def compare(contenders: dict[str, Batches], rows: int, rounds: int) -> dict[str, int]:

@@ -9,9 +9,6 @@ It writes results/embed-SIZE-DEVICE.json with the command and the machine's fact
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -21,17 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sentence_transformers
 import torch
-import transformers
+from result_files import RESULTS, keep, machine_facts
 from sentence_transformers import SentenceTransformer
 
 from mcontriever.encoder import Encoder
-from mcontriever.processor import instruction_sets, multiplies_bf16
+from mcontriever.processor import multiplies_bf16
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 
-RESULTS = Path(__file__).parent / "results"
 SIZES = {
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
@@ -56,8 +51,7 @@ def main() -> None:
     report = summarise(options, seconds, cosines)
     print_table(report)
     if options.output or (options.size != "tiny" and not options.busy):
-        output = options.output or RESULTS / f"embed-{options.size}-{options.device}.json"
-        output.write_text(json.dumps(report, indent=2) + "\n")
+        keep(report, options.output or RESULTS / f"embed-{options.size}-{options.device}.json")
 
 
 def parse_options() -> argparse.Namespace:
@@ -138,7 +132,7 @@ def summarise(
     second = next((name for name in names[1:] if name.startswith("sentence")), REFERENCE)
     return {
         "command": " ".join(["python", "benchmarks/speed/embed.py", *sys.argv[1:]]),
-        "machine": machine_facts(options.device),
+        "machine": machine_facts("torch", "transformers", "sentence-transformers", device=options.device),
         "model": {**SIZES[options.size], "vocabulary": XLMR_VOCABULARY},
         "documents": options.documents,
         "median_tokens": MEDIAN_TOKENS,
@@ -154,23 +148,6 @@ def summarise(
             for name in names
         ],
     }
-
-
-def machine_facts(device: str) -> dict[str, Any]:
-    facts = {
-        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
-        "instruction_sets": sorted(instruction_sets()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "avx512_bf16": bool(torch.cpu.get_capabilities().get("avx512_bf16")),
-        "amx_bf16": bool(torch.cpu.get_capabilities().get("amx_bf16")),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "sentence_transformers": sentence_transformers.__version__,
-    }
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    return facts
 
 
 def print_table(report: dict[str, Any]) -> None:

@@ -15,13 +15,8 @@ processor's seconds, and writes nothing.
 
 import argparse
 import json
-import logging
 import os
-import platform
-import statistics
 import tempfile
-import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +24,33 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 import torch
-from bare_loop import bare_loop
-from train_step import SIZES, Timed, clocked, compare, cpu, make_tokenizer, make_windows
+from result_files import RESULTS, machine_facts, show_and_keep
+from training_steps import (
+    LIBRARIES,
+    Timed,
+    compare,
+    make_encoder,
+    make_tokenizer,
+    make_windows,
+    parser_of_steps,
+    ratios,
+    start,
+    timed_loop,
+    timed_steps,
+)
 
-from mcontriever.encoder import Encoder
 from mcontriever.finetuning.contrastive import Contrastive
 from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
-from mcontriever.processor import instruction_sets
 from mcontriever.tokens import load_tokenizer
-from mcontriever.training.batch_prefetch import Prefetch
-from mcontriever.training.process_group import join_process_group
 
-RESULTS = Path(__file__).parent / "results"
-EXAMPLES, MAX_PASSAGE, TEMPERATURE, RATE = 2000, 180, 0.05, 1e-5
+EXAMPLES, MAX_PASSAGE, TEMPERATURE, RATE, MAX_LENGTH = 2000, 180, 0.05, 1e-5, 256
 
 
 def main() -> None:
     options = parse_options()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    if options.busy:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
-    device = join_process_group() if options.device == "cuda" else cpu()
+    device = start(options)
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = load_tokenizer(str(make_tokenizer(Path(scratch))))
         rows = make_examples(tokenizer)
@@ -64,26 +61,15 @@ def main() -> None:
             "ours, whole batch": ours(options, device, tokenizer, data, None),
             "sentence-transformers cached": theirs(options, device, tokenizer, rows, Path(scratch)),
         }
-        rates = compare(contenders, options)
-    report = make_report(rates, options, device)
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"finetune_step-{options.size}-{options.device}.json").write_text(
-            json.dumps(report, indent=2) + "\n"
-        )
+        medians = compare(contenders, options)
+    report = make_report(medians, options, device)
+    show_and_keep(report, None if options.busy else RESULTS / f"finetune_step-{options.size}-{options.device}.json")
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--size", choices=list(SIZES), default="small")
-    parser.add_argument("--rows", type=int, default=64, help="queries in a batch, each with two passages")
+    rows_help = "queries in a batch, each with two passages"
+    parser = parser_of_steps(__doc__, rows=64, rows_help=rows_help, steps=2)
     parser.add_argument("--sub-batch", type=int, default=32, help="rows whose activations are kept at a time")
-    parser.add_argument("--vocabulary", type=int, default=32_000, help="rows of the embedding matrix")
-    parser.add_argument("--steps", type=int, default=2, help="of each contender in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--busy", action="store_true")
     return parser.parse_args()
 
 
@@ -107,14 +93,9 @@ def make_examples(tokenizer: Any) -> list[dict[str, str]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def make_encoder(options: argparse.Namespace, tokenizer: Any) -> Encoder:
-    architecture = {**SIZES[options.size], "vocab_size": options.vocabulary}
-    return Encoder.from_random(architecture, tokenizer, seed=1, max_length=256)
-
-
 def ours(options: argparse.Namespace, device: torch.device, tokenizer: Any, data: Path, sub_batch: int | None) -> Timed:
     """The training loop itself, without logs and checkpoints."""
-    encoder = make_encoder(options, tokenizer)
+    encoder = make_encoder(options, tokenizer, MAX_LENGTH)
     loss = Contrastive(temperature=TEMPERATURE)
     objective = TripleObjective(encoder=encoder, loss=loss, rows_per_sub_batch=sub_batch)
     block: dict[str, Any] = {
@@ -132,16 +113,7 @@ def ours(options: argparse.Namespace, device: torch.device, tokenizer: Any, data
         passage_length=MAX_PASSAGE,
         seed=0,
     )
-    loop = bare_loop(encoder, objective, block, loader.batch, options.rows, device)
-
-    def timed(steps: int) -> tuple[float, float]:
-        batches = Prefetch(loop.source.order.endlessly(loop.state.samples), loader.batch)
-        before = loop.state.tokens
-        seconds = clocked(lambda: [loop.update(batches) for _ in range(steps)], options)
-        batches.close()
-        return seconds, loop.state.tokens - before
-
-    return timed
+    return timed_loop(encoder, objective, block, loader.batch, options, device)
 
 
 def theirs(
@@ -150,7 +122,7 @@ def theirs(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
 
-    folder = make_encoder(options, tokenizer).save(scratch / "model")
+    folder = make_encoder(options, tokenizer, MAX_LENGTH).save(scratch / "model")
     model = SentenceTransformer(str(folder), device=str(device)).train()
     model.max_seq_length = MAX_PASSAGE
     loss = CachedMultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE, mini_batch_size=options.sub_batch)
@@ -173,28 +145,16 @@ def theirs(
         optimizer.zero_grad()
         return sum(int(column["attention_mask"].sum()) for column in columns)
 
-    def timed(steps: int) -> tuple[float, float]:
-        tokens: list[int] = []
-        seconds = clocked(lambda: tokens.extend(step() for _ in range(steps)), options)
-        return seconds, sum(tokens)
-
-    return timed
+    return timed_steps(step, options)
 
 
-def make_report(rates: dict[str, list[float]], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+def make_report(medians: dict[str, float], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     return {
         "command": f"python benchmarks/speed/finetune_step.py --device {options.device} --size {options.size} "
         f"--rows {options.rows} --sub-batch {options.sub_batch} --steps {options.steps} --rounds {options.rounds}",
-        "machine": {
-            "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": len(os.sched_getaffinity(0)),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {name: version(name) for name in ("torch", "deepspeed", "sentence-transformers", "transformers")},
+        "machine": machine_facts(*LIBRARIES, device=options.device),
         "tokens_per_second": {name: round(value) for name, value in medians.items()},
-        "ours_is_times": {name: round(medians["ours"] / value, 2) for name, value in medians.items() if name != "ours"},
+        "ours_is_times": ratios(medians, "ours"),
     }
 
 

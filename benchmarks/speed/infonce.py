@@ -9,21 +9,17 @@ results/infonce-DEVICE.json. `--busy` takes one thread and counts its processor'
 """
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from result_files import RESULTS, machine_facts, show_and_keep
 from torch.nn.functional import cross_entropy, normalize, softplus
 
 from mcontriever.pretraining.infonce import Negatives, infonce
-from mcontriever.processor import instruction_sets
 
-RESULTS = Path(__file__).parent / "results"
 TEMPERATURE = 0.05
 REFERENCE = "plain, float32"
 Gradient = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -54,18 +50,10 @@ def main() -> None:
         results[name]["megabytes"] = round(peak_bytes(lambda g=gradient, k=converted: g(*inputs[:2], k)) / 1e6, 1)
     report = {
         "command": " ".join(["python", "benchmarks/speed/infonce.py", *sys.argv[1:]]),
-        "machine": {
-            "processor": platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "device": options.device,
-            "torch": torch.__version__,
-        },
+        "machine": machine_facts("torch", device=options.device),
         "results": with_ratios(results),
     }
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"infonce-{options.device}.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.busy else RESULTS / f"infonce-{options.device}.json")
 
 
 def parse_options() -> argparse.Namespace:

@@ -12,7 +12,6 @@ counts its processor's seconds, and writes nothing.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -25,7 +24,8 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from search import SHARD_ROWS, embeddings_like, processor, unit
+from drawn_store import SHARD_ROWS, embeddings_like, make_store, unit
+from result_files import RESULTS, machine_facts, show_and_keep
 from watched_memory import watched_memory
 
 from mcontriever.finetuning.examples.passage_collection import text_key
@@ -34,19 +34,15 @@ from mcontriever.finetuning.mining.hard_negatives import Window
 from mcontriever.finetuning.mining.miner import Miner, Searcher
 from mcontriever.finetuning.mining.mining_loop import mine_blocks
 from mcontriever.finetuning.part_folder import mined_folder
-from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.dense_search import DenseSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.passages import Passage
-from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
-from mcontriever.retrieval.store.store_manifest import MANIFEST, EncoderEntry, Layout, Manifest, ShardEntry, write_entry
+from mcontriever.retrieval.store.store_manifest import EncoderEntry
 from mcontriever.retrieval.store_texts import StoreTexts
 from mcontriever.shipped import ATLAS
 from mcontriever.texts.documents import Document, read_documents
 from mcontriever.texts.json_lines import write_json_lines
 
-RESULTS = Path(__file__).parent / "results"
 NEGATIVES, MEMORY_BYTES, QUERIES_PER_BLOCK = 30, 500 << 20, 4096
 
 
@@ -73,14 +69,13 @@ def main() -> None:
         folder = Path(scratch)
         queries = make_data(folder, options)
         report = {
-            **facts(options),
+            "command": f"python benchmarks/speed/mine.py --rounds {options.rounds}",
+            "options": {name: value for name, value in vars(options).items() if name != "scratch"},
+            "machine": machine_facts("torch", "faiss-cpu", "numpy"),
             **compare(folder, queries, options, clock),
             "memory": watched_memory(prepared_mining, folder, options),
         }
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "mine.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.busy else RESULTS / "mine.json")
 
 
 def parse_options() -> argparse.Namespace:
@@ -95,21 +90,6 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def facts(options: argparse.Namespace) -> dict[str, Any]:
-    shown = {name: value for name, value in vars(options).items() if name != "scratch"}
-    return {
-        "command": f"python benchmarks/speed/mine.py --rounds {options.rounds}",
-        "options": shown,
-        "machine": {
-            "processor": processor(),
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
-    }
-
-
 def make_data(folder: Path, options: argparse.Namespace) -> np.ndarray:
     """A store, examples whose positives are in it, and the vectors of their queries."""
     rng = np.random.default_rng(0)
@@ -119,44 +99,22 @@ def make_data(folder: Path, options: argparse.Namespace) -> np.ndarray:
     def text(row: int) -> str:
         return f"{row} {' '.join(sources[row % len(sources)])}"
 
-    make_store(folder / "store", draw, options, text)
+    def document(row: int) -> Document:
+        return Document(str(row), text(row), "", "en")
+
+    drawn = EncoderEntry(model="drawn", fingerprint="drawn", spec={})
+    store = make_store(folder / "store", draw, options.passages, document, "fp16", encoder=drawn)
     positives = rng.integers(0, options.passages, options.queries)
     records = (
         {"question": f"query {number}", "positive_ctxs": [{"id": str(row), "text": text(row)}]}
         for number, row in enumerate(positives.tolist())
     )
     write_json_lines(folder / "examples.jsonl", records)
-    near = EmbeddingStore.open(folder / "store").take(positives)
+    near = store.take(positives)
     noise = draw(options.queries) - draw(options.queries)
     queries = unit(near + 0.5 * noise)
     np.save(folder / "queries.npy", queries)
     return queries
-
-
-def make_store(
-    folder: Path, draw: Callable[[int], np.ndarray], options: argparse.Namespace, text: Callable[[int], str]
-) -> None:
-    folder.mkdir()
-    encoder = EncoderEntry(model="drawn", fingerprint="drawn", spec={})
-    layout = Layout(
-        encoder=encoder,
-        dtype="fp16",
-        dimension=options.dimension,
-        keeps_text=True,
-        passage_words=None,
-        passage_overlap=None,
-    )
-    shards = []
-    for number, start in enumerate(range(0, options.passages, SHARD_ROWS)):
-        stop = min(start + SHARD_ROWS, options.passages)
-        passages = [Passage(Document(str(row), text(row), "", "en"), 0, text(row)) for row in range(start, stop)]
-        arrays = shard_arrays(draw(len(passages)), passages, "fp16")
-        files = write_shard_files(folder, number, arrays, passages_table(passages, True))
-        entry = {"number": number, "run": "drawn", "start": start, "stop": stop, "files": files, "empty_ids": []}
-        count = len(passages)
-        shards.append(ShardEntry(**entry, rows=count, documents=count, languages={"en": count}))
-    manifest = Manifest(generation=1, next_shard=len(shards), layout=layout, shards=shards, deleted=None, runs=[])
-    write_entry(folder / MANIFEST, manifest)
 
 
 def compare(

@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -24,10 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from result_files import RESULTS, machine_facts, show_and_keep
 
-from mcontriever.processor import instruction_sets
-
-RESULTS = Path(__file__).parent / "results"
 BATCH = 512
 POLL_SECONDS = 0.02
 
@@ -50,22 +47,14 @@ def main() -> None:
     ratios = [of_prepare / of_bare for of_prepare, of_bare in zip(whole, bare, strict=True)]
     report = {
         "command": " ".join(["python", "benchmarks/speed/prepare.py", *shown_arguments(options)]),
-        "machine": {
-            "cores": os.cpu_count(),
-            "processor": platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "python": platform.python_version(),
-        },
+        "machine": machine_facts(),
         "text_megabytes": round(sum(text_bytes(path) for path in files) / 1e6, 1),
         "bare_tokenizer_seconds": [round(value, 2) for value in bare],
         "prepare_seconds": [round(value, 2) for value in whole],
         "ratio": round(statistics.median(ratios), 3),
         "peak_megabytes_of_the_largest_worker": round(max(peaks)),
     }
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "prepare.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.busy else RESULTS / "prepare.json")
 
 
 def parse_options() -> argparse.Namespace:

@@ -9,20 +9,16 @@ in 10^9 operations a second, and for a whole layer the time that the four produc
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from result_files import RESULTS, machine_facts, show_and_keep
 
 from mcontriever.encoder.cpu_backbone import PreparedLinear
-from mcontriever.processor import instruction_sets
 
-RESULTS = Path(__file__).parent / "results"
 TOKENS = 2048
 LAYER = {"query, key and value": (768, 2304), "attended": (768, 768), "inner": (768, 3072), "outer": (3072, 768)}
 
@@ -46,17 +42,11 @@ def main() -> None:
     }
     report = {
         "command": " ".join(["python benchmarks/speed/products.py", *sys.argv[1:]]),
-        "machine": {
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        "machine": machine_facts("torch"),
         "billions_of_operations_a_second": rates,
         "times_fp32_over_a_layer": {dtype: round(layer["fp32"] / value, 2) for dtype, value in layer.items()},
     }
-    print(json.dumps(report, indent=2))
-    (RESULTS / "products.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, RESULTS / "products.json")
 
 
 def products(ins: int, outs: int) -> dict[str, Callable[[], torch.Tensor]]:

@@ -10,18 +10,17 @@ own, the best of all rounds; each reader returns the same number of characters. 
 import argparse
 import gzip
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from result_files import RESULTS, keep, machine_facts
+
 from mcontriever.preparation.readers import SourceShard, read_shard
 from mcontriever.preparation.source_document import SourceDocument
-from mcontriever.processor import instruction_sets
 from mcontriever.texts.streams import read_lines
 
-RESULTS = Path(__file__).parent / "results"
 MEGABYTES = 60
 FIELDS = {"text": "raw_content"} | dict.fromkeys(["title", "language", "language_score", "perplexity", "bucket"])
 
@@ -34,11 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     report: dict[str, object] = {
         "command": f"python benchmarks/speed/read_lines.py --text TEXT --rounds {options.rounds}",
-        "machine": {
-            "processor": platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "python": platform.python_version(),
-        },
+        "machine": machine_facts(),
     }
     with tempfile.TemporaryDirectory() as scratch:
         for name, lines in shapes(options.text).items():
@@ -46,9 +41,7 @@ def main() -> None:
             megabytes = write_gzip(path, lines)
             report[name] = compare(path, megabytes, options.rounds)
             print(name, report[name])
-    if not options.dry:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "read_lines.json").write_text(json.dumps(report, indent=2) + "\n")
+    keep(report, None if options.dry else RESULTS / "read_lines.json")
 
 
 def shapes(folder: Path) -> dict[str, Iterator[dict[str, object]]]:

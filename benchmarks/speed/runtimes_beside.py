@@ -13,7 +13,6 @@ embed.py. `--plain` is the type of OpenVINO's model that is not in 8 bits. Write
 
 import argparse
 import importlib
-import json
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import embed
 import numpy as np
 import torch
+from result_files import RESULTS, keep
 from transformers import AutoModel
 
 from mcontriever.encoder import Encoder
@@ -57,8 +57,7 @@ def main() -> None:
     report["machine"] |= versions
     embed.print_table(report)
     if options.output or (options.size != "tiny" and not options.busy):
-        output = options.output or embed.RESULTS / f"runtimes-{options.size}-cpu.json"
-        output.write_text(json.dumps(report, indent=2) + "\n")
+        keep(report, options.output or RESULTS / f"runtimes-{options.size}-cpu.json")
 
 
 def parse_options() -> argparse.Namespace:

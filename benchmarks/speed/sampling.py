@@ -9,20 +9,18 @@ Writes results/sampling.json.
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from result_files import RESULTS, machine_facts, show_and_keep
 
 from mcontriever.pretraining.sampling import WindowSampler
-from mcontriever.processor import instruction_sets
 from mcontriever.token_manifest import FORMAT
 from mcontriever.token_shards import TokenStore
 
-RESULTS = Path(__file__).parent / "results"
 SAMPLES = 40_000
 
 
@@ -36,21 +34,14 @@ def main() -> None:
         store = TokenStore.open(options.tokens or make_store(Path(scratch)))
         report = {
             "command": f"python benchmarks/speed/sampling.py --rounds {options.rounds}",
-            "machine": {
-                "processor": platform.machine(),
-                "instruction_sets": sorted(instruction_sets()),
-                "python": platform.python_version(),
-            },
+            "machine": machine_facts("numpy"),
             "store": f"{len(store.languages)} languages, {sum(store.window_counts.values()):,} windows of 256 tokens",
             "windows_per_second": {
                 f"batches of {batch}": round(windows_per_second(store, batch, options.rounds))
                 for batch in (64, 256, 1024, 4096)
             },
         }
-    print(json.dumps(report, indent=2))
-    if not options.dry:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "sampling.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.dry else RESULTS / "sampling.json")
 
 
 def windows_per_second(store: TokenStore, batch: int, rounds: int) -> float:

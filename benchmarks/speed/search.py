@@ -13,9 +13,7 @@ that others use too, `--busy` takes one thread and counts its processor's second
 """
 
 import argparse
-import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,25 +22,22 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 import torch
+from drawn_store import SHARD_ROWS, embeddings_like, make_store, unit
+from result_files import RESULTS, machine_facts, show_and_keep
 from watched_memory import watched_memory
 
-from mcontriever.doctor import HELD_DOWN_BY
 from mcontriever.encoder import Encoder
-from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.passages import Passage
-from mcontriever.retrieval.store.shard_files import passages_table, shard_arrays, write_shard_files
 from mcontriever.retrieval.store.store_encoder import encoder_entry
-from mcontriever.retrieval.store.store_manifest import MANIFEST, Layout, Manifest, ShardEntry, write_entry
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.index_choice import build, tune
 from mcontriever.shipped import ATLAS
@@ -50,9 +45,7 @@ from mcontriever.texts.documents import Document, read_documents
 from mcontriever.tokenizer import train_tokenizer
 from mcontriever.tokens import load_tokenizer
 
-RESULTS = Path(__file__).parent / "results"
 OURS, FLAT = "exact (ours)", "FAISS flat"
-SHARD_ROWS = 10_000
 K = 10
 SINGLE_QUERIES = 20
 WARM_QUERIES = 50
@@ -70,11 +63,16 @@ def main() -> None:
     clock = time.process_time if options.busy else time.perf_counter
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         parts = {"vectors": compare_searches, "answers": time_answers}
-        report = {"part": options.part, **facts(options), **parts[options.part](Path(scratch), options, clock)}
-    print(json.dumps(report, indent=2))
-    if options.output or not options.busy:
-        output = options.output or RESULTS / f"search-{options.part}.json"
-        output.write_text(json.dumps(report, indent=2) + "\n")
+        found = parts[options.part](Path(scratch), options, clock)
+    shown = {name: value for name, value in vars(options).items() if name not in ("scratch", "model", "output")}
+    report = {
+        "part": options.part,
+        "command": f"python benchmarks/speed/search.py {' '.join(sys.argv[1:])}",
+        "options": shown,
+        "machine": machine_facts("torch", "faiss-cpu", "numpy"),
+        **found,
+    }
+    show_and_keep(report, options.output or (None if options.busy else RESULTS / f"search-{options.part}.json"))
 
 
 def parse_options() -> argparse.Namespace:
@@ -95,41 +93,15 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def facts(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "command": f"python benchmarks/speed/search.py {' '.join(sys.argv[1:])}",
-        "options": {name: value for name, value in vars(options).items() if name not in ("scratch", "model", "output")},
-        "machine": {
-            "processor": processor(),
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            **held_down(),
-        },
-        "versions": {"torch": torch.__version__, "faiss": faiss.__version__, "numpy": np.__version__},
-    }
-
-
-def held_down() -> dict[str, str]:
-    """Variables that forbid instruction sets to torch's libraries, FAISS and its OpenBLAS."""
-    names = (*HELD_DOWN_BY, "FAISS_OPT_LEVEL", "OPENBLAS_CORETYPE")
-    return {name: os.environ[name] for name in names if name in os.environ and name != "OMP_NUM_THREADS"}
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.machine()
-
-
 # ---- part vectors
 
 
 def compare_searches(scratch: Path, options: argparse.Namespace, clock: Callable[[], float]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     draw = embeddings_like(rng, options.dimension)
-    store = make_store(scratch / "store", draw, options.rows, options.dimension, options.dtype)
+    store = make_store(
+        scratch / "store", draw, options.rows, atlas_document, options.dtype, encoder=None, keeps_text=False
+    )
     count = max(options.batches)
     near = store.take(rng.integers(0, options.rows, count))
     queries = unit(near + 0.5 * draw(count) / np.sqrt(options.dimension) + 0.3 * draw(count))
@@ -164,6 +136,17 @@ def compare_searches(scratch: Path, options: argparse.Namespace, clock: Callable
     return {"contenders": table, "exact_memory": watched_memory(prepared_search, store.folder, queries)}
 
 
+@cache
+def atlas_documents() -> list[Document]:
+    return [document for path in ATLAS.glob("*/corpus.jsonl") for document in read_documents(path)]
+
+
+def atlas_document(row: int) -> Document:
+    """The atlas's texts over and over."""
+    source = atlas_documents()[row % len(atlas_documents())]
+    return Document(str(row), source.text, source.title, source.language)
+
+
 def speed_at(medians: dict[str, dict[int, float]], name: str, batch: int) -> dict[str, float]:
     return {
         "queries_per_second": round(1 / medians[name][batch], 1),
@@ -195,28 +178,6 @@ def make_contenders(
     return contenders, sizes, build_seconds
 
 
-def embeddings_like(rng: np.random.Generator, dimension: int) -> Callable[[int], np.ndarray]:
-    """Rows around 300 topics around 20 fields, each level with a spectrum that falls, in a corner of the space."""
-    spectrum = np.arange(1, dimension + 1, dtype=np.float32) ** -0.6
-    turn = np.linalg.qr(rng.standard_normal((dimension, dimension)))[0].astype(np.float32)
-
-    def noise(rows: int) -> np.ndarray:
-        return rng.standard_normal((rows, dimension), dtype=np.float32) * spectrum
-
-    fields = noise(20)
-    topics = fields[rng.integers(0, 20, 300)] + 0.7 * noise(300)
-    corner = noise(1)
-
-    def draw(rows: int) -> np.ndarray:
-        return unit((corner + topics[rng.integers(0, 300, rows)] + 0.7 * noise(rows)) @ turn)
-
-    return draw
-
-
-def unit(rows_NH: np.ndarray) -> np.ndarray:
-    return (rows_NH / np.linalg.norm(rows_NH, axis=1, keepdims=True)).astype(np.float32)
-
-
 def brute_force(store: EmbeddingStore, queries: np.ndarray) -> np.ndarray:
     best = [(np.zeros((len(queries), 0)), np.zeros((len(queries), 0), dtype=np.int64))]
     for start in range(0, len(store), SHARD_ROWS):
@@ -243,7 +204,8 @@ def time_answers(scratch: Path, options: argparse.Namespace, clock: Callable[[],
     model = Path(options.model) if options.model else make_model(scratch / "model")
     encoder = Encoder.load(model)
     draw = embeddings_like(np.random.default_rng(0), encoder.dimension)
-    store = make_store(scratch / "store", draw, options.documents, encoder.dimension, "fp16", encoder, str(model))
+    entry = encoder_entry(str(model), encoder)
+    store = make_store(scratch / "store", draw, options.documents, atlas_document, "fp16", encoder=entry)
     texts = [document.text for document in read_documents(next(ATLAS.glob("*/corpus.jsonl")))]
     command = [sys.executable, "-m", "mcontriever", "-q", "search", str(store.folder), "where is the river?", "--json"]
     cold = {"dense": [], "bm25": []}  # type: dict[str, list[float]]
@@ -278,62 +240,11 @@ def child_clock(busy: bool) -> float:
 
 def make_model(folder: Path) -> Path:
     texts: dict[str, list[str]] = {}
-    for path in ATLAS.glob("*/corpus.jsonl"):
-        for document in read_documents(path):
-            texts.setdefault(document.language, []).append(document.text)
+    for document in atlas_documents():
+        texts.setdefault(document.language, []).append(document.text)
     train_tokenizer(texts, folder / "tokenizer", vocabulary=2000)
     Encoder.from_random(SMALL, load_tokenizer(str(folder / "tokenizer")), max_length=256).save(folder / "model")
     return folder / "model"
-
-
-# ---- stores without an embedding run
-
-
-def make_store(
-    folder: Path,
-    draw: Callable[[int], np.ndarray],
-    rows: int,
-    dimension: int,
-    dtype: Any,
-    encoder: Encoder | None = None,
-    model: str = "",
-) -> EmbeddingStore:
-    """A store of drawn vectors, with the atlas's texts over and over if an encoder is named."""
-    folder.mkdir(parents=True)
-    layout = Layout(
-        encoder=encoder_entry(model, encoder),
-        dtype=dtype,
-        dimension=dimension,
-        keeps_text=encoder is not None,
-        passage_words=None,
-        passage_overlap=None,
-    )
-    sources = [d for path in ATLAS.glob("*/corpus.jsonl") for d in read_documents(path)]
-    shards = []
-    for number, start in enumerate(range(0, rows, SHARD_ROWS)):
-        passages = []
-        for row in range(start, min(start + SHARD_ROWS, rows)):
-            source = sources[row % len(sources)]
-            passages.append(Passage(Document(str(row), source.text, source.title, source.language), 0, source.text))
-        arrays = shard_arrays(draw(len(passages)), passages, dtype)
-        files = write_shard_files(folder, number, arrays, passages_table(passages, layout.keeps_text))
-        languages = {passage.document.language: 1 for passage in passages}
-        shards.append(
-            ShardEntry(
-                number=number,
-                run="drawn",
-                start=start,
-                stop=start + len(passages),
-                rows=len(passages),
-                documents=len(passages),
-                languages=languages,
-                empty_ids=[],
-                files=files,
-            )
-        )
-    manifest = Manifest(generation=1, next_shard=len(shards), layout=layout, shards=shards, deleted=None, runs=[])
-    write_entry(folder / MANIFEST, manifest)
-    return EmbeddingStore.open(folder)
 
 
 if __name__ == "__main__":

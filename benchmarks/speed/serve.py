@@ -11,7 +11,6 @@ machine that others use too, prints only.
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import re
@@ -26,9 +25,8 @@ from typing import Any
 
 import numpy as np
 import orjson
-from search import RESULTS, processor
+from result_files import RESULTS, machine_facts, show_and_keep
 
-from mcontriever.processor import instruction_sets
 from mcontriever.progress import setup_logging
 from mcontriever.retrieval.searcher import Index
 from mcontriever.shipped import ATLAS
@@ -61,16 +59,9 @@ def main() -> None:
         "in_process_per_second": in_process,
         "served": served,
         "served_as_share_of_in_process": shares,
-        "machine": {
-            "processor": processor(),
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": os.cpu_count(),
-            "load_at_the_end": round(os.getloadavg()[0], 1),
-        },
+        "machine": machine_facts() | {"load_at_the_end": round(os.getloadavg()[0], 1)},
     }
-    print(json.dumps(report, indent=2))
-    if not options.busy:
-        (RESULTS / "serve.json").write_text(json.dumps(report, indent=2) + "\n")
+    show_and_keep(report, None if options.busy else RESULTS / "serve.json")
 
 
 def parse_options() -> argparse.Namespace:

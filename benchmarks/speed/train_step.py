@@ -14,16 +14,9 @@ its processor's seconds; it writes nothing.
 """
 
 import argparse
-import json
-import logging
 import os
-import platform
-import statistics
 import tempfile
 import time
-import warnings
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,30 +24,36 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import numpy as np
 import torch
-from bare_loop import bare_loop
+from result_files import RESULTS, keep, machine_facts
+from their_trainer import their_trainer
 from torch.nn.functional import cross_entropy
+from training_steps import (
+    LIBRARIES,
+    SIZES,
+    WINDOW,
+    WINDOWS,
+    Timed,
+    compare,
+    make_encoder,
+    make_tokenizer,
+    make_windows,
+    parser_of_steps,
+    ratios,
+    start,
+    timed_loop,
+    timed_steps,
+)
 from transformers.utils.logging import disable_progress_bar
 
-from mcontriever.encoder import Encoder
 from mcontriever.pretraining.crops import IndependentCrops
 from mcontriever.pretraining.moco import MoCo
 from mcontriever.pretraining.pairs import PairLoader, TokenPairs
 from mcontriever.pretraining.temperature import Temperature
-from mcontriever.processor import instruction_sets, trains_in_bf16
+from mcontriever.processor import trains_in_bf16
 from mcontriever.ragged import Ragged
-from mcontriever.shipped import ATLAS
-from mcontriever.texts.documents import read_documents
-from mcontriever.tokens import load_tokenizer, tokenize_texts
-from mcontriever.training.batch_prefetch import Prefetch
-from mcontriever.training.process_group import join_process_group
+from mcontriever.tokens import load_tokenizer
 
-RESULTS = Path(__file__).parent / "results"
-SIZES = {
-    "small": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
-}
-WINDOW, WINDOWS, QUEUE, TEMPERATURE, RATE = 256, 4096, 4096, 0.05, 5e-5
-Timed = Callable[[int], tuple[float, float]]  # steps -> seconds, tokens
+QUEUE, TEMPERATURE, RATE, MAX_LENGTH = 4096, 0.05, 5e-5, WINDOW + 2
 
 
 class WindowsInMemory:
@@ -71,83 +70,42 @@ class WindowsInMemory:
 
 def main() -> None:
     options = parse_options()
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
     disable_progress_bar()
-    if options.busy:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
-    device = join_process_group() if options.device == "cuda" else cpu()
+    device = start(options)
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = load_tokenizer(str(make_tokenizer(Path(scratch))))
         windows = make_windows(tokenizer)
         contenders = {
             "ours fp32": ours(options, device, tokenizer, windows, None),
             "plain Contriever": plain_contriever(options, device, tokenizer, windows),
-            "sentence-transformers fp32": their_trainer(options, device, tokenizer, windows, Path(scratch), bf16=False),
+            "sentence-transformers fp32": theirs(options, device, tokenizer, windows, Path(scratch), bf16=False),
         }
         if trains_in_bf16():  # emulated, a step takes many times as long
             contenders |= {
                 "ours bf16": ours(options, device, tokenizer, windows, "bfloat16"),
-                "sentence-transformers bf16": their_trainer(
-                    options, device, tokenizer, windows, Path(scratch), bf16=True
-                ),
+                "sentence-transformers bf16": theirs(options, device, tokenizer, windows, Path(scratch), bf16=True),
             }
         os.environ.pop("LOCAL_RANK", None)  # DeepSpeed wanted it; accelerate would take it for a cluster
-        rates = compare(contenders, options)
-    report = make_report(rates, options, device)
+        medians = compare(contenders, options)
+    report = make_report(medians, options, device)
     show(report)
-    if options.output or not options.busy:
-        path = options.output or RESULTS / f"train_step-{options.size}-{options.device}.json"
-        path.write_text(json.dumps(report, indent=2) + "\n")
+    keep(
+        report,
+        options.output or (None if options.busy else RESULTS / f"train_step-{options.size}-{options.device}.json"),
+    )
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--size", choices=list(SIZES), default="small")
-    parser.add_argument("--rows", type=int, default=32, help="pairs in a batch")
-    parser.add_argument("--vocabulary", type=int, default=32_000, help="rows of the embedding matrix")
-    parser.add_argument("--steps", type=int, default=4, help="of each contender in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--busy", action="store_true")
+    parser = parser_of_steps(__doc__, rows=32, rows_help="pairs in a batch", steps=4)
     parser.add_argument("--output", type=Path, help="where the result goes, also with --busy")
     return parser.parse_args()
-
-
-def cpu() -> torch.device:
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    join_process_group()
-    return torch.device("cpu")
-
-
-def make_tokenizer(scratch: Path) -> Path:
-    from mcontriever.preparation.vocabulary import train_tokenizer
-
-    texts: dict[str, list[str]] = {}
-    for document in read_documents(ATLAS / "train" / "corpus.jsonl"):
-        texts.setdefault(document.language, []).append(document.text)
-    return train_tokenizer(texts, scratch / "tokenizer", vocabulary=4000)
-
-
-def make_windows(tokenizer: Any) -> np.ndarray:
-    """Windows at random places of all of the atlas's tokens in a row."""
-    texts = [document.text for document in read_documents(ATLAS / "train" / "corpus.jsonl")]
-    tokens, _ = tokenize_texts(tokenizer, texts, max_length=10_000)
-    starts = np.random.default_rng(0).integers(0, len(tokens) - WINDOW, size=WINDOWS)
-    return tokens[starts[:, None] + np.arange(WINDOW)]
-
-
-def make_encoder(options: argparse.Namespace, tokenizer: Any) -> Encoder:
-    architecture = {**SIZES[options.size], "vocab_size": options.vocabulary}
-    return Encoder.from_random(architecture, tokenizer, seed=1, max_length=WINDOW + 2)
 
 
 def ours(
     options: argparse.Namespace, device: torch.device, tokenizer: Any, windows: np.ndarray, precision: str | None
 ) -> Timed:
     """The training loop itself, without logs and checkpoints."""
-    encoder = make_encoder(options, tokenizer)
+    encoder = make_encoder(options, tokenizer, MAX_LENGTH)
     key_dtype = torch.bfloat16 if precision else None
     objective = MoCo(encoder, temperature=Temperature(TEMPERATURE), queue_size=QUEUE, key_compute_dtype=key_dtype)
     block: dict[str, Any] = {
@@ -162,24 +120,15 @@ def ours(
         WindowsInMemory(windows),
         special=encoder.special,
         first_position=encoder.first_position,
-        max_length=WINDOW + 2,
+        max_length=MAX_LENGTH,
     )
-    loop = bare_loop(encoder, objective, block, loader.batch, options.rows, device)
-
-    def timed(steps: int) -> tuple[float, float]:
-        batches = Prefetch(loop.source.order.endlessly(loop.state.samples), loader.batch)
-        before = loop.state.tokens
-        seconds = clocked(lambda: [loop.update(batches) for _ in range(steps)], options)
-        batches.close()
-        return seconds, loop.state.tokens - before
-
-    return timed
+    return timed_loop(encoder, objective, block, loader.batch, options, device)
 
 
 def plain_contriever(options: argparse.Namespace, device: torch.device, tokenizer: Any, windows: np.ndarray) -> Timed:
     """The step as the published code takes it."""
-    query_model = make_encoder(options, tokenizer).backbone.to(device).train()
-    key_model = make_encoder(options, tokenizer).backbone.to(device).train()
+    query_model = make_encoder(options, tokenizer, MAX_LENGTH).backbone.to(device).train()
+    key_model = make_encoder(options, tokenizer, MAX_LENGTH).backbone.to(device).train()
     queue_HK = torch.nn.functional.normalize(
         torch.randn(SIZES[options.size]["hidden_size"], QUEUE, device=device), dim=0
     )
@@ -215,15 +164,10 @@ def plain_contriever(options: argparse.Namespace, device: torch.device, tokenize
         queue_HK[:, place : place + options.rows] = keys.T[:, : QUEUE - place]
         return query_tokens + key_tokens
 
-    def timed(steps: int) -> tuple[float, float]:
-        tokens: list[int] = []
-        seconds = clocked(lambda: tokens.extend(step() for _ in range(steps)), options)
-        return seconds, sum(tokens)
-
-    return timed
+    return timed_steps(step, options)
 
 
-def their_trainer(
+def theirs(
     options: argparse.Namespace,
     device: torch.device,
     tokenizer: Any,
@@ -232,108 +176,19 @@ def their_trainer(
     *,
     bf16: bool,
 ) -> Timed:
-    """Their trainer; a step is what lies between the ends of two, so that its data loading counts."""
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformer,
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.losses import MultipleNegativesRankingLoss
-    from transformers import PrinterCallback, TrainerCallback
-
-    folder = make_encoder(options, tokenizer).save(scratch / f"model-{bf16}")
-    model = SentenceTransformer(str(folder), device=str(device))
+    encoder = make_encoder(options, tokenizer, MAX_LENGTH)
     pairs = WindowsInMemory(windows).draw(np.arange(WINDOWS))
-    columns = {"anchor": pairs.queries.to_lists(), "positive": pairs.keys.to_lists()}
-    data = Dataset.from_dict({name: tokenizer.batch_decode(rows) for name, rows in columns.items()})
-    clock = time.process_time if options.busy else time.perf_counter
-
-    class Ends(TrainerCallback):
-        def __init__(self) -> None:
-            self.at: list[float] = []
-
-        def on_step_end(self, *arguments: Any, **named: Any) -> None:
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            self.at.append(clock())
-
-    arguments = {
-        "output_dir": str(scratch / "their-run"),
-        "per_device_train_batch_size": options.rows,
-        "learning_rate": RATE,
-        "bf16": bf16,
-        "use_cpu": device.type == "cpu",
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        "logging_strategy": "no",
-    }
-
-    def timed(steps: int) -> tuple[float, float]:
-        """One step more than is counted: the first one sets up."""
-        ends, tokens = Ends(), []
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=SentenceTransformerTrainingArguments(**arguments, max_steps=steps + 1),
-            train_dataset=data,
-            loss=MultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE),
-            callbacks=[ends],
-        )
-        trainer.remove_callback(PrinterCallback)
-        collator = type(trainer.data_collator)
-
-        class Counting(collator):  # type: ignore[misc, valid-type]
-            def __call__(self, features: Any) -> Any:
-                batch = super().__call__(features)
-                tokens.append(sum(int(value.sum()) for name, value in batch.items() if name.endswith("attention_mask")))
-                return batch
-
-        trainer.data_collator.__class__ = Counting
-        trainer.train()
-        return ends.at[-1] - ends.at[0], float(sum(tokens[1 : steps + 1]))
-
-    return timed
+    return their_trainer(encoder, pairs, options, device, scratch, temperature=TEMPERATURE, rate=RATE, bf16=bf16)
 
 
-def clocked(work: Callable[[], object], options: argparse.Namespace) -> float:
-    clock = time.process_time if options.busy else time.perf_counter
-    started = clock()
-    work()
-    if options.device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - started
-
-
-def compare(contenders: dict[str, Timed], options: argparse.Namespace) -> dict[str, list[float]]:
-    """Tokens per second of every contender in every round, after one round that does not count."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for timed in contenders.values():
-        timed(2)
-    for _ in range(options.rounds):
-        for name, timed in contenders.items():
-            seconds, tokens = timed(options.steps)
-            rates[name].append(tokens / seconds)
-    return rates
-
-
-def make_report(rates: dict[str, list[float]], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    medians = {name: statistics.median(values) for name, values in rates.items()}
+def make_report(medians: dict[str, float], options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     best = "ours bf16" if "ours bf16" in medians else "ours fp32"
     report = {
         "command": f"python benchmarks/speed/train_step.py --device {options.device} --size {options.size} "
         f"--rows {options.rows} --vocabulary {options.vocabulary} --steps {options.steps} --rounds {options.rounds}",
-        "machine": {
-            "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-            "instruction_sets": sorted(instruction_sets()),
-            "cores": len(os.sched_getaffinity(0)),
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {name: version(name) for name in ("torch", "deepspeed", "sentence-transformers", "transformers")},
+        "machine": machine_facts(*LIBRARIES, device=options.device),
         "tokens_per_second": {name: round(value) for name, value in medians.items()},
-        f"{best.replace(' ', '_')}_is_times": {
-            name: round(medians[best] / value, 2) for name, value in medians.items() if name != best
-        },
+        f"{best.replace(' ', '_')}_is_times": ratios(medians, best),
     }
     if device.type == "cuda":
         report["utilisation"] = utilisation(medians["ours bf16"], options, device)
