@@ -23,6 +23,7 @@ from mcontriever.hosts import require_host
 from mcontriever.hub import is_at_hand
 from mcontriever.progress import log
 from mcontriever.shipped import shipped
+from mcontriever.standard_output import writing_results
 
 OFFLINE_WAY = (
     "where there is a network, run: mcontriever benchmark --prefetch FOLDER with the same --suite and --model; "
@@ -92,7 +93,9 @@ def _measure(request: Request, suite: Suite, specs: dict[str, ModelSpec], output
         for label, spec in specs.items():
             passages = open_passages(spec, request.stores, request.rerank_depth, request.device)
             measure_answers(run, label, passages, _questions_folder(request))
-    sys.stdout.write(f"{run.finish()}\n")
+    report = run.finish()
+    with writing_results():
+        sys.stdout.write(f"{report}\n")
     if request.card:
         for label, spec in specs.items():
             name = spec.parts[0].name
@@ -218,4 +221,6 @@ def _prefetch(folder: Path, suite: Suite, specs: dict[str, ModelSpec]) -> None:
 def _compare(a: str, b: str) -> None:
     from mcontriever.evaluation.comparison import compare, to_markdown
 
-    sys.stdout.write(f"{to_markdown(compare(a, b))}\n")
+    found = to_markdown(compare(a, b))
+    with writing_results():
+        sys.stdout.write(f"{found}\n")

@@ -36,9 +36,14 @@ def pool_of_cores() -> ThreadPoolExecutor:
 def _started(cores: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(cores, initializer=_take_one_core)
     all_there = threading.Barrier(cores + 1)
-    for _ in range(cores):
-        pool.submit(all_there.wait)
-    all_there.wait()
+    try:
+        for _ in range(cores):
+            pool.submit(all_there.wait)
+        all_there.wait()
+    except BaseException:  # Ctrl-C: threads left waiting would keep the process from ending
+        all_there.abort()
+        pool.shutdown(wait=False)
+        raise
     torch.set_num_threads(cores)
     return pool
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mcontriever.amounts import shown_size
+from mcontriever.child_processes import check_count
 from mcontriever.config import PrepareRecipe
 from mcontriever.disk import FolderLock, atomic_path, disk_errors_named, read_json, write_bytes, write_json
 from mcontriever.drops import listed, shown
@@ -51,6 +52,7 @@ def run(
 ) -> dict[str, Any]:
     """Prepare the recipe's text into the folder `output`, and return the report."""
     output, workers = Path(output), workers or available_cores()
+    check_count(workers, "--workers")
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)

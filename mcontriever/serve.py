@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mcontriever.child_processes import end_with_parent
+from mcontriever.child_processes import check_count, end_with_parent
 from mcontriever.errors import ConfigError
 from mcontriever.progress import log, setup_logging
+from mcontriever.prompt_end import time_to_save
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -43,6 +44,7 @@ class ServeRequest:
 
 
 def run(request: ServeRequest, *, host: str, port: int, workers: int) -> None:
+    check_count(workers, "--workers")
     _require_extra()
     import uvicorn
 
@@ -83,10 +85,11 @@ def _serve(config: Any, listener: socket.socket, workers: int) -> None:
     from uvicorn.supervisors import Multiprocess
 
     try:
-        if workers > 1:
-            Multiprocess(config, sockets=[listener]).run()
-        else:
-            uvicorn.Server(config).run(sockets=[listener])
+        with time_to_save():  # those who wait are still answered
+            if workers > 1:
+                Multiprocess(config, sockets=[listener]).run()
+            else:
+                uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # which uvicorn raises again after its own ending
         return
 

@@ -19,9 +19,14 @@ def writing_results() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:  # a reader such as `head` has enough
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail again on exit
-        what = f"the results cannot be written: {os.strerror(error.errno or 0)}"
-        raise StoreError(what, where="standard output", fix="free some space, or write them elsewhere") from error
+        raise unwritten(error) from error
+
+
+def unwritten(error: OSError) -> StoreError:
+    """What the user is told where standard output refuses to take more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered would fail again on exit
+    what = f"the results cannot be written: {os.strerror(error.errno or 0)}"
+    return StoreError(what, where="standard output", fix="free some space, or write them elsewhere")
 
 
 def replace_unknown_letters() -> None:

@@ -23,6 +23,7 @@ from mcontriever.assembly.trained_encoder import open_encoder
 from mcontriever.assembly.training_config import TrainConfig
 from mcontriever.cpu_operators import keep_freed_memory
 from mcontriever.progress import log
+from mcontriever.prompt_end import time_to_save
 from mcontriever.training.agreement import on_main_rank, together
 from mcontriever.training.checkpoints import checkpoints_of, load_other_weights, restore_engine
 from mcontriever.training.device_memory import memory_per_process
@@ -45,15 +46,14 @@ def run(config: TrainConfig) -> None:
     device = join_process_group()
     peers = Peers.meet()
     try:
-        with StopRequest() as stop:
-            train(config, device, stop)
+        train(config, device)
     except RuntimeError as error:
         peers.explain(error)
         raise
 
 
-def train(config: TrainConfig, device: torch.device, stop: StopRequest) -> None:
-    memory = memory_per_process(device)
+def train(config: TrainConfig, device: torch.device) -> None:
+    stop, memory = StopRequest(), memory_per_process(device)
     divided, settings = on_main_rank(lambda: divide_batch(config, ranks.world_size(), memory))
     stage = training_run.stage_of(divided, settings)
     chosen = config.model_dump(mode="json", exclude_defaults=True)
@@ -82,9 +82,10 @@ def train(config: TrainConfig, device: torch.device, stop: StopRequest) -> None:
             evaluation=training_run.dev_evaluation(config.evaluation, dev_sets),
             stop=stop,
         )
-        outcome = loop.run()
-        stop_engine(engine)
-        conclude(folder, start.state, outcome)
+        with stop, time_to_save():
+            outcome = loop.run()
+            stop_engine(engine)
+            conclude(folder, start.state, outcome)
 
 
 def conclude(folder: Path, state: RunState, outcome: str) -> None:

@@ -52,6 +52,16 @@ def test_a_mistake_is_one_message_and_exit_code_2(cli: RunCli, arguments: list[s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--version"], ["search", "--help"]])
+def test_a_full_disk_under_the_help(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "mcontriever", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the results cannot be written: No space left on device\n  where: standard")
+    assert "Traceback" not in done.stderr
+
+
 def has_open(pid: int, path: Path) -> bool:
     try:
         return any(os.path.realpath(one) == str(path) for one in Path(f"/proc/{pid}/fd").glob("*"))
@@ -59,7 +69,10 @@ def has_open(pid: int, path: Path) -> bool:
         return False
 
 
-def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_verb_says_how_to_go_on(
+    tiny_tokenizer_dir: Path, tmp_path: Path, number: signal.Signals
+) -> None:
     pipe = tmp_path / "endless.jsonl"
     os.mkfifo(pipe)
     recipe = tmp_path / "recipe.yaml"
@@ -76,7 +89,7 @@ def test_an_interrupted_verb_says_how_to_go_on(tiny_tokenizer_dir: Path, tmp_pat
     with running, open(os.open(pipe, os.O_RDWR), "w"):
         while running.poll() is None and not has_open(running.pid, pipe):
             time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         assert running.wait() == 130
         signal.alarm(0)
         assert "interrupted; run the same command again to resume" in running.stderr.read()

@@ -1,7 +1,7 @@
 """`mcontriever <verb>`: the command line. Each verb is imported when it runs, so help needs no torch."""
 
+import errno
 import os
-import signal
 import sys
 import time
 from typing import Annotated, NoReturn
@@ -16,23 +16,27 @@ from mcontriever.cli.stores import delete, embed, index, search, verify
 from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
 from mcontriever.progress import log, setup_logging
-from mcontriever.standard_output import replace_unknown_letters
+from mcontriever.prompt_end import ADVICE, INTERRUPTED, end_promptly
+from mcontriever.standard_output import replace_unknown_letters, unwritten, writing_results
 
 HEAD_START_SECONDS = 10.0
-INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a verb; a user's mistake becomes one message on stderr and exit code 2. SIGTERM does what Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_promptly()
     replace_unknown_letters()
     try:
         app(args=arguments, standalone_mode=True)
     except UserError as error:
         fail(error)
+    except OSError as error:  # of help, which typer prints
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        fail(unwritten(error))
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            log.warning("interrupted; run the same command again to resume")
+            log.warning(ADVICE)
         raise
     sys.exit(0)
 
@@ -52,7 +56,8 @@ def _show_version(wanted: bool) -> None:
     if wanted:
         from mcontriever import __version__
 
-        print(f"mcontriever {__version__}")
+        with writing_results():
+            print(f"mcontriever {__version__}")
         raise typer.Exit
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mcontriever.standard_output import writing_results
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
@@ -13,4 +15,6 @@ def doctor(
     from mcontriever import doctor as verb
 
     found = verb.run()
-    print(json.dumps(found, indent=2) if as_json else verb.as_text(found))
+    shown = json.dumps(found, indent=2) if as_json else verb.as_text(found)
+    with writing_results():
+        print(shown)

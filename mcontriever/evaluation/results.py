@@ -11,15 +11,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
 from mcontriever.output_folder import FolderKind
+from mcontriever.records import checked_record, read_record
 
 FORMAT = 1
+AGAIN = "run the benchmark again"
 SCORES = FolderKind("folder of scores", marks=("scores.json", "facts.json", "queries", "mteb"))
 
 
@@ -57,7 +60,11 @@ class SubsetScores:
     def load(cls, path: Path) -> "SubsetScores":
         stored = read_json(path)
         _check_format(stored, path)
-        return cls(**{name: value for name, value in stored.items() if name != "format"})
+        found = checked_record(stored, cls, path, fix=AGAIN)
+        columns = [*found.values.values(), *([] if found.answer_languages is None else [found.answer_languages])]
+        if any(len(column) != len(found.queries) for column in columns):
+            raise StoreError("not one value for each query", where=path, fix=AGAIN)
+        return found
 
     def by_query(self, metric: str) -> dict[str, float]:
         return dict(zip(self.queries, self.values[metric], strict=True))
@@ -95,6 +102,21 @@ def write_scores(folder: Path, scores: dict[str, dict[Row, float]], facts: dict[
 
 
 @dataclass(frozen=True)
+class _Score:
+    model: str
+    task: str
+    language: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class _Facts:
+    tasks: dict[str, Any]
+    metrics: Annotated[list[str], pydantic.Field(min_length=1)]
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """A folder that `mcontriever benchmark` wrote."""
 
@@ -111,17 +133,12 @@ class Benchmark:
             raise StoreError("no scores.json here", where=folder, fix="give the --output folder of a benchmark")
         facts = read_json(folder / "facts.json")
         _check_format(facts, folder / "facts.json")
+        checked_record(facts, _Facts, folder / "facts.json", fix=AGAIN)
         scores: dict[str, dict[Row, float]] = {}
-        for number, row in enumerate(read_json(folder / "scores.json")):
-            try:
-                key = Row(row["task"], row["language"], row["metric"])
-                scores.setdefault(row["model"], {})[key] = float(row["value"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise StoreError(
-                    f"entry {number} is not {{model, task, language, metric, value}}: {row}",
-                    where=folder / "scores.json",
-                    fix="run the benchmark again",
-                ) from error
+        for one in read_record(folder / "scores.json", list[_Score], fix=AGAIN):
+            scores.setdefault(one.model, {})[Row(one.task, one.language, one.metric)] = one.value
+        if not scores:
+            raise StoreError("the file holds no scores", where=folder / "scores.json", fix=AGAIN)
         return cls(folder, scores, facts)
 
     def subsets(self, model: str) -> list[SubsetScores]:

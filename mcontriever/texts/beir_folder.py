@@ -9,6 +9,8 @@ from mcontriever.texts.documents import Document, Query, read_documents, read_qu
 from mcontriever.texts.locations import PACKED_SUFFIXES
 from mcontriever.texts.streams import read_lines
 
+MOST_GRADE = (1 << 31) - 1  # the libraries that score take 32 bits
+
 
 @dataclass(frozen=True)
 class BeirFolder:
@@ -49,7 +51,7 @@ class BeirFolder:
                 continue
             parts = line.split("\t")
             try:
-                yield f"{path}:{number}", parts[0], parts[1], int(parts[2])
+                yield f"{path}:{number}", parts[0], parts[1], _grade(parts[2])
             except (IndexError, ValueError) as error:
                 raise DataError(
                     f"expected query-id, corpus-id and a whole number between tabs, found {line!r}",
@@ -67,3 +69,10 @@ class BeirFolder:
             where=self.folder,
             fix="a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/test.tsv",
         )
+
+
+def _grade(text: str) -> int:
+    grade = int(text)
+    if abs(grade) > MOST_GRADE:
+        raise ValueError(f"{grade} is no grade")
+    return grade

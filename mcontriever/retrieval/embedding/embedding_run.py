@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import orjson
 
+from mcontriever.child_processes import check_count
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError
 from mcontriever.progress import log
@@ -35,6 +36,7 @@ SPOOL = "spooled-corpus.jsonl.zst"
 
 def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | None" = None) -> None:
     """Embed in this process as the rank its launcher says, or as `processes` ranks of our own."""
+    check_count(processes, "--processes")
     place, folder = Place.of_environment(), request.output
     if place.world > 1 and (processes > 1 or request.restart or request.corpus == STANDARD_INPUT):
         raise ConfigError(

@@ -17,14 +17,15 @@ POLL_SECONDS = 0.1
 def run_ranks(work: Callable[..., None], arguments: tuple[Any, ...], processes: int) -> None:
     """Run `work(*arguments)` in every rank; the first failure stops the others and is raised here."""
     context = multiprocessing.get_context("spawn")
-    ranks = []
-    for rank in range(processes):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_rank, args=(rank, processes, sender, log.level, work, arguments), daemon=True)
-        process.start()
-        sender.close()
-        ranks.append((process, receiver))
+    ranks: list[Any] = []
     try:
+        for rank in range(processes):
+            receiver, sender = context.Pipe(duplex=False)
+            given = (rank, processes, sender, log.level, work, arguments)
+            process = context.Process(target=_rank, args=given, daemon=True)
+            process.start()
+            sender.close()
+            ranks.append((process, receiver))
         while any(process.is_alive() for process, _ in ranks):
             _raise_failure(ranks)
             time.sleep(POLL_SECONDS)
