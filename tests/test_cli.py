@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCli
+from tests.conftest import COMMAND_SECONDS, RunCli
 
 
 def test_version(run_cli: RunCli) -> None:
@@ -85,7 +85,7 @@ def test_an_interrupted_verb_says_how_to_go_on(
     )
     assert running.stderr is not None
     signal.signal(signal.SIGALRM, lambda *_: running.kill())
-    signal.alarm(100)
+    signal.alarm(COMMAND_SECONDS)
     with running, open(os.open(pipe, os.O_RDWR), "w"):
         while running.poll() is None and not has_open(running.pid, pipe):
             time.sleep(0.05)
