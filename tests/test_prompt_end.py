@@ -173,7 +173,7 @@ def verbs(tmp_path: Path) -> dict[str, tuple[list[object], Path, str]]:
         "output": str(tmp_path / "mined"),
     }
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mining))
-    embed = ["embed", str(corpus), "--model", "bm25", "--output", str(tmp_path / "out")]
+    embed: list[object] = ["embed", str(corpus), "--model", "bm25", "--output", str(tmp_path / "out")]
     (tmp_path / "plan.yaml").write_text(json.dumps({"output": str(tmp_path / "plan"), "stages": [{"command": embed}]}))
     return {
         "embed": (embed, tmp_path / "out", ".lock-plan"),

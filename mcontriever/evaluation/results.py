@@ -61,8 +61,9 @@ class SubsetScores:
         stored = read_json(path)
         _check_format(stored, path)
         found = checked_record(stored, cls, path, fix=AGAIN)
-        columns = [*found.values.values(), *([] if found.answer_languages is None else [found.answer_languages])]
-        if any(len(column) != len(found.queries) for column in columns):
+        lengths = [len(column) for column in found.values.values()]
+        lengths += [] if found.answer_languages is None else [len(found.answer_languages)]
+        if any(length != len(found.queries) for length in lengths):
             raise StoreError("not one value for each query", where=path, fix=AGAIN)
         return found
 
