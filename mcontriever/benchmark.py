@@ -2,7 +2,7 @@
 
 mcontriever benchmark --model M... (--suite NAME | --tasks FOLDER...) --output DIR [--offline FOLDER]
 mcontriever benchmark --prefetch FOLDER --suite NAME        what --offline FOLDER needs, where there is a network
-mcontriever benchmark --compare A B                         two results: what changed, and is it more than noise
+mcontriever benchmark --compare A B                         two results: what changed, and whether it is significant
 """
 
 import os
@@ -66,7 +66,7 @@ def run(request: Request) -> None:
         return
     if not specs or request.output is None:
         raise ConfigError("nothing to score", fix="give --model (one or more) and --output DIR")
-    # A suite's tasks exist, so an unreachable hub is told at once; a name of the user's own is checked first.
+    # A suite's tasks exist, so an unreachable hub is reported at once; a name that the user gave is checked first.
     offline = _data_folder(request, suite) if request.suite else None
     specs = _models_at_hand(specs, suite, offline)
     _quiet_libraries(offline)
@@ -120,7 +120,7 @@ def _tasks(suite: Suite) -> list[Any]:
 
 
 def _with_data(tasks: list[Any], suite: Suite, offline: Path | None) -> Iterator[Any]:
-    """Official tasks anew for each model, since MTEB unloads their data (and what we told them) after use."""
+    """Official tasks, made again for each model, because MTEB unloads their data (and our changes) after use."""
     from mcontriever.evaluation.official_tasks import official_task, use_offline
 
     for task, entry in zip(tasks, suite.tasks, strict=True):
@@ -134,7 +134,7 @@ def _with_data(tasks: list[Any], suite: Suite, offline: Path | None) -> Iterator
 
 
 def _data_folder(request: Request, suite: Suite) -> Path | None:
-    """Where official tasks' data lie; None where they come from the hub, which is then within reach."""
+    """Where official tasks' data are; None if they come from the hub, which is then reachable."""
     if request.offline is not None:
         if not request.offline.is_dir():
             raise DataError("no such folder", where=request.offline, fix=OFFLINE_WAY)
@@ -168,7 +168,7 @@ def _models_at_hand(specs: dict[str, ModelSpec], suite: Suite, offline: Path | N
 
 
 def _require_models(spec: ModelSpec, offline: Path | None) -> None:
-    """Every model is a folder, comes with us, lies in the cache, or can be fetched."""
+    """Every model is a folder, is bundled, is in the cache, or can be fetched."""
     for name in dict.fromkeys(spec.names):
         if is_at_hand(name):
             continue
@@ -197,7 +197,7 @@ def _hub_cache() -> Path:
 
 
 def _quiet_libraries(offline: Path | None) -> None:
-    """Before they are imported: no bars and no chatter, and with --offline no network and that folder's models."""
+    """Before libraries are imported: no bars or messages; with --offline no network, and that folder's models."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -52,7 +52,7 @@ def run_command(words: Sequence[str], environment: Mapping[str, str] | None = No
 
 
 def end_with_parent() -> None:
-    """Leave Ctrl-C to the parent, and end as soon as it has ended."""
+    """Leave Ctrl-C to the parent, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

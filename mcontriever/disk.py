@@ -97,7 +97,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Parse a JSON file of ours; a missing or damaged one is a StoreError."""
+    """Parse one of our JSON files; a missing or damaged one is a StoreError."""
     try:
         return orjson.loads(Path(path).read_bytes())
     except FileNotFoundError as error:
@@ -111,12 +111,12 @@ def read_json(path: str | Path) -> Any:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name in a manifest stays in its folder: the one check for all paths that files of ours contain."""
+    """Whether a name in a manifest stays in its folder: the one check for all paths in our files."""
     return bool(name) and name not in (".", "..") and not any(character in "/\\\0" for character in name)
 
 
 def edges_checksum(path: str | Path) -> str:
-    """Of the first and the last block: quick enough for every opening, and it tells most damage and swapped files."""
+    """Of the first and the last block: quick enough for every opening, and it detects most damage and swapped files."""
     with open(path, "rb") as file:
         digest = hashlib.sha256(file.read(EDGE_BYTES))
         file.seek(max(file.seek(0, os.SEEK_END) - EDGE_BYTES, 0))
@@ -138,7 +138,7 @@ def _refusal(folder: Path) -> int | None:
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             file.write(bytes(PROBE_BYTES))
-            file.write(b"\0")  # after a part of a write, the next one says why
+            file.write(b"\0")  # after a partial write, the next one says why
     except OSError as error:
         return error.errno
     return None
@@ -172,7 +172,7 @@ class FolderLock:
                 where=self.folder,
                 fix="wait for it to end, or give another output folder",
             ) from error
-        with contextlib.suppress(OSError):  # a full disk has no room to say who holds the lock
+        with contextlib.suppress(OSError):  # a full disk has no space to record who holds the lock
             os.ftruncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
         self._handle = handle
@@ -206,7 +206,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Swap a finished folder in. A folder cannot replace a full one, so the old one steps aside first."""
+    """Swap a finished folder in. A folder cannot replace a full one, so the old one is moved away first."""
     if path.exists():
         aside = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}old-", dir=path.parent))
         os.replace(path, aside / path.name)

@@ -1,4 +1,4 @@
-"""What this machine has and reaches: a screen for a bug report.
+"""What this machine has and can reach: a screen for a bug report.
 
 mcontriever doctor [--json]
 """
@@ -183,7 +183,7 @@ def _problem_of(command: list[str]) -> str | None:
 
 
 def _extras() -> dict[str, Any]:
-    """Each extra of the package, with what is missing of it."""
+    """Each extra of the package, with what it lacks."""
     needed: dict[str, list[str]] = {}
     for requirement in importlib.metadata.requires("mcontriever") or []:
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", requirement)

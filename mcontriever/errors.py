@@ -9,7 +9,7 @@ from mcontriever.shown_text import shown_message
 class UserError(Exception):
     """A mistake the user can fix. `what` names both values (found and expected), `fix` the remedy.
 
-    File names, ids and addresses come from strangers, so controls are escaped and passwords removed here.
+    File names, ids and addresses are untrusted, so controls are escaped and passwords removed here.
     """
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 `queries` makes training data for a corpus that has none (GenQ): use it with `format: dpr`. `expansion` appends the
 queries to each passage, so that BM25 finds it by them (docT5query): embed that corpus with `--model bm25`. Shards of
-the corpus become parts of the output, so a killed run resumes at the shard it had begun.
+the corpus become parts of the output, so a killed run resumes at the shard that it had started.
 """
 
 from collections import Counter

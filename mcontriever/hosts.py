@@ -1,4 +1,4 @@
-"""Hosts: is one within reach, asked quickly, before a library retries for a minute; does a hostfile name one twice?"""
+"""Hosts: can one be reached, tested quickly, before a library retries for a minute; does a hostfile name one twice?"""
 
 import socket
 import threading

@@ -1,6 +1,6 @@
-"""Where to find a model that the user names: `mini` or `nano`, a folder, or a hub name, cached or within reach.
+"""Where to find a model that the user names: `mini` or `nano`, a folder, or a hub name (cached or reachable).
 
-`mini` and `nano` are the bundled models, in any working directory; a folder of such a name is called `./nano`.
+`mini` and `nano` are the bundled models, in any working directory; a folder with such a name is called `./nano`.
 """
 
 from pathlib import Path

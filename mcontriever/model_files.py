@@ -1,4 +1,4 @@
-"""Reading a model's files, which may be damaged or a stranger's: whatever a library raises becomes one ModelError."""
+"""Reading a model's files, which may be damaged or untrusted: any exception of a library becomes one ModelError."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ def reading_model(what: str, folder: str | Path) -> Iterator[None]:
         raise
     except UnpicklingError as error:
         fix = "get the model as safetensors; a pickle can run code, so only tensors are read from one"
-        raise ModelError(f"{what}: the weights are no plain tensors", where=folder, fix=fix) from error
+        raise ModelError(f"{what}: the weights are not plain tensors", where=folder, fix=fix) from error
     except Exception as error:
         reason = " ".join(str(error).split())[:SHOWN_CHARACTERS]
         named = reason if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {reason}"

@@ -16,7 +16,7 @@ from mcontriever.errors import StoreError
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 RESTORE = "restore the file from a copy, or make its folder again"
 
-header_parser = threading.Lock()  # to be held where a library opens such files by itself
+header_parser = threading.Lock()  # hold it where a library opens such files itself
 
 
 def mapped(path: Path, *, mode: Literal["r", "c"] = "r", fix: str = RESTORE) -> np.ndarray:

@@ -122,7 +122,7 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
         expected = estimate(missing, settings.tokenizer_file, token_bytes, workers)
         if expected is not None:
             _announce(str(expected), expected.disk_bytes, settings.folder)
-    # The largest first, so that no worker is left alone with a large one at the end.
+    # The largest first, so that no worker has to finish a large one alone at the end.
     missing.sort(key=lambda job: -(job.shard.source_bytes or 0))
     calls = [(job, settings) for job in missing]
     megabytes = [max(1, round((job.shard.source_bytes or 0) / 1e6)) for job in missing]

@@ -17,13 +17,14 @@ T = TypeVar("T")
 RESTORE = "restore the file from a copy, or make its folder again"
 
 
-def _plain(name: str) -> str:
-    if not is_plain_name(name):
-        raise ValueError(f"{name!r} is no name of a file in this folder")
-    return name
+def _inside(path: str) -> str:
+    """No other file is opened or hashed, whatever a manifest says."""
+    if not all(is_plain_name(part) for part in path.split("/")):
+        raise ValueError(f"{path!r} is not a file of this folder")
+    return path
 
 
-PlainName = Annotated[str, pydantic.AfterValidator(_plain)]
+InnerPath = Annotated[str, pydantic.AfterValidator(_inside)]
 Count = Annotated[int, pydantic.Field(ge=0)]
 
 

@@ -1,6 +1,6 @@
 """Several verbs one after another, from one file: `mcontriever run PLAN.yaml`, and again to resume.
 
-A plan is a paper's recipe: train, mine with the result, train again; or train and mine in turns (ANCE). Every
+A plan is a paper's recipe: train, mine with the result, train again; or train and mine alternately (ANCE). Every
 stage is one of our own commands in a process of its own, so that each has the machine to itself, and resumes as it
 does alone. All stages are checked before the first one starts.
 """
@@ -33,7 +33,7 @@ PLAN = FolderKind("run of a plan", marks=(DONE, "stage-*"))
 
 
 def run(plan: PlanConfig) -> None:
-    """Run or resume. A stage's error ends the plan; so does training that was told to stop, without an error."""
+    """Run or resume. A stage's error ends the plan; a request to stop its training also ends it, without an error."""
     for number, stage in enumerate(plan.stages):
         check_stage(stage, f"stages.{number}")
     launcher = found_launcher(plan.launcher)
@@ -82,7 +82,7 @@ def found_launcher(words: Sequence[str]) -> list[str]:
 
 
 class Follower:
-    """Follows one stage; `follow` is False if its training was told to stop before the end."""
+    """Follows one stage; `follow` is False if its training was stopped before the end."""
 
     def __init__(self, launcher: Sequence[str], output: Path, name: str) -> None:
         self.launcher, self.output, self.name = list(launcher), output, name

@@ -19,13 +19,13 @@ from mcontriever.child_processes import check_count, end_with_parent
 from mcontriever.errors import ConfigError
 from mcontriever.progress import log, setup_logging
 from mcontriever.prompt_end import time_to_save
+from mcontriever.serving.limits import LOOPBACK
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 BACKLOG = 2048
 WORKER_ANSWER_SECONDS = 10  # a worker that says nothing for so long is replaced
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def run(request: ServeRequest, *, host: str, port: int, workers: int) -> None:
 
     if host not in LOOPBACK and request.token is None:
         fix = "add --token-file FILE (or MCONTRIEVER_TOKEN), or serve --host 127.0.0.1"
-        raise ConfigError(f"--host {host} lets others in, and there is no token", fix=fix)
+        raise ConfigError(f"--host {host} accepts other machines, but no token is set", fix=fix)
     _allow_many_connections()
     with _listening(host, port) as listener, _shared_metrics(workers):
         address = f"http://{'[::1]' if host == '::1' else host}:{listener.getsockname()[1]}"
@@ -153,7 +153,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(f"--host {host} is no address of this machine: {error}", fix="try 127.0.0.1") from error
+        raise ConfigError(f"--host {host} is not an address of this machine: {error}", fix="try 127.0.0.1") from error
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -22,7 +22,7 @@ def shown_text(text: str) -> str:
 
 
 def shown_message(text: str) -> str:
-    """A message of ours with foreign parts: its lines stay, controls are escaped, and passwords are removed."""
+    """Our message with parts from outside: its lines stay, controls are escaped, and passwords are removed."""
     lines = without_credentials(text).split("\n")
     return "\n".join(_NEVER_SHOWN.sub(_escape, line) for line in lines)
 

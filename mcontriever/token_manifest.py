@@ -1,31 +1,21 @@
 """The manifest of a folder that `mcontriever prepare` wrote, and what is checked before any of its files is read."""
 
 from pathlib import Path
-from typing import Annotated, Any, NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 import pydantic
 from typing_extensions import TypedDict
 
-from mcontriever.disk import is_plain_name, read_json
+from mcontriever.disk import read_json
 from mcontriever.errors import StoreError
 from mcontriever.npy_files import mapped, read_header
-from mcontriever.records import Count, checked_record
+from mcontriever.records import Count, InnerPath, checked_record
 
 FORMAT = "mcontriever-tokens-1"
 MANIFEST = "manifest.json"
 TOKEN_TYPES = (np.dtype("<u2"), np.dtype("<u4"))
 REPAIR = "restore it from a backup, or run `mcontriever prepare` with --restart"
-
-
-def _inside(path: str) -> str:
-    """No other file is opened or hashed, whatever a manifest says."""
-    if not all(is_plain_name(part) for part in path.split("/")):
-        raise ValueError(f"{path!r} is no file of this folder")
-    return path
-
-
-InnerPath = Annotated[str, pydantic.AfterValidator(_inside)]
 
 
 class _Extensible(TypedDict):
@@ -82,7 +72,7 @@ def check_token_files(folder: Path, shard: TokenShard) -> np.ndarray:
             raise damaged(path, f"{path.stat().st_size:,} bytes, the manifest says {expected:,}")
     shape, _, dtype = read_header(folder / shard["tokens_file"], fix=REPAIR)
     if len(shape) != 1 or dtype not in TOKEN_TYPES:
-        raise damaged(folder / shard["tokens_file"], f"an array {dtype} {shape} is no list of tokens")
+        raise damaged(folder / shard["tokens_file"], f"an array {dtype} {shape} is not a list of tokens")
     offsets = mapped(folder / shard["offsets_file"], fix=REPAIR)
     is_list = offsets.ndim == 1 and offsets.dtype == np.int64 and len(offsets) > 1
     if not is_list or offsets[0] != 0 or offsets[-1] != shape[0] or not (np.diff(offsets) >= 0).all():

@@ -247,7 +247,7 @@ def load_tokenizer(name_or_folder: str | Path) -> Any:
         )
     with reading_model("cannot read the tokenizer", folder):
         if (folder / _SETTINGS).exists():
-            read_json(folder / _SETTINGS)  # transformers takes what is no text, and cannot save it
+            read_json(folder / _SETTINGS)  # transformers accepts what is not text, and cannot save it
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         SpecialTokens.of(tokenizer)
     return tokenizer

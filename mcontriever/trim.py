@@ -4,7 +4,7 @@
     mcontriever trim FacebookAI/xlm-roberta-base --layers 0-5 --output runs/lower-half
 
 Pieces are counted in the text, and every language keeps its own most frequent ones (chosen_pieces.py). A text that is
-made of kept pieces has the same vector as before, to the bit, if all layers stay. report.md says what it costs.
+made of kept pieces has the same vector as before, bit for bit, if all layers stay. report.md says what it costs.
 """
 
 import copy
@@ -72,7 +72,7 @@ def layer_numbers(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = (word.strip() for word in part.partition("-"))
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise ConfigError(f"--layers {text!r} is no list of layers", fix="for example --layers 0-5, or 0,2,4")
+            raise ConfigError(f"--layers {text!r} is not a list of layers", fix="for example --layers 0-5, or 0,2,4")
         numbers += range(int(first), int(last or first) + 1)
     return numbers
 
@@ -88,13 +88,13 @@ def language_weights(text: str) -> dict[str, float]:
             weights[language] = 0.0
         if not language or not 0 < weights[language] < float("inf"):
             raise ConfigError(
-                f"--weights {text!r} is no list of weights above 0", fix="for example --weights en=3,sw=2"
+                f"--weights {text!r} is not a list of weights above 0", fix="for example --weights en=3,sw=2"
             )
     return weights
 
 
 def _check(text: str | None, languages: list[str] | None, pieces: int | None, layers: str | None) -> None:
-    """What can only be wrong is said before anything is read."""
+    """Errors that do not depend on the text are raised before it is read."""
     if text is None and (languages or pieces):
         named = "--languages" if languages else "--pieces"
         raise ConfigError(

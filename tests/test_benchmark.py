@@ -58,7 +58,7 @@ def test_the_atlas_under_several_models_in_one_call(
     assert values["bm25", "en->mixed", "same_language_at_10"] > values["bm25", "en->mixed", "same_language_relevant"]
     assert all(0 <= row["value"] <= 1 for row in rows)
     report = (output / "scores.md").read_text()
-    for part in ("## nDCG@10", "## Languages of the hits", "more than noise?", "## To repeat it\n\n```\nmcontriever"):
+    for part in ("## nDCG@10", "## Languages of the hits", "significant?", "## To repeat it\n\n```\nmcontriever"):
         assert part in report
     pictures = {path.name for path in output.glob("*.png")}
     assert {"scores.png", "languages-atlas-bm25.png", "languages-atlas-hybrid_bm25_tiny_centred_.png"} <= pictures

@@ -1,10 +1,7 @@
 """disk.py: nothing half-written, one writer at a time, clear words when the disk says no."""
 
-import contextlib
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ from mcontriever.disk import (
     write_json,
 )
 from mcontriever.errors import StoreError
+from tests.file_size_limit import files_of_at_most
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -98,17 +96,6 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
 def test_checksum_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-@contextlib.contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A limit on file sizes acts as a full disk: a write fails in the middle of a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class LibraryError(Exception):

@@ -1,5 +1,6 @@
 """The documents say what the code does: generated pages are fresh, named files exist, commands are well-formed."""
 
+import ast
 import re
 import runpy
 import shlex
@@ -43,6 +44,47 @@ def test_files_that_a_document_names_exist(path: Path) -> None:
     short = [name for name in missing if "/" not in name and list((REPOSITORY / "mcontriever").rglob(name))]
     unknown = set(missing) - set(short) - planned - {"queue.py", "datasets.py"}  # names that a guard forbids
     assert not unknown, f"{path.name} names {sorted(unknown)}"
+
+
+def journeys() -> list[str]:
+    """The sections of ARCHITECTURE.md that say in which order files are read."""
+    page = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    return re.split(r"^### ", page[page.index("## Five journeys") : page.index("## The papers")], flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("journey", journeys(), ids=lambda text: text.splitlines()[0])
+def test_a_journey_opens_no_file_twice(journey: str) -> None:
+    files = re.findall(r"`([\w/]+\.py)`", journey)
+    assert files
+    assert len(set(files)) == len(files)
+
+
+def test_every_file_of_the_package_is_reached_from_the_journeys() -> None:
+    """By the imports of the files that they name; the command line is their entry."""
+    package = REPOSITORY / "mcontriever"
+    files = {module_name(path): path for path in package.rglob("*.py")}
+    named = {package / name for journey in journeys() for name in re.findall(r"`([\w/]+\.py)`", journey)}
+    waiting = [module_name(path) for path in named | set((package / "cli").glob("*.py"))]
+    reached = {"mcontriever.__main__"}
+    while waiting:
+        name = waiting.pop()
+        if name in files and name not in reached:
+            reached.add(name)
+            waiting += imported_names(files[name])
+    assert not {name for name, path in files.items() if path.name != "__init__.py"} - reached
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def commands() -> Iterator[tuple[str, str]]:

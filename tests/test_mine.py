@@ -153,7 +153,7 @@ def test_the_output_trains(config: Config, files: dict[str, Path]) -> None:
 
 
 def test_all_positives_of_equal_queries_are_known(config: Config, files: dict[str, Path]) -> None:
-    """q1 and q2 ask the same words, so the answer to one is no negative of the other."""
+    """q1 and q2 ask the same words, so the answer to one is not a negative of the other."""
     lines = files["queries"].read_text().split("\n")
     lines[2] = lines[1].replace("q1", "q2")
     files["queries"].write_text("\n".join(lines))

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from mcontriever.errors import StoreError
-from mcontriever.records import Count, PlainName, read_record
+from mcontriever.records import Count, InnerPath, read_record
 from mcontriever.run import Follower
 
 
 @dataclass(frozen=True)
 class Facts:
     rows: Count
-    name: PlainName
+    name: InnerPath
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ class Facts:
         ('{"rows": -1, "name": "a.npy"}', "damaged: rows: "),
         ('{"rows": "x", "name": "a.npy"}', "damaged: rows: "),
         ('{"rows": 3}', "damaged: name: "),
-        ('{"rows": 3, "name": "../a"}', r"damaged: name: .*'\.\./a' is no name of a file in this folder"),
+        ('{"rows": 3, "name": "../a"}', r"damaged: name: .*'\.\./a' is not a file of this folder"),
         ('{"rows": 3, "name": "/etc/passwd"}', "damaged: name: "),
         ("[]", "damaged: the file: "),
         ("[" * 10_000, "not valid JSON"),

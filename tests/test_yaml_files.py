@@ -15,7 +15,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (BOMB, r"aliases stand for more than 100,000 values"),
+        (BOMB, r"aliases expand to more than 100,000 values"),
         ("a: &a [1, *a]", r"a value contains itself"),
         ("a: &a {b: {c: *a}}", r"a value contains itself"),
         ("a: " + "[" * 900, r"more than 50 levels of nesting"),

@@ -143,7 +143,7 @@ def _terms_revision(tokenizer: Any) -> str:
 
 
 def _plain_bm25(texts: list[str]) -> Any:
-    """bm25s as it comes, without stop words. A document that shares no word with the query is no hit."""
+    """bm25s with its default settings, no stop words. A document that shares no word with the query is not a hit."""
     import bm25s
 
     corpus = bm25s.tokenize(texts, stopwords=None, show_progress=False)

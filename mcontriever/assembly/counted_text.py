@@ -47,7 +47,7 @@ class CountedText:
             self.count()
 
     def count(self) -> None:
-        """What `add` has put by."""
+        """What `add` stored."""
         token_ids, _ = tokenize_texts(self._tokenizer, self._waiting, LONGEST_TEXT)
         self.counts_V += np.bincount(token_ids, minlength=len(self.counts_V))
         self._waiting.clear()
@@ -71,7 +71,7 @@ class CountedText:
 
 
 def _beginning(text: str) -> str:
-    """Up to the last whole word, for half a word is made of pieces that no text uses."""
+    """Up to the last whole word, because half a word has pieces that no text uses."""
     return text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS].rsplit(None, 1)[0]
 
 

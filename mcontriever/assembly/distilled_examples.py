@@ -1,7 +1,7 @@
 """The objective `distil` of fine-tuning: each query and passage with a teacher's vector, found by its text.
 
-A text that the teacher's store does not hold is refused before the first step: vectors of texts as they once were, or
-of another corpus, would teach the wrong thing without a word.
+A text that the teacher's store does not hold is refused before the first step: vectors of older versions of the
+texts, or of another corpus, would teach the wrong thing without an error.
 
 Shapes: B queries, P passages, N = B + P texts, H the teacher's dimensions.
 """

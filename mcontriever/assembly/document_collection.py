@@ -44,7 +44,7 @@ class DocumentCollection:
         return 0 if manifest is None else manifest.documents
 
     def write(self, documents: Sequence[Document], metadata: Sequence[Metadata]) -> None:
-        """Add documents; one whose id is there, or comes again here, replaces the earlier."""
+        """Add documents; a later document with the same id replaces an earlier one."""
         if not documents:
             return
         latest = {document.id: (document, own) for document, own in zip(documents, metadata, strict=True)}
@@ -56,13 +56,13 @@ class DocumentCollection:
         self._write_metadata({identifier: own for identifier, (_, own) in latest.items()})
 
     def delete(self, identifiers: Sequence[str]) -> None:
-        """Those that are there."""
+        """The ids that exist."""
         if find_manifest(self.folder) is not None:
             with store_runs.writing(self.folder):
                 store_edits.delete(self.folder, identifiers, missing_ok=True)
 
     def get(self, identifiers: Sequence[str]) -> list[tuple[Document, Metadata]]:
-        """Those that are there, in this order; of a document in passages, the first."""
+        """The documents that exist, in this order; for a document in passages, the first passage."""
         index = self._index()
         if index is None:
             return []
@@ -97,7 +97,7 @@ class DocumentCollection:
         ]
 
     def _index(self) -> Index | None:
-        """Opened again when the store has changed, by whoever."""
+        """Opened again when the store has changed, whichever process changed it."""
         try:
             state = (self.folder / MANIFEST).stat()
         except FileNotFoundError:

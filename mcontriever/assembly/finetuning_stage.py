@@ -97,7 +97,7 @@ class OpenedFinetuning:
 
     @property
     def languages(self) -> list[str]:
-        """The languages of examples are not told apart."""
+        """The languages of examples are not distinguished."""
         return []
 
     def objective(self, encoder: Encoder) -> torch.nn.Module:

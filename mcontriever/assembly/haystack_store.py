@@ -21,7 +21,7 @@ from mcontriever.texts.documents import Document
 
 
 class HaystackStore:
-    """Embeds what is written by itself, so no embedder is needed. Without a policy an id that is there is an error.
+    """It embeds what is written, so no embedder is needed. Without a policy an existing id is an error.
 
     `options` are SearchOptions; `meta`'s title and language, if they are strings, are the document's own.
     """

@@ -82,7 +82,7 @@ class LangChainStore(VectorStore):
     ) -> list[tuple[Found, float]]:
         """The confidence of calibrated search: how probable it is that a hit answers."""
         kwargs = {"merge": "calibrated", **kwargs}
-        kwargs.pop("score_threshold", None)  # LangChain compares by itself
+        kwargs.pop("score_threshold", None)  # LangChain compares it itself
         found = self.collection.search(query, k, **kwargs)
         return [(_found(hit, metadata), hit.confidence or 0.0) for hit, metadata in found]
 
@@ -98,7 +98,7 @@ class LangChainStore(VectorStore):
         **options: Any,
     ) -> "LangChainStore":
         if not isinstance(embedding, LangChainEmbeddings):
-            what = f"the embedding is {type(embedding).__name__}, and a store embeds by itself"
+            what = f"the embedding is {type(embedding).__name__}, and a store embeds on its own"
             raise ConfigError(what, fix="give LangChainEmbeddings(MODEL)")
         store = cls(folder, embedding.model, **options)
         store.add_texts(texts, metadatas, ids=ids)

@@ -42,7 +42,7 @@ class LlamaIndexEmbedding(BaseEmbedding):
 
 
 class LlamaIndexStore(BasePydanticVectorStore):
-    """Searches by the query's text; a query's `filters` are refused, for a store filters by language alone."""
+    """Searches by the query's text; a query's `filters` are refused, because a store filters only by language."""
 
     stores_text: bool = True
     is_embedding_query: bool = False

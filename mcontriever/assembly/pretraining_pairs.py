@@ -136,7 +136,7 @@ class _Opening:
     def _built(
         self, build: Callable[[Path], Any], home: Path, languages: Sequence[str], swap_probability: float
     ) -> PairSource:
-        def build_in_home() -> None:  # whose value the other ranks have no use for
+        def build_in_home() -> None:  # the other ranks do not need its value
             build(home)
 
         on_main_rank(build_in_home)

@@ -1,6 +1,6 @@
 """A store that is served: searched as `mcontriever search` does, and opened again when it changes on disk.
 
-The next opening is made ready beside the present one, which answers until then. Files of a store never change, so what
+The next opening is prepared beside the current one, which answers until then. Files of a store never change, so what
 was mapped stays valid; a search that meets files which a compaction has removed is repeated on the new ones.
 """
 
@@ -79,7 +79,7 @@ class ServedStore:
         )
 
     def search(self, requests: Sequence[SearchRequest]) -> list[SearchAnswer]:
-        """Of requests that ask alike: the same `options_of`, and re-ranked or not."""
+        """For requests with the same `options_of`, all re-ranked or none."""
         first = requests[0]
         if first.rerank and self._reranker is None:
             raise ConfigError("the server has no cross-encoder", fix="omit rerank, or start it with --rerank MODEL")
@@ -89,7 +89,7 @@ class ServedStore:
             found = self._found(opened, requests, options)
         except UserError as error:
             self.refresh()
-            if self._opened is opened:  # else it was opened again, here or by whoever watches
+            if self._opened is opened:  # else it was opened again, here or by the watcher
                 raise self._public(error) from error
             return self.search(requests)
         return [
@@ -137,7 +137,7 @@ class ServedStore:
     def _found(self, opened: Opened, requests: Sequence[SearchRequest], options: SearchOptions) -> list[list[Hit]]:
         if not self.is_there:
             what = f"the store {self.name!r} is not there any more"
-            fix = "put its folder back; the server opens it again by itself"
+            fix = "put its folder back; the server then opens it again"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix)
         index = opened.index
         index.reranker = self._reranker if requests[0].rerank else None
@@ -154,7 +154,7 @@ class ServedStore:
         return tuple((str(path), state.st_mtime_ns, state.st_ino) for path, state in states)
 
     def _public(self, error: UserError) -> UserError:
-        """Without the store's folder, which is nobody's business."""
+        """Without the store's folder, which clients must not see."""
         texts = [error.what, error.fix or ""]
         for folder in (str(self.folder.resolve()), str(self.folder)):
             texts = [text.replace(folder, self.name) for text in texts]

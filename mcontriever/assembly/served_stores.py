@@ -58,30 +58,30 @@ class ServedStores:
         self._closed.set()
 
     def answer(self, jobs: Sequence[Job]) -> list[Answer | Exception]:
-        """Queries are embedded together; then those that ask alike are searched together."""
+        """Queries are embedded together; then those with the same options are searched together."""
         answers: dict[int, Answer | Exception] = {}
         groups: dict[Hashable, list[int]] = {}
         for number, job in enumerate(jobs):
             try:
-                groups.setdefault(self._what_is_alike(job), []).append(number)
+                groups.setdefault(self._shared_options(job), []).append(number)
             except Exception as error:
                 answers[number] = error
         if len(groups) > 1:
             self._embed_queries([job for job in jobs if isinstance(job, SearchRequest)])
         for numbers in groups.values():
             try:
-                found: Sequence[Answer | Exception] = self._answer_alike([jobs[number] for number in numbers])
+                found: Sequence[Answer | Exception] = self._answer_together([jobs[number] for number in numbers])
             except Exception as error:
                 found = [error] * len(numbers)
             answers.update(zip(numbers, found, strict=True))
         return [answers[number] for number in range(len(jobs))]
 
-    def _what_is_alike(self, job: Job) -> Hashable:
+    def _shared_options(self, job: Job) -> Hashable:
         if isinstance(job, SearchRequest):
             return self._store(job.store), options_of(job), job.rerank
         return self._encoder(job.model), job.kind
 
-    def _answer_alike(self, jobs: Sequence[Job]) -> Sequence[Answer]:
+    def _answer_together(self, jobs: Sequence[Job]) -> Sequence[Answer]:
         searches = [job for job in jobs if isinstance(job, SearchRequest)]
         if searches:
             return self._store(searches[0].store).search(searches)

@@ -13,7 +13,7 @@ from mcontriever.encoder import Encoder
 class OpenedStage(Protocol):
     @property
     def languages(self) -> list[str]:
-        """The names of the language numbers in a batch; empty where languages are not told apart."""
+        """The names of the language numbers in a batch; empty if languages are not distinguished."""
 
     def objective(self, encoder: Encoder) -> torch.nn.Module:
         """forward(batch) -> (loss, metrics); see training/loop.py for what else it has."""

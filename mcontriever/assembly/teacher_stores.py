@@ -18,7 +18,7 @@ def open_teacher_stores(paths: Sequence[str]) -> list[EmbeddingStore]:
 
 
 def full_texts(store: EmbeddingStore) -> Iterator[list[str]]:
-    """The texts of all rows in order, some at a time, as the teacher embedded them but for its prefix."""
+    """The texts of all rows in order, some at a time, as the teacher embedded them without its prefix."""
     for titles, texts in store.text_batches(TEXTS_AT_ONCE):
         yield [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
 

@@ -51,7 +51,7 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
 
 
 def check_two_encoders(config: TrainConfig) -> None:
-    """Crops have no side that asks, a teacher's vectors are one space for all texts, and so are a ColBERT's."""
+    """Crops have no query side; a teacher's vectors, and a ColBERT's, are one space for all texts."""
     objective = config.objective.kind
     if config.stage == "pretrain" or objective in ("distil", "late_interaction"):
         raise ConfigError(

@@ -36,7 +36,7 @@ DeepSpeedBlock = typing.Annotated[dict[str, Any], pydantic.BeforeValidator(_bloc
 
 
 class PretrainConfig(Section):
-    """`deepspeed` is passed to DeepSpeed unchanged; its documentation lists the keys. It may name a file."""
+    """`deepspeed` is passed to DeepSpeed unchanged; its documentation lists the keys. It may be the name of a file."""
 
     stage: typing.Literal["pretrain"]
     encoder: EncoderSection

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def fail(error: UserError) -> NoReturn:
-    """Of the ranks of a distributed run the first speaks at once; its launcher then ends the others before they do."""
+    """Of a distributed run's ranks, the first prints at once; its launcher then ends the others before they print."""
     if os.environ.get("RANK", "0") != "0":
         try:
             time.sleep(HEAD_START_SECONDS)

@@ -71,7 +71,7 @@ def benchmark(
 
 
 class SeveralValues(TyperCommand):
-    """Lets `--tasks a b c` stand for `--tasks a --tasks b --tasks c`, as a shell's wildcards write it."""
+    """Reads `--tasks a b c`, which a shell's wildcards give, as `--tasks a --tasks b --tasks c`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         spread: list[str] = []

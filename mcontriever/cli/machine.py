@@ -11,7 +11,7 @@ from mcontriever.standard_output import writing_results
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
-    """Show what this machine has and reaches: versions, processor, GPUs, speed per precision, launcher, hub."""
+    """Show what this machine has and can reach: versions, processor, GPUs, speed per precision, launcher, hub."""
     from mcontriever import doctor as verb
 
     found = verb.run()

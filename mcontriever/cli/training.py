@@ -52,7 +52,7 @@ def export(
     ] = "float32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
 ) -> None:
-    """Write a checkpoint's model as a folder that sentence-transformers and transformers open too."""
+    """Write a checkpoint's model as a folder that sentence-transformers and transformers can load."""
     from mcontriever import export as verb
 
     verb.run(checkpoint, output, weights=weights, overwrite=overwrite)
@@ -79,7 +79,7 @@ def trim(
     samples: Annotated[int, typer.Option(min=1, help="Texts of each language that the report compares.")] = 50,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
 ) -> None:
-    """Keep the pieces of a model that some languages need, or some of its layers, and say what it costs."""
+    """Keep the pieces of a model that some languages need, or some of its layers, and report the cost."""
     from mcontriever import trim as verb
 
     verb.run(

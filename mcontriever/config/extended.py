@@ -3,7 +3,7 @@
     extends: contriever_english.yaml        # relative to this file
     objective: {queue_size: 65536}
 
-It stands at the top of a file or in any section of it, and the other file may extend a third one. A section that has
+It may be at the top of a file or in any section, and the other file may extend a third one. A section that has
 another `kind`, `format` or `type` than the one it would start from is a section of its own: nothing is taken over.
 """
 

@@ -8,7 +8,7 @@ from mcontriever.config.sections import Section
 
 
 class AlternateSection(Section):
-    """Training and mining in turns (ANCE): `train` as in its own file, with data.refresh_every; `mine` without output.
+    """Alternate training and mining (ANCE): `train` as in its own file, with data.refresh_every; `mine` without output.
 
     Each round mines with the newest checkpoint, from the examples of `train`, into RUN/negatives/step-....
     """
@@ -18,7 +18,7 @@ class AlternateSection(Section):
 
 
 class StageSection(Section):
-    """One of: a verb with its configuration, the two in turns, or any mcontriever command with its arguments."""
+    """One of: a verb with its configuration, the two alternately, or any mcontriever command with its arguments."""
 
     train: dict[str, Any] | None = None
     mine: dict[str, Any] | None = None

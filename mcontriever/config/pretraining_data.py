@@ -58,7 +58,7 @@ class ParallelDocumentsSection(Section):
         try:
             groups = re.compile(same_part).groups
         except re.error as error:
-            raise ValueError(f"{same_part!r} is no regular expression: {error}") from error
+            raise ValueError(f"{same_part!r} is not a regular expression: {error}") from error
         if not groups:
             raise ValueError(f"{same_part!r} has no group: put brackets around what the ids have in common")
         return same_part

@@ -24,10 +24,10 @@ TeacherStore = typing.Annotated[TeacherStoreSection, pydantic.BeforeValidator(_s
 
 
 class NeutralTeacherSection(Section):
-    """Take off the teacher's vectors what tells their language. `stores` hold equal contents in all their languages.
+    """Remove from the teacher's vectors what shows their language. `stores` hold equal contents in all their languages.
 
     A vector is moved by the difference between the mean of `language` there and its own language's, so that in a pool
-    of many languages a text's language is no reason to find it.
+    of many languages a text is not found because of its language.
     """
 
     stores: list[str] = pydantic.Field(min_length=1)

@@ -45,7 +45,7 @@ def expand_environment(value: Any, source: str) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """One document, within bounds: a few lines of aliases can stand for more values than fit into memory."""
+    """One document, within bounds: a few lines of aliases can expand to more values than fit into memory."""
     if len(text) > MAX_CHARACTERS:
         raise yaml.YAMLError(f"{len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
     loader = _SafeLoader(text)
@@ -57,7 +57,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values the node stands for, with every alias replaced by its value."""
+    """How many values the node has, with every alias replaced by its value."""
     if id(node) in counts:
         if not counts[id(node)]:
             raise yaml.YAMLError(f"a value contains itself:{node.start_mark}")
@@ -66,7 +66,7 @@ def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
     inside = list(itertools.chain(*node.value)) if isinstance(node, yaml.MappingNode) else node.value
     total = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(_count_values(child, counts) for child in inside))
     if total > MAX_VALUES:
-        raise yaml.YAMLError(f"aliases stand for more than {MAX_VALUES:,} values:{node.start_mark}")
+        raise yaml.YAMLError(f"aliases expand to more than {MAX_VALUES:,} values:{node.start_mark}")
     counts[id(node)] = total
     return total
 

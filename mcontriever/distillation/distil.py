@@ -4,7 +4,7 @@
     loss, metrics = objective(batch)          # a TaughtBatch
 
 Taught texts and what the contrastive loss needs go through one forward: two would break ZeRO-2 and 3. A student of
-other dimensions than the teacher's is compared through a linear projection, which is trained with it and left behind
+other dimensions than the teacher's is compared through a linear projection, which is trained with it and dropped
 when the model is exported.
 """
 

@@ -3,7 +3,7 @@
     cosine   1 - cos(student(x), teacher(x)), over all texts
     scores   KL( softmax(teacher(x) . K / t) || softmax(student(x) . K / t) ), over the teacher's keys K of the batch
 
-The first puts every text where the teacher puts it. The second says which differences matter: those between a text and
+The first moves every text to the teacher's vector. The second says which differences matter: those between a text and
 its near neighbours. Without `questions` each text is compared with the keys of all texts, its own among them; with
 them, the first rows are questions, and they are compared with the other rows' keys only.
 

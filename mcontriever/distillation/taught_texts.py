@@ -92,7 +92,7 @@ class TaughtTexts:
 
 
 class TextLoader:
-    """`pairs` makes the contrastive loss's batch of the same samples; None: there is no such loss.
+    """`pairs` makes the contrastive loss's batch of the same samples; None means no such loss.
 
     `languages_G` numbers the language of each group as the training loop counts them.
     """

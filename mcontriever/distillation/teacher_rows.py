@@ -14,7 +14,7 @@ from mcontriever.errors import StoreError
 
 
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
-    """64 bits of each text, exactly as it is but for blanks around it."""
+    """A 64-bit hash of each text without blanks around it."""
     digests = (hashlib.blake2b(text.strip().encode(errors="replace"), digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(digests), dtype=np.uint64)
 

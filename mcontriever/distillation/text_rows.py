@@ -3,7 +3,7 @@
     build_text_rows(folder, texts, made_from={...}, tokenizer=..., max_tokens=128)
     open_text_rows(folder).take(np.array([3, 17]))
 
-Row i belongs to row i of the store, so that a text and its vector cannot get out of step. Rows of the store are not
+Row i belongs to row i of the store, so that a text always has its own vector. Rows of the store are not
 read at random, because a store keeps its texts in compressed groups. Building holds 4 bytes for each token in memory.
 
 Shapes: N rows of the store.

@@ -4,7 +4,7 @@ Half of the places go by quota: equally many of its most frequent pieces for eve
 pieces that are used most, where the languages' texts count as if they were equally long. By frequency in all the text
 together, the languages with little text would lose their pieces first.
 
-A text of one domain lacks what others use every day: statutes hold no questions. A Unigram vocabulary knows from the
+A text of one domain lacks common words of others: statutes contain no questions. A Unigram vocabulary knows from the
 text that it was trained on how probable each piece is, so a piece counts by the geometric mean of both.
 
 Shapes: L languages, V pieces.
@@ -63,7 +63,7 @@ def with_parts(pieces: set[int], parts_of: Mapping[int, tuple[int, ...]]) -> Ids
 
 
 def _fill(kept: set[int], order: Iterable[int], most: int, parts_of: Mapping[int, tuple[int, ...]]) -> None:
-    """In place, up to `most`. What would bring too many parts is passed over."""
+    """In place, up to `most`. What would need too many parts is skipped."""
     for piece in order:
         if len(kept) == most:
             return

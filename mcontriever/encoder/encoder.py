@@ -26,6 +26,7 @@ from mcontriever.encoder.packed_forward import can_pack, first_position, packed_
 from mcontriever.encoder.rounded_training import as_rounded, feels_rounding
 from mcontriever.encoder.saved_model import (
     DEFAULT_MAX_LENGTH,
+    MODEL_FOLDER,
     POOLING_MODES,
     SIMILARITIES,
     read_int8_ranges,
@@ -79,12 +80,9 @@ class Encoder(torch.nn.Module):
         self.similarity = similarity
         self.normalize = normalize or similarity == "cosine"
         self.max_length = max_length
-        self.query_prefix = query_prefix
-        self.document_prefix = document_prefix
-        self.precision = precision
-        self.int8_ranges = int8_ranges
-        self.compute_dtype = compute_dtype
-        self.checkpoint_layers = checkpoint_layers
+        self.query_prefix, self.document_prefix = query_prefix, document_prefix
+        self.precision, self.int8_ranges = precision, int8_ranges
+        self.compute_dtype, self.checkpoint_layers = compute_dtype, checkpoint_layers
         self.special = SpecialTokens.of(tokenizer)
         self.first_position = first_position(backbone)
         self.dimension = int(backbone.config.hidden_size)
@@ -261,8 +259,13 @@ class Encoder(torch.nn.Module):
         overwrite: bool = False,
     ) -> Path:
         """Write a folder that SentenceTransformer, AutoModel and `Encoder.load` open; `overwrite` replaces a model."""
+        MODEL_FOLDER.require_replaceable(folder, overwrite=overwrite)
+        self._write(Path(folder), card, attachments or {})
+        return Path(folder)
+
+    def _write(self, folder: Path, card: str | None, attachments: Mapping[str, bytes]) -> None:
         parts = (self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges)
-        return write_model_folder(folder, *parts, overwrite=overwrite)
+        write_model_folder(folder, *parts)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
         """Copies the weights and shares the tokenizer, which never changes."""

@@ -104,7 +104,7 @@ def freeze_as_noted(backbone: Any, where: object = None) -> None:
     names, parameters = getattr(backbone.config, FROZEN_KEY, ()), dict(backbone.named_parameters())
     is_list = isinstance(names, list | tuple)
     if not is_list or not all(isinstance(name, str) and name in parameters for name in names):
-        what = f"config.json says {FROZEN_KEY}: {names!r}, which are no weights of this model"
+        what = f"config.json says {FROZEN_KEY}: {names!r}, which are not weights of this model"
         raise ModelError(what, where=where, fix="export or download the model again")
     for name in names:
         parameters[name].requires_grad_(False)

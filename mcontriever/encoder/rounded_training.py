@@ -1,6 +1,6 @@
-"""Training that feels the rounding of `mcontriever export --weights int4-blocks`: `encoder.rounding: int4-blocks`.
+"""Training with the rounding of `mcontriever export --weights int4-blocks`: `encoder.rounding: int4-blocks`.
 
-A model that is rounded after its training loses what its small updates gained, because they are smaller than a step of
+A model that is rounded after training loses its small updates, because they are smaller than a step of
 the grid. So every forward computes with the rounded weights, and the gradient of a rounded weight moves the weight
 itself (a straight-through estimate). Once enough updates agree, the rounded weight takes the next step.
 
@@ -32,7 +32,7 @@ class RoundedLinear(torch.nn.Linear):
 
 
 class RoundedEmbedding(torch.nn.Embedding):
-    """Blocks lie within rows, so rounding the rows that a batch needs is enough."""
+    """A block is part of one row, so it is enough to round the rows that a batch needs."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return _Rounded.apply(super().forward(ids))

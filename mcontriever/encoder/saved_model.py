@@ -50,23 +50,20 @@ _ROUTER, _ROUTES = "sentence_transformers.models.Router", "router_config.json"
 
 
 def write_model_folder(
-    folder: str | Path,
+    folder: Path,
     backbone: Any,
     tokenizer: Any,
     spec: Mapping[str, Any],
-    card: str | None = None,
-    attachments: Mapping[str, bytes] | None = None,
+    card: str | None,
+    attachments: Mapping[str, bytes],
     int8_ranges: dict[str, torch.Tensor] | None = None,
     *,
-    overwrite: bool = False,
     files: Mapping[str, Any] | None = None,
-) -> Path:
+) -> None:
     """Write the folder under a temporary name, then rename it: a reader never sees half a model.
 
     `files` replaces sentence-transformers' files for a model that pools.
     """
-    folder = Path(folder)
-    MODEL_FOLDER.require_replaceable(folder, overwrite=overwrite)
     with atomic_folder(folder) as temporary:
         with quiet_transformers():
             backbone.save_pretrained(temporary)
@@ -78,9 +75,8 @@ def write_model_folder(
         (temporary / "README.md").write_text(card if card is not None else _plain_card(spec))
         if int8_ranges is not None:
             save_file(int8_ranges, temporary / INT8_RANGES)
-        for name, content in (attachments or {}).items():
+        for name, content in attachments.items():
             (temporary / name).write_bytes(content)
-    return folder
 
 
 _HOW_IT_WAS_LOADED = frozenset({"is_local", "local_files_only"})  # transformers writes them too
@@ -184,7 +180,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
             fix="move its files beside modules.json",
         )
     if not is_plain_name(modules[1].path):
-        raise ModelError(f"{modules[1].path!r} is no folder of this model", where=folder / "modules.json", fix=AGAIN)
+        raise ModelError(f"{modules[1].path!r} is not a folder of this model", where=folder / "modules.json", fix=AGAIN)
     settings = _read(folder / "config_sentence_transformers.json", _Settings) or _Settings()
     transformer = _read(folder / "sentence_bert_config.json", _Transformer) or _Transformer()
     prompts = settings.prompts or {}

@@ -81,23 +81,15 @@ class TokenEncoder(Encoder):
     def spec(self) -> dict[str, Any]:
         return {**super().spec(), "pooling": "none", "normalize": True, "similarity": "maxsim"}
 
-    def save(
-        self,
-        folder: str | Path,
-        card: str | None = None,
-        attachments: Mapping[str, bytes] | None = None,
-        *,
-        overwrite: bool = False,
-    ) -> Path:
+    def _write(self, folder: Path, card: str | None, attachments: Mapping[str, bytes]) -> None:
         weights = {"linear.weight": self.projection.weight.detach().cpu().contiguous()}
-        return write_model_folder(
+        write_model_folder(
             folder,
             self.folded_backbone(),
             self.tokenizer,
             self.spec(),
             card,
-            {**(attachments or {}), f"{_PROJECTION}/model.safetensors": save(weights)},
-            overwrite=overwrite,
+            {**attachments, f"{_PROJECTION}/model.safetensors": save(weights)},
             files=_files(self),
         )
 

@@ -57,10 +57,10 @@ class Vocabulary:
         return len(self.names)
 
     def always_kept(self, characters: set[str], scripts: set[str]) -> set[int]:
-        """Special tokens, single characters, and what the rest of the numbers and scores hang on.
+        """Special tokens, single characters, and the pieces that other numbers and scores depend on.
 
         RoBERTa's positions count from the padding token's number, so what stands before it stays; and sentencepiece
-        takes the lowest score of all for the price of an unknown character.
+        uses the lowest score of all as the cost of an unknown character.
         """
         kept = {token["id"] for token in self.rules["added_tokens"]} | self._bytes()
         kept |= set(range((self.tokenizer.pad_token_id or 0) + 1))
@@ -83,7 +83,7 @@ class Vocabulary:
         return np.exp(np.array(scores + [-np.inf] * (len(self) - len(scores))))
 
     def _bytes(self) -> set[int]:
-        """The pieces that stand for single bytes: any text can be made of them."""
+        """The pieces of single bytes: any text can be made of them."""
         if "ByteLevel" in json.dumps([self.rules["pre_tokenizer"], self.rules["decoder"]]):
             return {number for number, name in enumerate(self.names) if len(name) == 1}
         fallback = self.rules["model"].get("byte_fallback")
@@ -128,7 +128,7 @@ def characters_and_scripts(vocabulary: Vocabulary, counts_LV: npt.NDArray[np.int
 
 @lru_cache(maxsize=1 << 16)
 def script_of(character: str) -> str:
-    """As Unicode names it: LATIN, ARABIC, CJK, ...; "" for what is no letter."""
+    """As Unicode names it: LATIN, ARABIC, CJK, ...; "" for what is not a letter."""
     if unicodedata.category(character)[0] not in "LM":
         return OTHER
     return unicodedata.name(character, "?").split()[0]

@@ -16,7 +16,7 @@ import torch
 
 from mcontriever.disk import atomic_folder, write_json
 from mcontriever.encoder.encoder import Encoder
-from mcontriever.encoder.saved_model import MODEL_FOLDER, QUERIES, query_folder, router_files
+from mcontriever.encoder.saved_model import QUERIES, query_folder, router_files
 from mcontriever.encoder.sub_batches import encode_in_sub_batches
 from mcontriever.errors import ModelError
 from mcontriever.tokens import PackedBatch
@@ -51,21 +51,12 @@ class TwoEncoders(Encoder):
         both = f"{self.queries.fingerprint()} {super().fingerprint()}"
         return hashlib.sha256(both.encode()).hexdigest()
 
-    def save(
-        self,
-        folder: str | Path,
-        card: str | None = None,
-        attachments: Mapping[str, bytes] | None = None,
-        *,
-        overwrite: bool = False,
-    ) -> Path:
-        MODEL_FOLDER.require_replaceable(folder, overwrite=overwrite)
-        with atomic_folder(Path(folder)) as temporary:
-            super().save(temporary, card, attachments)
+    def _write(self, folder: Path, card: str | None, attachments: Mapping[str, bytes]) -> None:
+        with atomic_folder(folder) as temporary:
+            super()._write(temporary, card, attachments)
             self.queries.save(temporary / QUERIES)
             for name, value in router_files(self.queries.normalize).items():
                 write_json(temporary / name, value)
-        return Path(folder)
 
 
 def with_query_encoder(passages: Encoder, folder: Path, **changes: Any) -> Encoder:

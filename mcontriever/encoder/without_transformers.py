@@ -1,6 +1,6 @@
 """A BERT-family backbone and a tokenizer for inference without transformers, which takes two seconds to import.
 
-Their modules and names are Hugging Face's, so the packed forward, the fast CPU path and the fingerprint take them for
+Their modules and names are Hugging Face's, so the packed forward, the fast CPU path and the fingerprint treat them as
 the same. `mcontriever search` answers its first question with them. Whatever this file does not know for certain is
 loaded with transformers instead.
 """

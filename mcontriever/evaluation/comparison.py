@@ -1,4 +1,4 @@
-"""`--compare A B`: what is better or worse in B than in A, by language, and whether it is more than noise."""
+"""`--compare A B`: what is better or worse in B than in A, by language, and whether it is significant."""
 
 from dataclasses import dataclass
 
@@ -65,8 +65,8 @@ def to_markdown(comparison: Comparison) -> str:
     lines += [
         "",
         f"Over {s.groups} rows of equal weight: {100 * s.difference:+.1f} ({100 * s.low:+.1f} to {100 * s.high:+.1f}). "
-        f"Better on {s.better} ({s.significantly_better} of them more than noise), worse on {s.worse} "
-        f"({s.significantly_worse} more than noise): randomisation test at 5 % for all rows together (Holm's method).",
+        f"Better on {s.better} ({s.significantly_better} of them significantly), worse on {s.worse} "
+        f"({s.significantly_worse} significantly): randomisation test at 5 % for all rows together (Holm's method).",
     ]
     if c.not_compared:
         lines += ["", "Not compared:", *(f"- {name}: {reason}" for name, reason in c.not_compared.items())]

@@ -33,7 +33,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "sebastian-hofstaetter/distilbert-dot-tas_b-b256-msmarco": _CLS_DOT,
 }
 SPARTA = "BeIR/sparta-msmarco-distilbert-base-v1"
-# The names of published.json: such a row stands in a table where the model itself cannot be fetched.
+# The names of published.json: such a row is shown where the model itself cannot be fetched.
 PUBLISHED_AS = {
     "facebook/contriever": "Contriever",
     "facebook/contriever-msmarco": "Contriever + MS MARCO",
@@ -57,7 +57,7 @@ PUBLISHED_AS = {
 
 
 def known_settings(name: str) -> dict[str, Any]:
-    """What `Encoder.load` must be told of this hub name; {} for an unknown one."""
+    """The arguments of `Encoder.load` for this hub name; {} for an unknown one."""
     settings = KNOWN.get(name, {})
     if settings:
         log.info(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items()))

@@ -1,14 +1,14 @@
 """What `--model` means: parsed here, loaded elsewhere.
 
-mini, nano                the models that come with the package (a folder of such a name is ./nano)
+mini, nano                the models that come with the package (a folder with such a name is ./nano)
 NAME                      a folder (exported by us, or any sentence-transformers layout) or a hub name
-bm25                      BM25 as bm25s comes, without stop words: the baseline that others can repeat
+bm25                      BM25 by bm25s with its default settings, without stop words: a baseline that anyone can repeat
 bm25:words                BM25 over the words of `mcontriever search` (Chinese in pairs, no Arabic points...)
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
 dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
 sparta:NAME               a plain backbone as SPARTA reads it: sparse weights of the vocabulary's pieces
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
-blend:A,B                 their scores as they are: cosines, and BM25 scores divided by the query's maximum
+blend:A,B                 a sum of their scores: cosines, and BM25 scores divided by the query's maximum
 calibrated:A,B            an encoder, alone or with BM25 (words, subwords), as `mcontriever search` merges languages
 X+rerank:CROSS_ENCODER    the best hits of any of these, re-ranked by a cross-encoder
 """

@@ -111,7 +111,7 @@ def _of_folder(name: str, label: str, device: str, centre: Centre | None) -> Any
     }
     if kind not in wrappers:
         raise ModelError(
-            f"the model is a {kind}, which finds no documents by itself",
+            f"the model is a {kind}, which cannot find documents on its own",
             where=name,
             fix=f"re-rank with it: --model bm25+rerank:{name}",
         )
@@ -150,7 +150,7 @@ def _searching(model: Any, centre: Centre | None, name: str) -> Any:
     if isinstance(model, EncoderProtocol):
         return EncoderSearch(model, model.mteb_model_meta, None if isinstance(model, SparseEncoderWrapper) else centre)
     if not hasattr(model, "search"):
-        raise ModelError(f"{name} finds no documents by itself", fix=f"re-rank with it: --model bm25+rerank:{name}")
+        raise ModelError(f"{name} cannot find documents on its own", fix=f"re-rank with it: --model bm25+rerank:{name}")
     return model
 
 

@@ -16,7 +16,7 @@ from mcontriever.encoder.two_encoders import parts_of
 
 
 class MtebEncoder:
-    """MTEB's EncoderProtocol over `Encoder`, for its retrieval tasks and all its others."""
+    """MTEB's EncoderProtocol over `Encoder`, for retrieval and all other tasks."""
 
     def __init__(self, encoder: Encoder, name: str) -> None:
         self.encoder = encoder

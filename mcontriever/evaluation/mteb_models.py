@@ -1,4 +1,4 @@
-"""Our models by MTEB's own ways, with the metadata that its leaderboard asks for.
+"""Our models through MTEB's own functions, with the metadata that its leaderboard asks for.
 
 mteb.evaluate(mcontriever.mteb_model("nano"), tasks)          a name, a folder that we exported, or an Encoder
 
@@ -95,7 +95,7 @@ def _read_by(ancestor: str | None) -> set[str]:
     return set(MODEL_REGISTRY[ancestor].training_datasets or ()) if ancestor in MODEL_REGISTRY else set()
 
 
-register(NANO, NANO)  # mini has to be registered by who wants it: to import this file should not load it
+register(NANO, NANO)  # mini must be registered by the caller, because importing this file must not load it
 
 if __name__ == "__main__":
     from mteb.cli.build_cli import main

@@ -117,7 +117,7 @@ class EncoderSearch:
 
 
 def hits_of(query_ids: list[str], ids: list[str], positions_QK: np.ndarray, scores_QK: np.ndarray) -> Hits:
-    """Arrays to MTEB's dictionaries; a negative position is no hit."""
+    """Arrays to MTEB's dictionaries; a negative position means no hit."""
     names = np.array(ids, dtype=object)
     hits: Hits = {}
     for query, positions, scores in zip(query_ids, positions_QK, scores_QK, strict=True):

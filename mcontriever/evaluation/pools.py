@@ -76,7 +76,7 @@ def _by_language(documents: Mapping[str, Document], versions: set[str]) -> dict[
         if language in languages:
             raise DataError(
                 f"{languages[language]!r} and {key!r} are both in {language or 'an unknown language'} and answer the "
-                "same questions, so they are no versions of one passage",
+                "same questions, so they are not versions of one passage",
                 fix="scatter a set in which each question has one relevant document in each language",
             )
         languages[language] = key

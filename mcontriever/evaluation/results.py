@@ -1,4 +1,4 @@
-"""What a benchmark writes into its folder, and how it is read again.
+"""What a benchmark writes into its folder, and how it is read.
 
 scores.json    [{model, task, language, metric, value}], values from 0 to 1 under MTEB's names of metrics
 table.json     the tables of scores.md with the published systems beside ours, in percent
@@ -28,7 +28,7 @@ SCORES = FolderKind("folder of scores", marks=("scores.json", "facts.json", "que
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """What a number in a table is about. `language` may be a direction, query before document: "ar->en"."""
+    """What a number in a table measures. `language` may be a direction, query before document: "ar->en"."""
 
     task: str
     language: str

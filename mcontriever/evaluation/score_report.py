@@ -118,7 +118,7 @@ def _noise_section(benchmark: Benchmark, metric: str) -> list[str]:
     head = f"| task | language | model | queries | {first} | model | difference | 95 % of resamples | p |"
     rows = [row for *_, row in sorted(found)]
     return [
-        f"## Is the difference to {first} more than noise?",
+        f"## Is the difference to {first} significant?",
         f"{metric_name(metric)}, paired over queries: a two-sided randomisation test with 10,000 sign flips, and the "
         "interval of 95 % of 10,000 bootstrap samples of the queries.",
         "\n".join([head, "| --- | --- | --- |" + " ---: |" * 6, *rows]),

@@ -1,4 +1,4 @@
-"""Is a difference more than noise? Paired over queries: a randomisation test and a bootstrap interval.
+"""Is a difference significant? Paired over queries: a randomisation test and a bootstrap interval.
 
 The queries are the sample. The test asks whether both models' scores could come from one distribution; the interval
 shows how much the mean difference changes with another sample of queries.

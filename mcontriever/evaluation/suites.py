@@ -50,7 +50,7 @@ class SuiteTask(Section):
 
 
 class EvaluationData(Section):
-    """A file that is on no hub: its source and its expected contents. Recipes: `data_recipes/evaluation`."""
+    """A file that no hub has: its source and its expected contents. Recipes: `data_recipes/evaluation`."""
 
     name: str
     description: str

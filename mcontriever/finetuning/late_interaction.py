@@ -25,7 +25,7 @@ from mcontriever.tokens import PackedBatch
 
 
 class LateInteraction(Loss):
-    """Scores are sums over a query's tokens, so they lie between 0 and its length: ColBERT takes them as they are."""
+    """Scores are sums over a query's tokens, so they are between 0 and its length; ColBERT does not scale them."""
 
     kind: Literal["late_interaction"] = "late_interaction"
     loss: Literal["contrastive", "margin_mse"] = "contrastive"

@@ -31,7 +31,7 @@ class InBatchTeacher:
         folder = model_folder(name)
         if not is_late_interaction(folder):
             fix = "train one: mcontriever train --config configs/finetune/late_interaction_msmarco.yaml"
-            raise ModelError("the in-batch teacher is no late-interaction model", where=folder, fix=fix)
+            raise ModelError("the in-batch teacher is not a late-interaction model", where=folder, fix=fix)
         teacher = TokenEncoder.load(name)
         for what, read in (
             ("tokenizer", lambda one: tokenizer_fingerprint(one.tokenizer)),

@@ -27,7 +27,7 @@ def examples_in_force(source: Mapping[str, Any], run: Path, step: int, refresh_e
         raise StoreError(
             f"fresh negatives are due from step {due:,} on, but have not been mined",
             where=folder,
-            fix="start the plan instead, which trains and mines in turns: mcontriever run PLAN.yaml",
+            fix="start the plan instead, which trains and mines alternately: mcontriever run PLAN.yaml",
         )
     passages_file = ExampleSource.of(source).passages_file()
     return open_training_set(

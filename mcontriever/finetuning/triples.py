@@ -25,7 +25,7 @@ NO_KEY = 0  # text keys are 64-bit hashes; this one means no text
 
 @dataclass(frozen=True, eq=False)
 class TripleBatch:
-    """Keys are hashes of texts. A passage is no negative of a query that has its key among the known positives."""
+    """Keys are hashes of texts. A passage is not a negative of a query whose known positives include its key."""
 
     queries: PackedBatch
     passages: PackedBatch

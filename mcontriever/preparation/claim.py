@@ -15,7 +15,7 @@ TOKENS = FolderKind("folder of token shards", marks=(PLAN,))
 
 
 def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
-    """The folder must be empty, begun with the same plan, or cleared by --restart."""
+    """The folder must be empty, started with the same plan, or cleared by --restart."""
     old_plan = read_json(output / PLAN) if (output / PLAN).is_file() else None
     if old_plan is not None and (not isinstance(old_plan, dict) or old_plan.get("format") != new_plan["format"]):
         raise StoreError(
@@ -29,7 +29,7 @@ def claim(output: Path, new_plan: dict[str, Any], *, restart: bool) -> None:
         changes = _differences(old_plan, new_plan)
         if changes:
             raise StoreError(
-                "the folder was begun with another plan:\n  " + "\n  ".join(changes),
+                "the folder was started with another plan:\n  " + "\n  ".join(changes),
                 where=output,
                 fix="give another --output, restore the former values, or start again with --restart",
             )

@@ -118,7 +118,7 @@ class _NegativeLogSumExp(torch.autograd.Function):
 
 
 def _chunks(negatives: Sequence[Negatives], text_B: torch.Tensor, language_B: torch.Tensor | None) -> Any:
-    """Each chunk of keys, and which of them are no negatives of each query (None: all are)."""
+    """Each chunk of keys, and which of them are not negatives of each query (None: all are negatives)."""
     for part in negatives:
         has_own_text_K = _is_in(part.text_K, text_B)
         chunks_with_own_text = set((has_own_text_K.nonzero()[:, 0] // CHUNK_KEYS).tolist())

@@ -8,7 +8,7 @@ languages differ, it keeps the part of its offset that topics explain better tha
 question the products are then distributed around zero with deviation sqrt(qT W q / trace W) in every language, where W
 is the covariance of documents around their languages' means. Divided by that they can be compared between languages,
 questions and encoders. The ranking is a search by the inner product,
-so `CalibratedVectors` serve exact search and indexes alike.
+so `CalibratedVectors` serve both exact search and indexes.
 
 A language with few documents leans on the whole: its mean is trusted as far as languages differ more than documents do
 (James and Stein's estimator), so a document alone keeps most of what sets it apart.

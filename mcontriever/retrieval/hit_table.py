@@ -21,7 +21,7 @@ FIRST_STRONG_ISOLATE, POP_ISOLATE = "\u2068", "\u2069"
 def show_hits(
     hits: Sequence[Hit], explain: bool = False, console: Console | None = None, none: str = "nothing found"
 ) -> None:
-    """`none` is what is said when there are no hits."""
+    """`none` is shown when there are no hits."""
     console = console or _console()
     if not hits:
         console.print(none)

@@ -1,9 +1,9 @@
 """The mean vector of each language, which can be subtracted: it says which language a text is in, not its topic.
 
-The documents of a language lie close together, so documents in the query's language crowd out better ones in others.
+The documents of a language are close together, so documents in the query's language crowd out better ones in others.
 `CentredVectors` subtracts each document's language mean and, if the similarity is the cosine, restores its length of
-one. Queries keep their vectors: they lie elsewhere than documents, and with the documents' means subtracted they found
-less (measured on xquad-mixed5). Many queries at once have means of their own, and subtracting those helps a little.
+one. Queries keep their vectors: they are in another region than documents, and found less with the documents' means
+subtracted (measured on xquad-mixed5). Many queries at once have their own means; subtracting those helps a little.
 
 Shapes: N rows, L languages, H dimensions, Q queries.
 """

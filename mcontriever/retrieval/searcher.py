@@ -98,7 +98,7 @@ class Index:
     def search_many(
         self, queries: Iterable[str | Query], *, options: SearchOptions | None = None, texts: bool = True
     ) -> Iterator[list[Hit]]:
-        """Hits for each query in turn, a few hundred searched at once."""
+        """Hits for each query in order; a few hundred are searched at once."""
         options = options or SearchOptions()
         waiting: list[Query] = []
         for number, query in enumerate(queries):

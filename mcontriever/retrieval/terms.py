@@ -24,7 +24,7 @@ _UNSPACED = (
     (0xFF66, 0xFF9F),
     (0x20000, 0x3FFFF),
 )
-_BEYOND = (0x10000, 0x1EFFF)  # scripts beyond the basic plane; emoji lie above
+_BEYOND = (0x10000, 0x1EFFF)  # scripts beyond the basic plane; emoji are above
 _ARABIC_AND_HEBREW_POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
 
 _LETTER_FORMS = str.maketrans("آأإٱىةکیךםןףץ", "اااايهكيכמנפצ")

@@ -4,6 +4,8 @@ from typing import Any
 
 import pydantic
 
+from mcontriever.serving.served import StoreCard
+
 
 class HitAnswer(pydantic.BaseModel):
     rank: int
@@ -51,18 +53,5 @@ class OpenAIModels(pydantic.BaseModel):
     data: list[dict[str, Any]]
 
 
-class StoreAnswer(pydantic.BaseModel):
-    name: str
-    documents: int
-    passages: int
-    languages: dict[str, int]
-    modes: list[str]
-    model: str | None
-    keeps_text: bool
-    reranks: bool
-    is_there: bool
-    reopened: int
-
-
 class StoreList(pydantic.BaseModel):
-    stores: list[StoreAnswer]
+    stores: list[StoreCard]

@@ -36,7 +36,7 @@ class SearchRequest(Section):
     query: QueryText = pydantic.Field(description="The question, in any language.")
     store: str | None = pydantic.Field(default=None, description="The store's name; the first one if not given.")
     k: int = pydantic.Field(default=10, ge=1, le=MOST_HITS, description="How many hits.")
-    offset: int = pydantic.Field(default=0, ge=0, le=MOST_HITS - 1, description="How many hits to pass over.")
+    offset: int = pydantic.Field(default=0, ge=0, le=MOST_HITS - 1, description="How many hits to skip.")
     mode: Literal["dense", "bm25", "hybrid"] | None = pydantic.Field(
         default=None, description="dense if the store has vectors, else bm25."
     )

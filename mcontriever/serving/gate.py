@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from mcontriever.serving.limits import Limits
+from mcontriever.serving.limits import LOOPBACK, Limits
 from mcontriever.serving.refusals import RefusedError
 
 Message = MutableMapping[str, Any]
@@ -19,12 +19,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS = ("/", "/page.css", "/page.js", "/health")  # nothing of a store is in them
 
 
 class Gate:
-    """`on_answer` is told path, status and seconds of each request."""
+    """`on_answer` gets the path, status and seconds of each request."""
 
     def __init__(
         self, app: Application, *, limits: Limits, token: str | None, on_answer: Callable[[str, int, float], None]

@@ -1,7 +1,8 @@
-"""How much a client may ask for, and for how long it may take."""
+"""Who needs a token, how much a client may ask for, and how long it may take."""
 
 from dataclasses import dataclass
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # this machine's own names, for which no token is needed
 MOST_HITS = 1000  # offset and k together
 MOST_QUERY_CHARACTERS = 10_000
 MOST_TEXTS = 256

@@ -17,7 +17,7 @@ from mcontriever.progress import log
 
 
 class RefusedError(Exception):
-    """What the client is told. `retry_seconds` says when to come again."""
+    """The error that the client gets. `retry_seconds` says when to try again."""
 
     def __init__(self, status: int, message: str, fix: str, retry_seconds: int | None = None) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ def refusal_of(error: BaseException) -> RefusedError:
     if isinstance(error, ConfigError | DataError):
         return RefusedError(HTTPStatus.BAD_REQUEST, error.what, error.fix or "correct the request")
     if isinstance(error, UserError):
-        return RefusedError(HTTPStatus.CONFLICT, error.what, error.fix or "tell whoever runs the server")
+        return RefusedError(HTTPStatus.CONFLICT, error.what, error.fix or "tell the operator of the server")
     log.error("a request failed", exc_info=error)
     return RefusedError(
         HTTPStatus.INTERNAL_SERVER_ERROR,

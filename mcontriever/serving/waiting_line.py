@@ -62,7 +62,7 @@ class WaitingLine:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:
-        """Until nobody waits."""
+        """Until no request waits."""
         try:
             while batch := self._next_batch():
                 started = time.monotonic()

@@ -11,7 +11,7 @@ from mcontriever.texts.rows import read_rows
 
 
 class Document(msgspec.Struct, frozen=True):
-    """`language_detected`: nobody named its language, `language_detection.py` did.
+    """`language_detected`: its language was not given but detected (`language_detection.py`).
 
     `text_language` is set where the text is plainly in another language than the one that is named.
     """

@@ -86,7 +86,7 @@ class TrainingLoop:
             batches.close()
 
     def update(self, batches: Prefetch[np.ndarray, Any]) -> bool:
-        """One optimizer step over all ranks and micro steps; True if some rank was told to stop."""
+        """One optimizer step over all ranks and micro steps; True if some rank received a request to stop."""
         self.report.start_timer()
         samples = self.source.order.samples(self.state.samples)
         micro_batches = [next(batches).to(self.learner.device) for _ in samples]

@@ -1,6 +1,6 @@
 """The processes of a run's other ranks. When one dies, the others' collectives fail: that error is only a consequence.
 
-Gloo raises a bare RuntimeError for it, in several wordings, so the processes themselves are looked at.
+Gloo raises a bare RuntimeError for it, with several texts, so the processes themselves are checked.
 """
 
 import os

@@ -15,7 +15,7 @@ IMPATIENCE_SECONDS = 2.0  # the launcher forwards a Ctrl-C that the terminal has
 
 
 class StopRequest:
-    """`asked` is True once this process was told to stop. Used as a context manager, around what can be saved."""
+    """`asked` is True once this process received a request to stop. A context manager, around what can be saved."""
 
     def __init__(self) -> None:
         self._signalled_at: float | None = None

@@ -78,5 +78,5 @@ def test_from_texts_takes_our_embeddings_alone(tmp_path: Path) -> None:
 
     store = LangChainStore.from_texts(["a river", "a bridge"], LangChainEmbeddings("nano"), folder=tmp_path / "s")
     assert len(store.collection) == 2
-    with pytest.raises(ConfigError, match=r"DeterministicFakeEmbedding, and a store embeds by itself"):
+    with pytest.raises(ConfigError, match=r"DeterministicFakeEmbedding, and a store embeds on its own"):
         LangChainStore.from_texts(["a"], DeterministicFakeEmbedding(size=3), folder=tmp_path / "t")

@@ -1,13 +1,12 @@
 """Odd values of every verb's options, and outputs that cannot be written: told, and nothing of the user's is lost."""
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.attack.attempt import attempt
+from tests.file_size_limit import files_of_at_most
 
 Words = Callable[[Path], tuple[object, ...]]
 OUTPUTS: dict[str, Words] = {
@@ -48,16 +47,6 @@ def test_a_full_disk(whole: Path, tmp_path: Path, verb: str) -> None:
     outcome.require_told()
     assert "the file would be larger than may be written here" in outcome.err
     assert not list(tmp_path.rglob(".partial-*"))
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 ODD_OPTIONS = {

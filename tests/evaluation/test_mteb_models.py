@@ -53,7 +53,7 @@ def test_mteb_knows_the_bundled_model_by_name() -> None:
 
 
 def test_a_model_has_read_what_its_ancestor_read() -> None:
-    """mini is multilingual-e5-small with fewer pieces, so it is no stranger to MIRACL either."""
+    """mini is multilingual-e5-small with fewer pieces, so it has seen MIRACL too."""
     meta = mteb_model("mini").mteb_model_meta
     assert meta.training_datasets >= mteb.get_model_meta("intfloat/multilingual-e5-small").training_datasets
     assert not meta.is_zero_shot_on([mteb.get_task("MIRACLRetrieval")])

@@ -138,7 +138,7 @@ def test_what_cannot_teach_or_be_taught_is_refused(
     with pytest.raises(ModelError, match=r"mcontriever reads Transformer \+ Pooling"):
         Encoder.load(folder)
     student = Encoder.load(tiny_encoder_dir)
-    with pytest.raises(ModelError, match=r"is no late-interaction model(.|\n)*late_interaction_msmarco"):
+    with pytest.raises(ModelError, match=r"is not a late-interaction model(.|\n)*late_interaction_msmarco"):
         Distillation(in_batch_teacher=str(tiny_encoder_dir)).for_encoder(student)
     with pytest.raises(ModelError, match=r"has another prefix of queries than the student(.|\n)*starts from"):
         Distillation(in_batch_teacher=str(folder)).for_encoder(student)

@@ -100,7 +100,7 @@ def test_each_word_draws_for_itself_and_sides_can_be_chosen(dictionary: Any, tok
 
 
 def test_the_longest_chinese_word_is_found(dictionary: Any, tokenizer: Any) -> None:
-    """房子 is two pieces, and 房 alone is no word of the dictionary."""
+    """房子 is two pieces, and 房 alone is not a word of the dictionary."""
     assert set(switched(dictionary, tokenizer, "猫房子狗房,子狗子", "zh")[0]) == {"cat house dog房,子 dog子"}
 
 

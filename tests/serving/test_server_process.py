@@ -146,9 +146,9 @@ def test_a_killed_worker_is_replaced_and_loses_only_its_own_requests(server: Ser
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--host", "0.0.0.0"], "--host 0.0.0.0 lets others in, and there is no token\n  fix: add --token-file"),
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 accepts other machines, but no token is set\n  fix: add --token-file"),
         (["--port", "PORT"], "cannot be used\n  fix: choose another with --port"),
-        (["--host", "no.such.host.invalid", "--token-file", "TOKEN"], "is no address of this machine"),
+        (["--host", "no.such.host.invalid", "--token-file", "TOKEN"], "is not an address of this machine"),
         (["--token-file", "missing.txt"], "the token cannot be read"),
         (["--model", "missing-folder/x"], "missing-folder/x is neither a folder nor in the local cache"),
         (["--rerank", "TINY"], "the model has no head trained to score pairs"),

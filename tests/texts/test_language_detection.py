@@ -5,7 +5,7 @@ import pytest
 
 from mcontriever.texts import language_detection
 from mcontriever.texts.documents import Document
-from mcontriever.texts.language_detection import detect_languages, likely_languages, with_detected_languages
+from mcontriever.texts.language_detection import likely_languages, with_detected_languages
 
 ODD_TEXTS = ["", "   ", "1234 - 56", "\ud800 broken", "a", "THE RIVER RISES IN THE HILLS", "e\u0301te\u0301"]
 
@@ -29,14 +29,14 @@ def test_probabilities_are_py3langids(texts):
 
 def test_sentences_are_in_their_languages(sentences):
     for language, texts in sentences.items():
-        assert detect_languages(texts) == [language] * len(texts)
+        assert [found for found, _ in likely_languages(texts)] == [language] * len(texts)
 
 
-def test_a_text_is_judged_alike_alone_and_among_others(texts, monkeypatch):
-    together = detect_languages([*texts, *ODD_TEXTS])
+def test_a_text_has_the_same_language_alone_and_among_others(texts, monkeypatch):
+    together = [language for language, _ in likely_languages([*texts, *ODD_TEXTS])]
     monkeypatch.setattr(language_detection, "TEXTS_AT_ONCE", 3)
-    assert detect_languages([*texts, *ODD_TEXTS]) == together
-    assert [detect_languages([text])[0] for text in [*texts, *ODD_TEXTS]] == together
+    assert [language for language, _ in likely_languages([*texts, *ODD_TEXTS])] == together
+    assert [likely_languages([text])[0][0] for text in [*texts, *ODD_TEXTS]] == together
 
 
 @pytest.mark.parametrize("text", ["", "   ", "1234 - 56", "a", "\ud800"])

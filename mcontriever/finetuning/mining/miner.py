@@ -1,4 +1,4 @@
-"""Mining one block of queries: ask each search, keep possible negatives, let a cross-encoder object, take n.
+"""Mining one block of queries: ask each search, keep possible negatives, let a cross-encoder reject some, take n.
 
 Searches and their answers are those of row_search.py; the store shows rows. All decisions about a block are
 arrays. Its records, which take as long as the search, are made by the writer.

@@ -19,7 +19,7 @@ def mining_report(total: PartStatistics, made_by: Mapping[str, Any], examples: S
             "",
             f"{total.negatives:,} negatives for {total.examples:,} examples; {total.short:,} times a search had fewer "
             "than requested."
-            + (f" Left out, for no passage surely answers: {total.unanswered:,}." * bool(total.unanswered)),
+            + (f" Left out because no passage surely answers: {total.unanswered:,}." * bool(total.unanswered)),
             "",
             *(f"- {name.replace('_', ' ')}: {value}" for name, value in made_by.items() if value not in (None, {})),
             "",

@@ -62,7 +62,7 @@ def embed_shards(folder: Path, plan: Plan, corpus: Corpus, encoder: "Encoder | N
 
 
 def _calibrate(encoder: "Encoder", corpus: Corpus, plan: Plan) -> None:
-    """On the corpus's first documents, so that all ranks and a resumed run round alike."""
+    """On the corpus's first documents, so that all ranks and a resumed run round equally."""
     first = next(corpus.ranges([(0, min(CALIBRATION_DOCUMENTS, plan.run.documents))]))
     texts = [f"{document.title} {document.text}".strip() for document in first if not is_empty(document)]
     if texts:

@@ -121,7 +121,7 @@ def damage_of(store: EmbeddingStore, kind: str) -> str | None:
         }
         for name, entry in files.items():
             if not is_plain_name(name):
-                return f"{name!r} is no file name"
+                return f"{name!r} is not a file name"
             check_file(folder / name, entry)
             if entry.bytes <= CHECKED_AT_ONCE_BYTES and sha256_of(folder / name) != entry.sha256:
                 return f"{name} is not the file that was written (checksum)"

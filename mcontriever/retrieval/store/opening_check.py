@@ -57,7 +57,7 @@ def read_deleted_rows(folder: Path, manifest: Manifest) -> np.ndarray:
     rows = read_array(path, fix=REPAIR)
     is_list = rows.dtype == np.int64 and rows.shape == (manifest.deleted.rows,)
     if not is_list or (len(rows) and not 0 <= rows.min() <= rows.max() < manifest.rows):
-        raise StoreError(f"{path.name} is no list of this store's {manifest.rows:,} rows", where=path, fix=REPAIR)
+        raise StoreError(f"{path.name} is not a list of this store's {manifest.rows:,} rows", where=path, fix=REPAIR)
     return rows
 
 

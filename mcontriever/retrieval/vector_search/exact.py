@@ -81,7 +81,7 @@ class ExactSearch:
         exact_QC = scores_of_rows(self.vectors, queries_QH, rows_QC)
         steps_QC = (exact_QC - rough_QC) / self.rough.scales_of(rows_QC)
         usual_Q = np.sqrt(np.square(steps_QC).mean(axis=1))
-        if self.rough_dtype == torch.int8:  # candidates may happen to lie on whole steps; other rows need not
+        if self.rough_dtype == torch.int8:  # candidates may happen to be on whole steps; other rows need not be
             usual_Q = np.maximum(usual_Q, np.linalg.norm(queries_QH, axis=1) / np.sqrt(12))
         margin_Q = DEVIATIONS * usual_Q * self.rough.coarsest
         scores_QK, rows_QK = in_order(exact_QC, rows_QC, k)

@@ -55,7 +55,7 @@ class FaissIndex:
     @classmethod
     def open(cls, store: EmbeddingStore, vectors: Vectors, kind: str, facts: dict[str, Any]) -> "FaissIndex":
         if kind not in FAISS_KINDS:
-            raise StoreError(f"{kind} is no index of vectors", where=store.folder, fix="give auto, exact or flat")
+            raise StoreError(f"{kind} is not an index of vectors", where=store.folder, fix="give auto, exact or flat")
         path, effort = derived.folder_of(store, kind) / FILE, facts.get("effort")
         fix = f"make it again: mcontriever index {store.folder} --kind {kind}"
         try:

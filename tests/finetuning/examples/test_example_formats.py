@@ -67,7 +67,7 @@ def test_dpr_json_array_as_dpr_writes_it(tmp_path: Path) -> None:
     examples, found = read(format="dpr", paths=[str(path)])
     assert found == EXPECTED
     assert examples[0].positives[0].id == "13"
-    assert examples[0].positive_scores == ()  # BM25's score of DPR is no teacher's
+    assert examples[0].positive_scores == ()  # DPR's BM25 score is not a teacher's
     assert len(examples.passages) == 6  # the random negative too may be drawn
 
 

@@ -148,9 +148,9 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a list as manifest": (lambda folder: (folder / "manifest.json").write_text("[]"), "not the manifest of a store"),
     "pickled deleted rows": (deleted_as(np.array([{}], dtype=object)), "cannot be read: .*Python objects"),
-    "deleted rows that are not there": (deleted_as(np.array([40])), "is no list of this store's 40 rows"),
-    "deleted rows below 0": (deleted_as(np.array([-1])), "is no list of this store's 40 rows"),
-    "deleted rows as floats": (deleted_as(np.array([1.0])), "is no list of this store's 40 rows"),
+    "deleted rows that are not there": (deleted_as(np.array([40])), "is not a list of this store's 40 rows"),
+    "deleted rows below 0": (deleted_as(np.array([-1])), "is not a list of this store's 40 rows"),
+    "deleted rows as floats": (deleted_as(np.array([1.0])), "is not a list of this store's 40 rows"),
 }
 
 
@@ -251,7 +251,7 @@ def test_an_index_of_another_store_or_no_index(store: Path, encoder: Encoder) ->
     with pytest.raises(StoreError, match="no index can have the name"):
         DenseSearch.open(opened, encoder, 1 << 28, index="../flat")
     open_lexical_index(opened, "words")
-    with pytest.raises(StoreError, match="bm25-words is no index of vectors"):
+    with pytest.raises(StoreError, match="bm25-words is not an index of vectors"):
         DenseSearch.open(opened, encoder, 1 << 28, index="bm25-words")
     verb.run(store, kind="flat")
     path = derived.folder_of(opened, "flat") / "manifest.json"

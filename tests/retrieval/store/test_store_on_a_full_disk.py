@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from mcontriever.retrieval.embedding.request import EmbeddingRequest
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_check import find_damage
 from mcontriever.texts.documents import Document
+from tests.file_size_limit import files_of_at_most
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents, write_lines
 
 DOCUMENTS = mixed_documents(60)
@@ -41,17 +41,7 @@ def test_a_full_disk_is_one_clear_error_and_the_store_stays_whole(small_disk: Pa
 
 def test_a_file_that_may_not_grow_is_one_clear_error_too(tmp_path: Path, encoder: Encoder) -> None:
     message = r"larger than may be written here\n.*documents-00001\.parquet\n.*ulimit"
-    check_a_failed_append(tmp_path / "small" / "s", encoder, files_limited_to(20_000), message)
-
-
-@contextlib.contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    check_a_failed_append(tmp_path / "small" / "s", encoder, files_of_at_most(20_000), message)
 
 
 def check_a_failed_append(
