@@ -163,7 +163,9 @@ def _models_at_hand(specs: dict[str, ModelSpec], suite: Suite, offline: Path | N
                 raise
             log.warning(f"{label}: {error.what}; the table has the published figures of {published} instead")
     if not kept:
-        raise HubError("none of the models is at hand or can be fetched", fix=f"give one as a folder, or {OFFLINE_WAY}")
+        raise HubError(
+            "none of the models is here, and none can be fetched", fix=f"give one as a folder, or {OFFLINE_WAY}"
+        )
     return kept
 
 

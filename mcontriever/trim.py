@@ -46,7 +46,7 @@ def run(
     encoder = Encoder.load(model, light=False)
     if len(parts_of(encoder)) > 1:
         fix = f"trim each of its folders, then join them: mcontriever export dpr:QUERIES,PASSAGES --output {output}"
-        raise ModelError("the model has an encoder of its own for queries", where=model, fix=fix)
+        raise ModelError("the model has a separate query encoder", where=model, fix=fix)
     if layers is not None:
         keep_layers(encoder.backbone, layer_numbers(layers), where=model)
         encoder.int8_ranges = None
@@ -111,7 +111,7 @@ def _check_count(pieces: int | None, vocabulary: Vocabulary) -> None:
         raise ConfigError(
             f"--pieces is {pieces:,}, the model has {len(vocabulary):,}",
             where=vocabulary.tokenizer.name_or_path,
-            fix="give a smaller number, or leave --pieces out to keep all that the languages use",
+            fix="give a smaller number, or omit --pieces to keep all that the languages use",
         )
 
 

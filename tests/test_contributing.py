@@ -21,9 +21,10 @@ REPLACEMENT = re.compile(r"^In `([^`]+)`, replace\n\n" + FENCE + r"\n\nwith\n\n"
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with all four examples applied."""
     root = tmp_path_factory.mktemp("project")
-    for name in ("mcontriever", "benchmarks/quality/suites", "data_recipes", "configs"):
+    for name in ("mcontriever", "benchmarks/quality/suites", "data_recipes", "configs", "docs"):
         shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     shutil.copy(REPOSITORY / "benchmarks/quality/published.json", root / "benchmarks/quality")
+    shutil.copy(REPOSITORY / "pyproject.toml", root)
     for path, text in NEW_FILE.findall(PAGE):
         assert not (root / path).exists(), path
         (root / path).write_text(text, encoding="utf-8")
@@ -57,7 +58,7 @@ def printed(copy: Path, tiny_tokenizer_dir: Path) -> dict[str, str]:
     reader = READER.replace("TOKENIZER", str(tiny_tokenizer_dir))
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL],
-        input=json.dumps({"loss": LOSS, "reader": reader, "suite": SUITE, "index": INDEX}),
+        input=json.dumps({"loss": LOSS, "reader": reader, "suite": SUITE, "index": INDEX, "reference": REFERENCE}),
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True,
@@ -71,6 +72,26 @@ def printed(copy: Path, tiny_tokenizer_dir: Path) -> dict[str, str]:
 def test_the_page_has_its_examples() -> None:
     assert len(NEW_FILE.findall(PAGE)) == 2
     assert len(REPLACEMENT.findall(PAGE)) == 6
+
+
+def test_the_examples_pass_the_checks(copy: Path) -> None:
+    changed = [copy / path for path in {path for path, *_ in [*NEW_FILE.findall(PAGE), *REPLACEMENT.findall(PAGE)]}]
+    files = [str(path) for path in changed if path.suffix == ".py"]
+    for check in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        ruff = [sys.executable, "-m", "ruff", *check, *files]
+        done = subprocess.run(ruff, cwd=copy, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+REFERENCE = """
+import runpy
+print("".join(runpy.run_path("docs/generate_reference.py")["pages"]().values()))
+"""
+
+
+def test_the_reference_has_what_was_added(printed: dict[str, str]) -> None:
+    for added in ("### Hinge", "or text or file or hub", "ivf-sq4"):
+        assert added in printed["reference"]
 
 
 LOSS = """

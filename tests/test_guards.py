@@ -121,6 +121,12 @@ def test_never_pickle_nor_foreign_code() -> None:
     assert not offenders
 
 
+def test_private_operators_are_called_in_one_file() -> None:
+    private = re.compile(r"torch\.ops\.|_int_mm\(|_softmax_backward_data|mallopt")
+    others = [path for path in sources() if path.name != "cpu_operators.py"]
+    assert not [path for path in others if private.search(path.read_text(encoding="utf-8"))]
+
+
 def test_every_yaml_of_the_repository_parses() -> None:
     paths = [
         path for folder in ("configs", "data_recipes", "benchmarks") for path in (REPOSITORY / folder).rglob("*.yaml")

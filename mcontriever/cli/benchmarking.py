@@ -29,7 +29,7 @@ def benchmark(
     ] = None,
     prefetch: Annotated[Path | None, typer.Option(help="Fetch the suite's data and models into this folder.")] = None,
     compare: Annotated[
-        tuple[str, str] | None, typer.Option(help="Two results (DIR or DIR:MODEL): what changed, beyond noise?")
+        tuple[str, str] | None, typer.Option(help="Two results (DIR or DIR:MODEL): what changed significantly?")
     ] = None,
     store: Annotated[
         list[Path] | None,

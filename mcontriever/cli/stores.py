@@ -85,9 +85,7 @@ Merge = Annotated[
 Prefer = Annotated[
     str, typer.Option(help="Documents in the query's language: own, any, or a number added to their scores.")
 ]
-MinConfidence = Annotated[
-    float, typer.Option(min=0, max=1, help="Return no hit that is less probably an answer than this.")
-]
+MinConfidence = Annotated[float, typer.Option(min=0, max=1, help="Return no hit with a confidence below this.")]
 FusionOption = Annotated[
     Literal["rrf", "weighted", "blend"] | None,
     typer.Option(help="hybrid, without calibration: by ranks, stretched scores, or unchanged scores."),

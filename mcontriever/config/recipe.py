@@ -8,6 +8,8 @@ import pydantic
 from mcontriever.config.loading import load_config, recipe_file
 from mcontriever.config.sections import Section
 
+READERS_WITH_FIELDS = ("ccnet", "jsonl", "parquet", "hub")
+
 
 class RecipeFields(Section):
     """What the source calls these fields. `null` means that it has none."""
@@ -84,7 +86,7 @@ class RecipeSource(Section):
             raise ValueError(
                 f"the reader {self.reader} cannot tell the language: list one language, or put {{language}} in the path"
             )
-        if self.titles and not (self.fields.title and self.reader not in ("cc100", "text")):
+        if self.titles and not (self.fields.title and self.reader in READERS_WITH_FIELDS):
             raise ValueError("titles: true needs a reader with fields, and fields.title")
         return self
 

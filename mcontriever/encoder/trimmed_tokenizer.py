@@ -155,8 +155,8 @@ def _rules(tokenizer: Any) -> dict[str, Any]:
         )
     if model.get("ignore_merges") or model.get("dropout"):
         raise ModelError(
-            "its BPE takes whole words before its merges, or drops merges by chance: fewer pieces would cut "
-            "the same texts otherwise",
+            "its BPE takes whole words before its merges, or drops merges by chance: with fewer pieces "
+            "it would cut the same texts differently",
             where=where,
             fix="trim --layers alone",
         )

@@ -31,9 +31,9 @@ def keep_layers(backbone: Any, layers: Sequence[int], *, where: object = None) -
     """In place: these layers, in this order."""
     if not can_pack(backbone.config):
         raise ModelError(
-            f"layers can be chosen of BERT's and RoBERTa's kind; this model is {backbone.config.model_type}",
+            f"layers can be chosen only for BERT and RoBERTa models; this model is {backbone.config.model_type}",
             where=where,
-            fix="leave --layers out",
+            fix="omit --layers",
         )
     there = len(backbone.encoder.layer)
     missing = [layer for layer in layers if not 0 <= layer < there]
@@ -42,7 +42,7 @@ def keep_layers(backbone: Any, layers: Sequence[int], *, where: object = None) -
         raise ConfigError(
             f"--layers names {named}; the model has layers 0 to {there - 1}" if there else "the model has no layers",
             where=where,
-            fix=f"choose among 0 to {there - 1}, for example --layers 0-{there - 1}" if there else "leave it out",
+            fix=f"choose among 0 to {there - 1}, for example --layers 0-{there - 1}" if there else "omit it",
         )
     backbone.encoder.layer = torch.nn.ModuleList(backbone.encoder.layer[layer] for layer in layers)
     backbone.config.num_hidden_layers = len(layers)

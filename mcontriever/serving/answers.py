@@ -15,7 +15,7 @@ class HitAnswer(pydantic.BaseModel):
     title: str
     text: str = pydantic.Field(description="The best passage of the document.")
     confidence: float | None = pydantic.Field(
-        default=None, description="With calibrated scores: how probably it answers."
+        default=None, description="With calibrated scores: the probability that it answers."
     )
     parts: dict[str, float] | None = pydantic.Field(default=None, description="With explain.")
     title_marks: list[tuple[int, int]] | None = pydantic.Field(default=None, description="With marks: from, to.")

@@ -47,9 +47,7 @@ class SearchRequest(Section):
     prefer: float | Literal["any", "own"] = pydantic.Field(
         default="any", description="Documents in the query's language: own, any, or a number added to their scores."
     )
-    min_confidence: float = pydantic.Field(
-        default=0.0, ge=0, le=1, description="No hit that is less probably an answer."
-    )
+    min_confidence: float = pydantic.Field(default=0.0, ge=0, le=1, description="No hit with a confidence below this.")
     terms: Literal["words", "subwords", "both"] = pydantic.Field(default="words", description="What BM25 counts.")
     index: str = pydantic.Field(default="auto", description="auto, exact, or a kind that mcontriever index made.")
     fusion: Literal["rrf", "weighted", "blend"] | None = pydantic.Field(
@@ -62,9 +60,7 @@ class SearchRequest(Section):
     center_languages: bool = pydantic.Field(
         default=False, description="Subtract each language's mean from its documents."
     )
-    rerank: bool = pydantic.Field(
-        default=False, description="Read the best hits again with the server's cross-encoder."
-    )
+    rerank: bool = pydantic.Field(default=False, description="Re-rank the best hits with the server's cross-encoder.")
     explain: bool = pydantic.Field(default=False, description="With the scores behind each hit's rank.")
     marks: bool = pydantic.Field(default=False, description="With the places of the query's words in title and text.")
 

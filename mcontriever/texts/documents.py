@@ -112,7 +112,7 @@ def document_of(record: Mapping[str, object], names: FieldNames, where: str) -> 
         if isinstance(value, list | dict):
             raise _wrong_type(value, name, where)
     if identifier == "":
-        raise DataError("the id is empty", where=where, fix="give each document an id of its own")
+        raise DataError("the id is empty", where=where, fix="give each document its own id")
     return Document(str(identifier), text, str(title or ""), str(language or ""))
 
 

@@ -55,7 +55,7 @@ def read_dataset(dataset: Any, name: str) -> Iterator[tuple[int, Mapping[str, An
             yield number, row
     except Exception as error:  # datasets lets through whatever its many readers raise
         if not Path(name).exists():
-            raise HubError(f"reading broke off: {error}", where=name, fix="run the same command again") from error
+            raise HubError(f"reading stopped: {error}", where=name, fix="run the same command again") from error
         what = f"cannot be read further: {' '.join(str(error).split())[:200]}"
         damage = DamagedFileError("corrupt", what, name)
         damage.line = number + 1

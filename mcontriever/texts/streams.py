@@ -97,7 +97,7 @@ def damage_named(path: str, *decoder_errors: type[Exception]) -> Iterator[None]:
         raise DamagedFileError("corrupt", what, path) from error
     except OSError as error:
         if is_remote(path):  # the network failed, not the file: nothing may be counted as lost
-            raise HubError(f"reading broke off: {error}", where=path, fix="run the same command again") from error
+            raise HubError(f"reading stopped: {error}", where=path, fix="run the same command again") from error
         raise DamagedFileError("unreadable", f"the file cannot be read: {error}", path) from error
 
 

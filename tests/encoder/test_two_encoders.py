@@ -90,7 +90,7 @@ def test_a_store_is_searched_with_the_queries_encoder(
 def test_only_one_encoder_is_trimmed(folder: Path, tmp_path: Path, cli: RunCli) -> None:
     done = cli("trim", folder, "--output", tmp_path / "small", "--layers", "0")
     assert done.returncode == 2
-    assert "has an encoder of its own for queries" in done.stderr
+    assert "has a separate query encoder" in done.stderr
     assert "export dpr:QUERIES,PASSAGES" in done.stderr
 
 

@@ -153,7 +153,7 @@ def refuse_while_pending(folder: Path) -> None:
             f"an unfinished {plan.run.mode} of {plan.run.corpus['path']} is under way here: "
             f"{len(done_shards(folder, plan))} of {len(plan.run.shard_ends)} shards are done",
             where=folder,
-            fix="run that mcontriever embed command again to finish it, or add --restart to give it up",
+            fix="run that mcontriever embed command again to finish it, or add --restart to discard it",
         )
 
 
