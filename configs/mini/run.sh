@@ -11,13 +11,13 @@ out=${3:-runs/mini}
 mcontriever=${MCONTRIEVER:-mcontriever}
 mkdir -p "$out"
 
-# Nine of twelve layers: without 5, 6 and 7 the model loses least. English, in which most passages stand, weighs twice as
-# much; languages with sentences alone weigh less.
+# Nine of twelve layers: removing 5, 6 and 7 costs least. English, the language of most passages, counts twice as
+# much; languages with only sentences count less.
 [ -d "$out/trimmed" ] || "$mcontriever" trim "$model" --text data_recipes/mini.yaml --pieces 90000 --layers 0-4,8-11 \
     --weights en=2,fa=0.6,ha=0.6,km=0.6,ku=0.6,ms=0.6,my=0.6,ne=0.6,om=0.6,ps=0.6,so=0.6,ta=0.6,tl=0.6,ur=0.6 \
     --max-characters 1000000 --samples 5 --output "$out/trimmed"
 
-# The whole model's vectors of 104,000 texts, and of equal contents in 43 languages.
+# The full model's vectors of 104,000 texts, and of equal contents in 43 languages.
 [ -d "$out/texts" ] || python configs/mini/texts.py "$MINI_DATA" "$out/texts"
 "$mcontriever" embed "$out/texts/short.jsonl" --model "$model" --queries --output "$out/teacher/short"
 "$mcontriever" embed "$out/texts/passages.jsonl" --model "$model" --output "$out/teacher/passages"

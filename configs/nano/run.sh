@@ -1,5 +1,5 @@
 #!/bin/sh
-# mcontriever-nano from nothing, both variants: configs/nano/run.sh DATA [OUTPUT]
+# mcontriever-nano from random weights, both variants: configs/nano/run.sh DATA [OUTPUT]
 #
 # DATA holds text/ parallel/ dictionaries/ supervised/ eval/ as data_recipes/nano.yaml says. Each step is one of the
 # project's own verbs; a finished step is skipped, and an interrupted one resumes.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The mission's experiment on a pretrained transformer: configs/real/run.sh MODEL DATA [OUTPUT]
+# The experiment on a pretrained transformer: configs/real/run.sh MODEL DATA [OUTPUT]
 #
 # MODEL is a multilingual encoder (its lower six layers are trained: they know languages and cannot search). DATA holds
 # text/ supervised/ eval/ as data_recipes/nano.yaml says. A step that is done is skipped, and one that was interrupted
