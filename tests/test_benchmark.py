@@ -33,7 +33,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address where nobody listens."""
+    """An address where no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -140,7 +140,7 @@ def test_answer_recall_over_a_store(tiny_encoder_dir: Path, tmp_path: Path) -> N
                     output=output))  # fmt: skip
 
 
-def test_a_hub_out_of_reach_is_told_at_once_with_the_offline_way(
+def test_a_hub_out_of_reach_is_reported_at_once_with_the_offline_way(
     run_cli: RunCli, unreachable_hub: str, tmp_path: Path
 ) -> None:
     started = time.monotonic()

@@ -139,7 +139,7 @@ for thread in threads:
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told anything")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
 def test_large_blocks_are_used_again() -> None:
     pages_of_three = 3 * 36_000_000 // 4096
     found = {}

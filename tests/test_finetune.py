@@ -222,7 +222,7 @@ def test_training_stops_where_fresh_negatives_are_due(values: dict[str, Any], tm
     assert losses[0][2:] != losses[1][2:]
 
 
-def test_metrics_tell_how_well_negatives_are_told_apart(values: dict[str, Any]) -> None:
+def test_metrics_tell_how_well_negatives_are_distinguished(values: dict[str, Any]) -> None:
     line = logged(run(values, steps=1))[0]
     assert {"accuracy", "chance", "margin", "positive_score", "negative_score", "hard_share", "mean_cosine"} <= set(
         line

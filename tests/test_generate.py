@@ -93,7 +93,7 @@ def test_expanded_passages_are_a_corpus(config: Config) -> None:
     assert all(document.text.startswith(f"{text} ") for document, text in zip(documents, texts, strict=True))
 
 
-def test_interrupted_it_goes_on_and_ends_the_same(
+def test_interrupted_it_continues_and_ends_the_same(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate.run(config(output=str(tmp_path / "straight")))

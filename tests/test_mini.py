@@ -1,4 +1,4 @@
-"""The default model: found by its name, small, licensed, loaded alike in both ways, and it finds across scripts."""
+"""The default model: found by its name, small, licensed, loaded equally in both ways, and it finds across scripts."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_its_vocabulary_has_every_character_of_its_languages_scripts() -> None:
     assert len(tokenizer) == json.loads((MINI / "config.json").read_text())["vocab_size"]
 
 
-def test_training_goes_on_from_it_with_pieces_and_lower_layers_frozen() -> None:
+def test_training_continues_from_it_with_pieces_and_lower_layers_frozen() -> None:
     from mcontriever.assembly.trained_encoder import open_encoder
 
     config = load_train_config(REPOSITORY / "configs" / "pretrain" / "continue_mini_cpu.yaml")

@@ -70,7 +70,7 @@ def test_it_finds_across_scripts_what_words_cannot(nano: Encoder) -> None:
     assert min(scores[f"evaluation ({code})"]["ndcg@10"] for code in ("ar", "hi", "sw", "zh")) > 0.25
 
 
-def test_training_goes_on_from_it(nano: Encoder) -> None:
+def test_training_continues_from_it(nano: Encoder) -> None:
     assert tokenizer_fingerprint(load_tokenizer("nano")) == tokenizer_fingerprint(nano.tokenizer)
     config = load_train_config(REPOSITORY / "configs" / "pretrain" / "continue_nano_cpu.yaml")
     start = open_encoder(config, load_tokenizer("nano"), None)

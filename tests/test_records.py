@@ -1,4 +1,4 @@
-"""records.py: a small file of ours is what its type says, or one error names the key."""
+"""records.py: a small file matches its type, or one error names the key."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_record_is_checked(tmp_path: Path, text: str, message: str | None) -> 
 
 
 @pytest.mark.parametrize("text", ["[]", "7", '{"a": 1}', "{"])
-def test_a_plans_damaged_record_is_told(tmp_path: Path, text: str) -> None:
+def test_a_plans_damaged_record_is_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "commands-done.json").write_text(text)
     with pytest.raises(StoreError, match=r"where: .*commands-done\.json"):
         Follower([], tmp_path, "stage-01-command")._command(["export", "x"])

@@ -18,7 +18,7 @@ TEXTS = [text for group in SENTENCES.values() for text in group]
 
 @pytest.fixture
 def stages(tmp_path: Path, tiny_encoder_dir: Path) -> list[dict[str, Any]]:
-    """Train for three steps, with negatives that are mined anew after the second one."""
+    """Train for three steps, with negatives that are mined again after the second one."""
     examples = tmp_path / "train.jsonl"
     records = [{"query": text[:20], "positive": text} for text in TEXTS]
     examples.write_text("".join(json.dumps(record) + "\n" for record in records))

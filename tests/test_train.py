@@ -76,7 +76,7 @@ def test_frozen_weights_stay_and_the_rest_learns(
     assert not [name for name in optimizer if "word_embeddings" in name]
 
 
-def test_another_zero_stage_goes_on_from_the_portable_state(values: dict[str, Any], tmp_path: Path) -> None:
+def test_another_zero_stage_continues_from_the_portable_state(values: dict[str, Any], tmp_path: Path) -> None:
     straight = run_tiny(values, f"run.output={tmp_path / 'straight'}", "run.steps=6")
     run_tiny(values, "run.steps=3", "deepspeed.zero_optimization.stage=0")
     for stage, steps in ((3, 4), (2, 5), (0, 6)):
@@ -179,7 +179,7 @@ def test_a_weighted_bag_in_pieces_equals_the_straight_run_bit_for_bit(values: di
         values["encoder"] = {"name": str(copy_model(checkpoints_of(pieces)[-1], tmp_path / "model", weights="float8"))}
 
 
-def test_a_checkpoint_from_before_a_setting_was_known_goes_on(values: dict[str, Any]) -> None:
+def test_a_checkpoint_from_before_a_setting_was_known_continues(values: dict[str, Any]) -> None:
     checkpoint = checkpoints_of(run_tiny(values, "run.steps=2"))[-1]
     state = json.loads((checkpoint / STATE).read_text())
     assert state["encoder"].pop("dropout") is None

@@ -79,7 +79,7 @@ def test_zero_stages_learn_the_same(runs: Path, stage: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.*` is deprecated")
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_ranks_to_one_goes_on_with_the_same_samples(runs: Path, stage: int) -> None:
+def test_two_ranks_to_one_continues_with_the_same_samples(runs: Path, stage: int) -> None:
     """One rank takes two micro steps for what two ranks did in one: the same samples, dropout and negatives."""
     folder = runs / f"for-one-rank-{stage}"
     changes = [f"run.output={folder}", f"deepspeed.zero_optimization.stage={stage}"]
@@ -102,7 +102,7 @@ def test_one_process_and_two_learn_the_same_from_the_same_batch(runs: Path) -> N
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
 
 
-def test_a_run_that_is_killed_and_told_to_stop_equals_the_straight_run(runs: Path) -> None:
+def test_a_run_that_is_killed_and_asked_to_stop_equals_the_straight_run(runs: Path) -> None:
     """The same run three times: SIGKILL in the middle, SIGTERM to the launcher in the middle, and to the end."""
     folder = runs / "killed"
     changes = [f"run.output={folder}", "run.steps=60", "run.log_every=1", "run.save_every=7"]

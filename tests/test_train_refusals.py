@@ -1,4 +1,4 @@
-"""Training that must not go on, in one process: mistakes, other folders, damage, NaN, collapse, a full disk."""
+"""Training that must not continue, in one process: mistakes, other folders, damage, NaN, collapse, a full disk."""
 
 import json
 import math

@@ -42,7 +42,7 @@ def folder(both: TwoEncoders, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scores(both: TwoEncoders) -> np.ndarray:
-    """Of the two encoders, each used by itself."""
+    """From the two encoders, each used alone."""
     passages = Encoder(both.backbone, both.tokenizer, **both.spec()).eval()
     return both.queries.embed_queries(ASKED) @ passages.embed_documents(TEXTS).T
 

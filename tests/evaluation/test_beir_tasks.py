@@ -61,7 +61,7 @@ def test_the_pool_may_be_the_documents_of_one_language(mixed_folder: Path) -> No
     assert task.counts["judgements of unknown documents"] == 0
 
 
-def test_everything_odd_is_counted_and_told(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
+def test_everything_odd_is_counted_and_reported(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     relevance = {"q1": {"d1": 1, "d9": 1, "d8": 2}, "q2": {"d7": 1}, "q9": {"d1": 1}}
     queries = [*QUERIES, {"_id": "q4", "text": "?", "language": "xx"}]
     folder = write_beir(tmp_path / "odd", DOCUMENTS, queries, {**relevance, "q4": {"d2": 1}})

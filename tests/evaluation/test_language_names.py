@@ -46,7 +46,7 @@ def test_directions_put_the_question_first() -> None:
     assert language_name("all->mixed") == "all languages → mixed pool"
 
 
-def test_unknown_codes_are_told_apart() -> None:
+def test_unknown_codes_are_distinguished() -> None:
     assert is_known("zh-Hans")
     assert not is_known("xx")
     assert mteb_code("xx") == "und-Zyyy"

@@ -135,7 +135,7 @@ def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cross", "classifier"])
-def test_a_cross_encoder_is_told_its_place(folders: dict[str, Path], name: str) -> None:
+def test_a_cross_encoder_is_refused_with_the_way_to_use_it(folders: dict[str, Path], name: str) -> None:
     with pytest.raises(ModelError, match=rf"a CrossEncoder, which cannot find .*\n.*\n.*bm25\+rerank:.*{name}"):
         encoder_search(str(folders[name]), name, "cpu")
 

@@ -1,4 +1,4 @@
-"""The first journey: CCNet lines are prepared, trained on, exported, and answer in two libraries alike.
+"""The first journey: CCNet lines are prepared, trained on, exported, and give equal answers in two libraries.
 
 Every step is a command that a user types, except that the training is in this process.
 """

@@ -1,4 +1,4 @@
-"""The second journey: questions are trained on, hard negatives are mined with the result, and trained on in turn."""
+"""The second journey: training on questions, hard negatives mined with the result, and training on them."""
 
 import json
 from pathlib import Path

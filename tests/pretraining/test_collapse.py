@@ -54,7 +54,7 @@ def test_a_temperature_of_1e_4_and_a_rate_of_1_raise_the_alarm(
 
 
 def test_the_queue_alone_would_call_a_collapsed_run_perfect(encoder: Any) -> None:
-    """Why the alarm looks at the batch: all texts are alike, and yet queue accuracy is 1 and the loss about 0."""
+    """Why the alarm looks at the batch: all texts are equal, and yet queue accuracy is 1 and the loss about 0."""
     last = history_of(encoder, "moco", temperature=1e-4, rate=1.0)[-1]
     assert last["mean_cosine"] > 0.9999
     assert last["accuracy"] > 0.9

@@ -23,7 +23,7 @@ def test_it_holds_the_newest_keys_whatever_the_batch_sizes(size: int, batches: l
         assert torch.equal(held.language_K, held.keys_KH[:, 0].long() % 5)
 
 
-def test_a_restored_queue_goes_on_at_its_place() -> None:
+def test_a_restored_queue_continues_at_its_place() -> None:
     queue = KeyQueue(5, 1)
     queue.append(torch.arange(7.0)[:, None], torch.arange(7), torch.zeros(7, dtype=torch.long))
     other = KeyQueue(5, 1)

@@ -118,7 +118,7 @@ def test_looking_at_a_batch_without_training_leaves_no_trace(encoder: Any) -> No
     assert len(objective.queue) == 0
 
 
-def test_state_goes_on_where_it_was(encoder: Any, tiny_tokenizer_dir: Path) -> None:
+def test_state_continues_where_it_was(encoder: Any, tiny_tokenizer_dir: Path) -> None:
     warm = {"start": 1.0, "warmup_updates": 4}
     first = moco(encoder, temperature=Temperature(0.1, **warm))
     for step in range(3):

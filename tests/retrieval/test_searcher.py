@@ -1,4 +1,4 @@
-"""searcher.py: dense, BM25, hybrid and passages equal naive references; what is asked wrongly is told clearly."""
+"""searcher.py: dense, BM25, hybrid and passages equal naive references; wrong requests get a clear error."""
 
 import math
 from pathlib import Path

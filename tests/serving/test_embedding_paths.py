@@ -55,7 +55,7 @@ def test_one_text_and_the_models(openai_client: openai.OpenAI, encoder: Encoder)
         ({"model": "tiny", "input": ["x"] * 257}, 422, "at most 256 items"),
     ],
 )
-def test_what_openais_client_is_told(
+def test_what_openais_client_gets(
     openai_client: openai.OpenAI, request_: dict[str, object], status: int, message: str
 ) -> None:
     with pytest.raises(openai.APIStatusError, match=message) as caught:

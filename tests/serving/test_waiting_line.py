@@ -1,4 +1,4 @@
-"""The line by itself: who waits is answered together, a full line refuses, time runs out, one mistake is one answer."""
+"""The line alone: requests are answered together, a full line refuses, time runs out, one mistake is one answer."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ from mcontriever.serving.waiting_line import WaitingLine
 
 
 class Worker:
-    """Answers with the query; holds each batch until it may go on."""
+    """Answers with the query; holds each batch until it may continue."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -89,7 +89,7 @@ def test_a_full_line_refuses_and_says_when_to_come_again() -> None:
     asyncio.run(run())
 
 
-def test_time_runs_out_and_the_line_goes_on() -> None:
+def test_time_runs_out_and_the_line_continues() -> None:
     worker = Worker()
 
     async def run() -> None:
@@ -108,7 +108,7 @@ def test_time_runs_out_and_the_line_goes_on() -> None:
     assert worker.batches == [["late"], ["next"]]
 
 
-def test_a_failure_of_the_worker_is_told_without_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_of_the_worker_is_reported_without_its_reason(caplog: pytest.LogCaptureFixture) -> None:
     def broken(jobs: Sequence[Job]) -> list[Answer | Exception]:
         raise ZeroDivisionError("secret")
 

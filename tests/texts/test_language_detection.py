@@ -1,4 +1,4 @@
-"""Languages that nobody named: as py3langid says for one text at a time."""
+"""Detected languages: as py3langid gives for one text at a time."""
 
 import numpy as np
 import pytest

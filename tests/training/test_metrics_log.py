@@ -9,7 +9,7 @@ def open_log(run: Path, first_step: int) -> MetricsLog:
     return MetricsLog(run, first_step=first_step, total_steps=100, tensorboard=True, wandb_project=None)
 
 
-def test_lines_after_the_checkpoint_are_cut_off_when_the_run_goes_on(tmp_path: Path) -> None:
+def test_lines_after_the_checkpoint_are_cut_off_when_the_run_continues(tmp_path: Path) -> None:
     log = open_log(tmp_path, first_step=-1)
     log.write_scores(0, {"a": {"ndcg@10": 0.25}})
     for step in (10, 20, 30):

@@ -1,4 +1,4 @@
-"""opening_check.py and derived.py: what a disk or a stranger did to a file is told before anything is searched."""
+"""opening_check.py and derived.py: damage to a file, accidental or not, is reported before anything is searched."""
 
 import json
 import shutil
@@ -155,7 +155,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", HARMS)
-def test_damage_is_told_before_anything_is_searched(store: Path, encoder: Encoder, name: str) -> None:
+def test_damage_is_reported_before_anything_is_searched(store: Path, encoder: Encoder, name: str) -> None:
     harm, expected = HARMS[name]
     harm(store)
     with pytest.raises(StoreError, match=expected) as caught:

@@ -1,4 +1,4 @@
-"""Changing a store: append, replace, delete, compact; what is refused; and how an unfinished run goes on."""
+"""Changing a store: append, replace, delete, compact; what is refused; and how an unfinished run resumes."""
 
 import os
 from pathlib import Path
@@ -122,7 +122,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
     monkeypatch.setattr(shard_embedding, "write_shard", limited)
 
 
-def test_an_unfinished_run_is_refused_to_others_and_goes_on(
+def test_an_unfinished_run_is_refused_to_others_and_continues(
     tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(monkeypatch, shards=2)

@@ -102,7 +102,7 @@ def test_the_order_of_rows_does_not_matter(monkeypatch: pytest.MonkeyPatch, orde
     assert max(waiting) < K
 
 
-def test_embeddings_in_a_corner_of_the_space_are_told_apart() -> None:
+def test_embeddings_in_a_corner_of_the_space_are_distinguished() -> None:
     """All cosines are above 0.99; what tells rows apart is a hundredth of a score."""
     corner = 20 * vectors(1, seed=8)
     rows, queries = corner + vectors(2000, seed=4), corner + vectors(50, seed=5)
