@@ -190,32 +190,45 @@ def make_report(medians: dict[str, float], options: argparse.Namespace, device: 
         "tokens_per_second": {name: round(value) for name, value in medians.items()},
         f"{best.replace(' ', '_')}_is_times": ratios(medians, best),
     }
-    if device.type == "cuda":
-        report["utilisation"] = utilisation(medians["ours bf16"], options, device)
+    if device.type == "cuda" or best == "ours fp32":
+        report["utilisation"] = utilisation(medians[best], options, device)
     return report
 
 
 def utilisation(tokens_per_second: float, options: argparse.Namespace, device: torch.device) -> dict[str, float]:
-    """Model arithmetic a second (queries forward and backward, keys forward) against the card's own matrix rate."""
+    """Model arithmetic a second (queries forward and backward, keys forward) against the device's own matrix rate."""
     from mcontriever.training.memory_estimate import Architecture
 
     size = Architecture.of({**SIZES[options.size], "vocab_size": options.vocabulary})
     length = WINDOW * 0.3 + 2
-    per_token = (3 * size.forward_flops(0.5, length) + size.forward_flops(0.5, length)) * tokens_per_second
-    square = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-    for _ in range(3):
-        square @ square
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(20):
-        square @ square
-    torch.cuda.synchronize()
-    measured = 20 * 2 * 8192**3 / (time.perf_counter() - started)
+    per_second = (3 * size.forward_flops(0.5, length) + size.forward_flops(0.5, length)) * tokens_per_second
+    measured = matrix_rate(options, device)
     return {
-        "model_teraflops": per_token / 1e12,
-        "measured_bf16_teraflops": measured / 1e12,
-        "share": per_token / measured,
+        "model_gigaflops": per_second / 1e9,
+        "measured_matrix_gigaflops": measured / 1e9,
+        "share": per_second / measured,
     }
+
+
+def matrix_rate(options: argparse.Namespace, device: torch.device) -> float:
+    """Operations a second of products alone: bf16 on a card, float32 in the shape of a layer on a processor."""
+    if device.type == "cuda":
+        rows, ins, outs, dtype = 8192, 8192, 8192, torch.bfloat16
+    else:
+        size = SIZES[options.size]
+        rows, ins, outs, dtype = 2048, size["hidden_size"], size["intermediate_size"], torch.float32
+    left, right = torch.randn(rows, ins, device=device, dtype=dtype), torch.randn(ins, outs, device=device, dtype=dtype)
+    clock = time.process_time if options.busy else time.perf_counter
+    for counted in (3, 20):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = clock()
+        for _ in range(counted):
+            left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = clock() - started
+    return 2.0 * rows * ins * outs * 20 / seconds
 
 
 def show(report: dict[str, Any]) -> None:
