@@ -92,7 +92,7 @@ def _vectors_of(store: EmbeddingStore, center_languages: bool, calibrates: bool)
     from mcontriever.retrieval.calibration import CalibratedVectors
 
     calibration = open_calibration(store)
-    return CalibratedVectors(store, store.languages[0], calibration), calibration
+    return CalibratedVectors(store, store.text_languages[0], calibration), calibration
 
 
 def _space(centred: bool, calibration: "Calibration | None") -> str:

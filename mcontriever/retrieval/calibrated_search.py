@@ -15,7 +15,7 @@ Shapes: N rows of the store, Q queries, L languages, P given rows of a query (-1
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,10 +26,11 @@ from mcontriever.retrieval.lexical_index import top_rows
 from mcontriever.retrieval.ranking import Ranking, rank_documents
 from mcontriever.retrieval.rerank import Reranker
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.unanswered import Unanswered
 from mcontriever.texts.documents import Query
 
 WEIGHT, OWN_BEST, FAMILIAR = 56.0, 0.25, 0.06
-CERTAINTY, DOUBT = 0.13, 1.7  # logistic regression over E5 and nano together, on half the questions of six sets
+DEPTH_WITHOUT_ANSWER = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +45,15 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CalibratedSearch:
-    """`dense` is calibrated. `lexical` has an entry for each kind of terms; none: by vectors alone."""
+    """`dense` is calibrated. `lexical` has an entry for each kind of terms; none: by vectors alone.
+
+    Without `unanswered` hits have no confidence.
+    """
 
     store: EmbeddingStore
     dense: DenseSearch
     lexical: Sequence[LexicalEvidence] = ()
+    unanswered: Unanswered | None = None
     prefer: float = 0.0
     reranker: Reranker | None = None
     depth: int = 100
@@ -57,10 +62,37 @@ class CalibratedSearch:
         self, queries: Sequence[Query], k: int, allowed_N: np.ndarray | None = None
     ) -> Iterator[list[RankedDocument]]:
         """The best k documents of each query, among the rows allowed."""
-        wanted = max(self.depth, k) if self.lexical or self.reranker or self.prefer else k
         allowed_N = self.store.live_N if allowed_N is None else allowed_N
         answer = self.dense.ask(queries)
-        by_vectors = rank_documents(self.store, answer, wanted, allowed_N)
+        wanted = max(self.depth, k) if self.lexical or self.reranker or self.prefer else k
+        return self._merged(queries, answer, rank_documents(self.store, answer, wanted, allowed_N), k, allowed_N)
+
+    def best_scores(self, questions: Sequence[str], without: Sequence[slice]) -> list[float]:
+        """As `unanswered` asks: of each question without its rows, a re-ranker and the user's preference.
+
+        Vectors are searched for all questions at once, as deep as it takes to lose a document.
+        """
+        plain = replace(self, unanswered=None, prefer=0.0, reranker=None, depth=DEPTH_WITHOUT_ANSWER)
+        queries, documents_N = [Query("", question) for question in questions], self.store.documents_N
+        answer, scores = self.dense.ask(queries), []
+        by_vectors = rank_documents(self.store, answer, plain.depth + 1, self.store.live_N)
+        for number, (query, own) in enumerate(zip(queries, without, strict=True)):
+            allowed_N = np.ones(len(self.store), dtype=bool) if self.store.live_N is None else self.store.live_N.copy()
+            allowed_N[own] = False
+            others = by_vectors[number].without(own.start if documents_N is None else int(documents_N[own.start]))
+            best = next(plain._merged([query], answer.one(number), [others], 1, allowed_N))
+            scores += [one.score - math.log(np.count_nonzero(allowed_N)) for one in best]
+        return scores
+
+    def _merged(
+        self,
+        queries: Sequence[Query],
+        answer: DenseAnswer,
+        by_vectors: Sequence[Ranking],
+        k: int,
+        allowed_N: np.ndarray | None,
+    ) -> Iterator[list[RankedDocument]]:
+        wanted = max(self.depth, k)
         evidence = [
             self._evidence(query, found, wanted, allowed_N) for query, found in zip(queries, by_vectors, strict=True)
         ]
@@ -69,8 +101,8 @@ class CalibratedSearch:
         for number, query in enumerate(queries):
             z_of = {**by_words[number], **dict(by_vectors[number].scores)}
             row_of = {**evidence[number].lexical.rows, **by_vectors[number].rows}
-            ranked = self._ranked(z_of, row_of, evidence[number], max(wanted, k))
-            ranked = self._explained(ranked[: max(self.depth, k) if self.reranker else k], answer, number, rows)
+            ranked = self._ranked(z_of, row_of, evidence[number], wanted, rows)
+            ranked = self._explained(ranked[: wanted if self.reranker else k], answer, number)
             if self.reranker is not None:
                 ranked = rerank_best(self.reranker, self.store, query, ranked, self.depth)
             yield ranked[:k]
@@ -117,7 +149,7 @@ class CalibratedSearch:
         ]
 
     def _ranked(
-        self, z_of: dict[int, float], row_of: dict[int, int], evidence: Evidence, wanted: int
+        self, z_of: dict[int, float], row_of: dict[int, int], evidence: Evidence, wanted: int, rows: int
     ) -> list[RankedDocument]:
         documents = np.array(list(z_of), dtype=np.int64)
         codes = self.store.text_languages[0][[row_of[document] for document in z_of]]
@@ -128,6 +160,9 @@ class CalibratedSearch:
         familiar = WEIGHT * FAMILIAR if self.lexical else 0.0
         language = (self.prefer - familiar) * evidence.own_L[codes]
         scores = evidence_of_z + lexical + language
+        sure = None
+        if self.unanswered is not None:
+            sure = self.unanswered.confidence(scores - self.prefer * evidence.own_L[codes], rows)
         ranked = []
         for place in np.lexsort((documents, -scores))[:wanted].tolist():
             parts = {"calibrated": float(z[place]), "vectors": float(evidence_of_z[place])}
@@ -135,24 +170,11 @@ class CalibratedSearch:
                 parts |= {"bm25": float(shares[place]), "lexical": float(lexical[place])}
             parts["language"] = float(language[place])
             document = int(documents[place])
-            ranked.append(RankedDocument(document, row_of[document], float(scores[place]), parts))
+            confidence = None if sure is None else float(sure[place])
+            ranked.append(RankedDocument(document, row_of[document], float(scores[place]), parts, confidence))
         return ranked
 
-    def _explained(
-        self, ranked: Sequence[RankedDocument], answer: DenseAnswer, number: int, rows: int
-    ) -> list[RankedDocument]:
-        """With the encoder's own score, and how sure a hit is."""
+    def _explained(self, ranked: Sequence[RankedDocument], answer: DenseAnswer, number: int) -> list[RankedDocument]:
+        """With the encoder's own score."""
         raw = answer.raw_scores_of(number, np.array([one.row for one in ranked], dtype=np.int64)).tolist()
-        return [
-            RankedDocument(one.document, one.row, one.score, {"dense": score, **one.parts}, confidence(one.score, rows))
-            for one, score in zip(ranked, raw, strict=True)
-        ]
-
-
-def confidence(score: float, rows: int) -> float:
-    """How probable it is that a hit answers, if as many questions have an answer in the store as have none.
-
-    Of n unrelated documents exp(-score) * n are expected to score as high by chance, so the log of n is subtracted.
-    """
-    logit = CERTAINTY * (score - math.log(max(rows, 1))) - DOUBT
-    return 1 / (1 + math.exp(-max(min(logit, 50), -50)))
+        return [replace(one, parts={"dense": score, **one.parts}) for one, score in zip(ranked, raw, strict=True)]

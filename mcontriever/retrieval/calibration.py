@@ -93,11 +93,18 @@ class Calibration:
     def rows(self, vectors_RH: np.ndarray, codes_R: np.ndarray) -> np.ndarray:
         """Rows less their languages' means, at length one, or over their languages' spreads."""
         centred_RH = np.subtract(vectors_RH, self.means_LH[codes_R], dtype=np.float32)
+        return centred_RH * self._scales(centred_RH, codes_R)[:, None]
+
+    def scales(self, vectors_RH: np.ndarray, codes_R: np.ndarray) -> np.ndarray:
+        """By what `rows` multiplies rows less their languages' means."""
+        return self._scales(np.subtract(vectors_RH, self.means_LH[codes_R], dtype=np.float32), codes_R)
+
+    def _scales(self, centred_RH: np.ndarray, codes_R: np.ndarray) -> np.ndarray:
         squares_R = np.einsum("rh,rh->r", centred_RH, centred_RH)
         lengths_R = np.sqrt(squares_R) if self.is_unit else self.spreads_L[codes_R]
         says_something_R = squares_R > self.least_variance
-        scales_R = np.where(says_something_R, 1 / np.maximum(lengths_R, 1e-15), 0).astype(np.float32)
-        return centred_RH * scales_R[:, None]
+        found: np.ndarray = np.where(says_something_R, 1 / np.maximum(lengths_R, 1e-15), 0).astype(np.float32)
+        return found
 
 
 def _trust_in_means(counts_L: np.ndarray, own_LH: np.ndarray, overall_H: np.ndarray, variance: float) -> np.ndarray:
@@ -118,22 +125,39 @@ def _language_directions(offsets_LH: np.ndarray, within_HH: np.ndarray) -> np.nd
 
 
 class CalibratedVectors:
-    """A store's vectors as the calibration sees them, for exact search and for building indexes."""
+    """A store's vectors as the calibration sees them, for exact search and for building indexes.
+
+    By what each row is multiplied is kept once it is known: then a query alone is a product with the store's own
+    vectors, less one number for each language, times one for each row.
+    """
 
     def __init__(self, vectors: Vectors, codes_N: np.ndarray, calibration: Calibration) -> None:
-        self.vectors, self.codes_N, self.calibration = vectors, codes_N, calibration
+        self.source, self.codes_N, self.calibration = vectors, codes_N, calibration
+        self._scales_N = np.full(len(vectors), np.nan, dtype=np.float32)
 
     @property
     def dimension(self) -> int:
-        return self.vectors.dimension
+        return self.source.dimension
 
     def __len__(self) -> int:
-        return len(self.vectors)
+        return len(self.source)
 
     def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        for piece in self.vectors.pieces(start, stop):
+        for piece in self.source.pieces(start, stop):
             yield self.calibration.rows(piece, self.codes_N[start : start + len(piece)])
             start += len(piece)
 
     def take(self, rows_R: np.ndarray) -> np.ndarray:
-        return self.calibration.rows(self.vectors.take(rows_R), self.codes_N[rows_R])
+        return self.calibration.rows(self.source.take(rows_R), self.codes_N[rows_R])
+
+    def products_from(
+        self, start: int, rows_BH: np.ndarray, products_QB: np.ndarray, queries_QH: np.ndarray
+    ) -> np.ndarray:
+        part = slice(start, start + len(rows_BH))
+        codes_B = self.codes_N[part]
+        if np.isnan(self._scales_N[part]).any():
+            self._scales_N[part] = self.calibration.scales(rows_BH, codes_B)
+        found: np.ndarray = (products_QB - (queries_QH @ self.calibration.means_LH.T)[:, codes_B]) * self._scales_N[
+            part
+        ]
+        return found

@@ -109,12 +109,16 @@ class DenseAnswer:
         return self.search.find(self.queries_QH, k, self.search.store.live_N if allowed_N is None else allowed_N)
 
     def scores_of(self, rows_QP: np.ndarray) -> np.ndarray:
-        scores_QP = np.full(rows_QP.shape, np.nan, dtype=np.float32)
-        for column, rows_Q in enumerate(rows_QP.T):
-            known = np.flatnonzero(rows_Q >= 0)
-            vectors = self.search.vectors.take(rows_Q[known])
-            scores_QP[known, column] = np.einsum("qh,qh->q", self.queries_QH[known], vectors)
+        if not rows_QP.size or not len(self.search.store):
+            return np.full(rows_QP.shape, np.nan, dtype=np.float32)
+        scores_QP = scores_of_rows(self.search.vectors, self.queries_QH, rows_QP)
+        scores_QP[rows_QP < 0] = np.nan
         return scores_QP
+
+    def one(self, query: int) -> "DenseAnswer":
+        """The answer to one of the queries."""
+        embedded_QH = None if self.embedded_QH is None else self.embedded_QH[query : query + 1]
+        return DenseAnswer(self.search, self.queries_QH[query : query + 1], embedded_QH)
 
     def raw_scores_of(self, query: int, rows_R: np.ndarray) -> np.ndarray:
         """The encoder's own scores of rows for one query."""

@@ -29,6 +29,10 @@ class Ranking:
         kept = list(best.items())[:wanted]
         return cls([(document, score) for document, (score, _) in kept], {doc: row for doc, (_, row) in kept})
 
+    def without(self, document: int) -> "Ranking":
+        rows = {other: row for other, row in self.rows.items() if other != document}
+        return Ranking([pair for pair in self.scores if pair[0] != document], rows)
+
     @cached_property
     def places(self) -> dict[int, tuple[int, float]]:
         """document -> (rank from 1, score)."""

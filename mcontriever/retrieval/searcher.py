@@ -28,6 +28,7 @@ from mcontriever.retrieval.search_options import Mode, SearchOptions
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
 from mcontriever.retrieval.store_calibration import holds_several_languages
+from mcontriever.retrieval.unanswered import Unanswered, open_unanswered
 from mcontriever.texts.documents import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -165,14 +166,21 @@ class Index:
         lexical = [self._evidence(term) for term in terms]
         if self.reranker is not None:
             self._require_texts("re-ranking")
-        return CalibratedSearch(
-            store=self.store,
-            dense=self._calibrated_dense(options.index),
-            lexical=lexical,
+        search = CalibratedSearch(store=self.store, dense=self._calibrated_dense(options.index), lexical=lexical)
+        return replace(
+            search,
+            unanswered=self._unanswered(search, options.terms if lexical else "dense"),
             prefer=options.prefer,
             reranker=self.reranker,
             depth=options.depth,
         )
+
+    def _unanswered(self, search: "CalibratedSearch", way: str) -> Unanswered:
+        key = ("unanswered", way)
+        if key not in self._searches:
+            self._searches[key] = open_unanswered(self.store, way, search.best_scores)
+        found: Unanswered = self._searches[key]
+        return found
 
     def _calibrated_dense(self, index: str) -> "DenseSearch":
         from mcontriever.retrieval.dense_search import DenseSearch

@@ -1,16 +1,18 @@
 """calibrated_search.py against the rule in naive numpy, over a store of several languages; and what is asked of it."""
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
 from mcontriever import index as make_index
 from mcontriever.encoder import Encoder
-from mcontriever.errors import ConfigError, StoreError
-from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT, confidence
+from mcontriever.errors import ConfigError, ModelError, StoreError
+from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT
 from mcontriever.retrieval.calibration import CalibratedVectors
 from mcontriever.retrieval.dense_search import finder_by_language
 from mcontriever.retrieval.lexical_evidence import LexicalEvidence
@@ -20,8 +22,10 @@ from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store_calibration import open_calibration
+from mcontriever.retrieval.unanswered import DOUBT, SLOPE, Unanswered, open_unanswered
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.texts.documents import Document, Query
+from tests.conftest import SENTENCES
 from tests.retrieval.small_corpora import all_ids, all_vectors, make_store, mixed_documents
 from tests.retrieval.test_calibration import without_language
 
@@ -54,16 +58,27 @@ def naive(store: EmbeddingStore, encoder: Encoder, query: str, *, hybrid: bool, 
     return scores
 
 
+def kept_unanswered(store: EmbeddingStore, way: str) -> Unanswered:
+    """What a search has kept beside the store; it is not measured again."""
+
+    def refuse(*_: Any) -> list[float]:
+        raise AssertionError("measured again")
+
+    return open_unanswered(store, way, refuse)
+
+
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("mode", ["dense", "hybrid"])
 def test_hits_equal_the_rule(mixed_store: EmbeddingStore, encoder: Encoder, query: str, mode: str) -> None:
     expected = naive(mixed_store, encoder, query, hybrid=mode == "hybrid")
     hits = Index(mixed_store, encoder=encoder).search(query, k=10, mode=mode, depth=90)
+    unanswered = kept_unanswered(mixed_store, "words" if mode == "hybrid" else "dense")
     by_id = dict(zip(all_ids(mixed_store), expected, strict=True))
     assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1][:10].tolist(), abs=2e-3)
     for hit in hits:
         assert hit.score == pytest.approx(by_id[hit.id], abs=2e-3)
-        assert hit.confidence == pytest.approx(confidence(hit.score, 90))
+        deviations = (hit.score - math.log(90) - unanswered.mean) / unanswered.deviation
+        assert hit.confidence == pytest.approx(1 / (1 + math.exp(DOUBT - SLOPE * deviations)))
         assert hit.parts["vectors"] == pytest.approx(hit.parts["calibrated"] * abs(hit.parts["calibrated"]) / 2)
         total = hit.parts["vectors"] + hit.parts.get("lexical", 0) + hit.parts["language"]
         assert hit.score == pytest.approx(total, abs=1e-4)
@@ -78,6 +93,9 @@ def test_the_user_s_preference_is_for_the_query_s_language(mixed_store: Embeddin
     assert [hit.score for hit in hits] == pytest.approx(np.sort(expected)[::-1][:10].tolist(), abs=2e-3)
     dense = Index(mixed_store, encoder=encoder).search(Query("q", QUERIES[1], "sw"), k=18, mode="dense", prefer=100.0)
     assert {hit.language for hit in dense} == {"sw"}
+    plain = Index(mixed_store, encoder=encoder).search(Query("q", QUERIES[1], "sw"), k=90, mode="dense")
+    sure = {hit.id: hit.confidence for hit in plain}  # what the user prefers makes nothing surer
+    assert [hit.confidence for hit in dense] == pytest.approx([sure[hit.id] for hit in dense])
 
 
 def test_deleted_rows_and_other_languages_are_neither_found_nor_counted(tmp_path: Path, encoder: Encoder) -> None:
@@ -143,11 +161,46 @@ def test_odd_languages(tmp_path: Path, encoder: Encoder, languages: list[str]) -
     assert all(math.isfinite(hit.score) for hit in hits)
 
 
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+@pytest.mark.parametrize("weight", [None, 0.0], ids=["all vectors equal", "zero vectors"])
+def test_vectors_that_say_nothing(tmp_path: Path, encoder: Encoder, mode: Any, weight: float | None) -> None:
+    text = "The same text in every document"
+    if weight is not None:
+        encoder = copy.deepcopy(encoder)
+        for parameter in encoder.parameters():
+            parameter.data.fill_(weight)
+    documents = [Document(str(n), text, "", ("en", "sw", "")[n % 3]) for n in range(9)]
+    index = Index(make_store(tmp_path / "s", documents, encoder, detects_languages=False), encoder=encoder)
+    for query in (text, QUERIES[1]):
+        hits = index.search(query, mode=mode, merge="calibrated")
+        assert sorted(hit.id for hit in hits) == [document.id for document in documents]
+        assert all(math.isfinite(hit.score) and 0 < (hit.confidence or 0) < 1 for hit in hits)
+        assert all(hit.parts["calibrated"] == 0 for hit in hits)
+
+
+def test_queries_and_vectors_that_are_no_numbers(tmp_path: Path, encoder: Encoder) -> None:
+    store = make_store(tmp_path / "s", DOCUMENTS[:10], encoder)
+    broken = copy.deepcopy(encoder)
+    index = Index(store, encoder=broken)
+    assert index.encoder is broken
+    for parameter in broken.parameters():
+        parameter.data.fill_(math.nan)
+    with pytest.raises(ModelError, match="the embeddings of the queries hold NaN or infinity"):
+        index.search(QUERIES[0], merge="calibrated")
+
+
 @pytest.mark.parametrize("kind", ["flat-int8", "flat", "hnsw", "ivf-sq"])
 def test_an_index_finds_what_exact_search_finds(tmp_path: Path, encoder: Encoder, kind: Any) -> None:
-    store = make_store(tmp_path / "s", DOCUMENTS, encoder, dtype="fp32")
+    arabic = " ".join(SENTENCES["ar"])
+    named_wrongly = [Document(f"w{n}", f"{arabic} {n}", "", "en") for n in range(6)]
+    store = make_store(tmp_path / "s", [*DOCUMENTS, *named_wrongly], encoder, dtype="fp32")
+    assert not np.array_equal(store.text_languages[0], store.languages[0])
     exact = Index(store, encoder=encoder).search(QUERIES[0], mode="hybrid", index="exact")
     make_index.run(store.folder, kind=kind)
+    if kind == "flat":
+        made_of = faiss.read_index(str(store.folder / "indexes" / kind / "index.faiss")).reconstruct_n()
+        vectors = CalibratedVectors(store, store.text_languages[0], open_calibration(store))
+        np.testing.assert_allclose(made_of, vectors.take(np.arange(len(store))), atol=1e-3)
     index = Index.open(store.folder, encoder=encoder)
     found = index.search(QUERIES[0], mode="hybrid", index=kind)
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in exact], abs=1e-3)

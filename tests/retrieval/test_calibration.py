@@ -7,6 +7,7 @@ import pytest
 
 from mcontriever.retrieval.calibration import SHARED_PART, SPREAD_PRIOR_ROWS, CalibratedVectors, Calibration
 from mcontriever.retrieval.language_statistics import LanguageStatistics
+from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors
 from tests.retrieval.small_corpora import unit_rows
 
@@ -123,3 +124,21 @@ def test_calibrated_vectors_and_saving(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.concatenate(list(vectors.pieces(5, 50))), rows_NH[5:50])
     np.testing.assert_array_equal(vectors.take(np.array([60, 3])), rows_NH[[60, 3]])
     assert (len(vectors), vectors.dimension) == (70, DIMENSION)
+
+
+@pytest.mark.parametrize("is_unit", [True, False])
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_queries_need_no_calibrated_rows(count: int, is_unit: bool) -> None:
+    """The scan of a query alone goes through the source's products, also where a row says nothing."""
+    vectors_NH, languages = corpus({"ar": 300, "en": 200, "ur": 1})
+    calibration, codes_N = calibrated(vectors_NH, languages, is_unit)
+    vectors_NH[7] = calibration.means_LH[codes_N[7]]
+    queries_QH = calibration.queries(unit_rows(np.random.default_rng(2), count, DIMENSION))
+    expected = queries_QH @ calibration.rows(vectors_NH, codes_N).T
+    assert (expected[:, 7] == 0).all()
+    search = ExactSearch(CalibratedVectors(ArrayVectors(vectors_NH), codes_N, calibration), memory_bytes=1 << 16)
+    for allowed_N in (None, np.arange(len(vectors_NH)) % 3 > 0, None):  # once more with what is kept
+        scores, rows = search.search(queries_QH, 20, allowed_N)
+        among = expected if allowed_N is None else np.where(allowed_N, expected, -np.inf)
+        np.testing.assert_array_equal(rows, np.argsort(-among, axis=1, kind="stable")[:, :20])
+        np.testing.assert_allclose(scores, -np.sort(-among, axis=1)[:, :20], atol=1e-5)

@@ -19,7 +19,8 @@ from mcontriever.retrieval.store.opening_check import check_file
 from mcontriever.retrieval.store.store_manifest import FileEntry
 
 FOLDER, MANIFEST = "indexes", "manifest.json"
-MADE_BY_THEMSELVES = {"language-means", "language-statistics", "text-keys"}
+UNANSWERED = tuple(f"unanswered-{way}" for way in ("dense", "words", "subwords", "both"))
+MADE_BY_THEMSELVES = {"language-means", "language-statistics", "text-keys", *UNANSWERED}
 CHECKED_AT_ONCE_BYTES = 64 << 20  # larger files are read in the background
 
 

@@ -16,7 +16,7 @@ from mcontriever.core_pool import side_by_side
 from mcontriever.retrieval.vector_search.best_rows import among_best, in_any_order, in_order
 from mcontriever.retrieval.vector_search.rough_search import BLOCK_ROWS, RoughSearch, fit_into
 from mcontriever.retrieval.vector_search.rounded_block import product_type
-from mcontriever.retrieval.vector_search.vectors import Vectors
+from mcontriever.retrieval.vector_search.vectors import DerivedVectors, Vectors
 
 MEMORY_BYTES = 200 << 20
 VALUES_PER_SCORING = 1 << 22
@@ -104,18 +104,25 @@ class ExactSearch:
         # padded to FEW_QUERIES columns: with fewer, MKL took a quarter longer; numpy is faster for one alone
         padded_QH = torch.nn.functional.pad(torch.from_numpy(queries_QH), (0, 0, 0, FEW_QUERIES - len(queries_QH)))
 
+        derived = self.vectors if isinstance(self.vectors, DerivedVectors) else None
+        source = derived.source if derived else self.vectors
+
+        def products(first: int, piece: np.ndarray) -> np.ndarray:
+            rows_BH = np.asarray(piece, dtype=np.float32)
+            if len(queries_QH) == 1:
+                found_QB = np.vecdot(rows_BH, queries_QH[0])[None]
+            else:
+                found_QB = (torch.from_numpy(rows_BH) @ padded_QH.T).numpy()[:, : len(queries_QH)].T
+            return derived.products_from(first, rows_BH, found_QB, queries_QH) if derived else found_QB
+
         def best_of_block(start: int) -> tuple[np.ndarray, np.ndarray]:
             stop = min(start + self.block_rows, len(self.vectors))
-            pieces = (
-                np.asarray(piece, dtype=np.float32)
-                for first in range(start, stop, ROWS_PER_CONVERSION)
-                for piece in self.vectors.pieces(first, min(first + ROWS_PER_CONVERSION, stop))
-            )
-            if len(queries_QH) == 1:
-                scores_QB = np.concatenate([np.vecdot(piece, queries_QH[0]) for piece in pieces])[None]
-            else:
-                products_BQ = torch.cat([torch.from_numpy(piece) @ padded_QH.T for piece in pieces])
-                scores_QB = np.ascontiguousarray(products_BQ.numpy()[:, : len(queries_QH)].T)
+            parts, first = [], start
+            while first < stop:
+                for piece in source.pieces(first, min(first + ROWS_PER_CONVERSION, stop)):
+                    parts.append(products(first, piece))
+                    first += len(piece)
+            scores_QB = np.ascontiguousarray(np.concatenate(parts, axis=1))
             rows_B = np.arange(start, stop)
             if allowed_N is not None:
                 scores_QB, rows_B = scores_QB[:, allowed_N[start:stop]], rows_B[allowed_N[start:stop]]

@@ -4,7 +4,7 @@ Shapes: N rows, H dimensions, R rows asked for.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,6 +23,20 @@ class Vectors(Protocol):
     def pieces(self, start: int, stop: int) -> Iterator[np.ndarray]: ...
 
     def take(self, rows_R: np.ndarray) -> np.ndarray: ...
+
+
+@runtime_checkable
+class DerivedVectors(Protocol):
+    """Vectors made of others by arithmetic that a product can go through, so that few queries need not make them."""
+
+    @property
+    def source(self) -> Vectors: ...
+
+    def products_from(
+        self, start: int, rows_BH: np.ndarray, products_QB: np.ndarray, queries_QH: np.ndarray
+    ) -> np.ndarray:
+        """Products of queries with the derived rows from `start` on, given the source's rows and their products."""
+        ...
 
 
 class ArrayVectors:
