@@ -244,8 +244,8 @@ def test_what_cannot_be_trimmed_is_refused_with_a_way_out(
         (DataError, "no text in fi; there is ar, en, hi, sw, zh", {"text": text_file, "languages": ["en", "fi"]}),
         (DataError, "neither token shards nor any file", {"text": str(model_dirs["xlm-r"])}),
         (ConfigError, "--weights names fi; the languages are", {"text": text_file, "weights": {"fi": 2.0}}),
-        (ConfigError, "no list of layers", {"layers": "first"}),
-        (ConfigError, "no list of layers", {"layers": "3-1"}),
+        (ConfigError, "not a list of layers", {"layers": "first"}),
+        (ConfigError, "not a list of layers", {"layers": "3-1"}),
         (ConfigError, "names layer 3, 4; the model has layers 0 to 2", {"layers": "0-4"}),
         (StoreError, "is not empty and is not a model", {"layers": "0"}),
     ]
@@ -258,7 +258,7 @@ def test_what_cannot_be_trimmed_is_refused_with_a_way_out(
         assert error.value.fix
     assert not out.exists()
     for text in ("en", "en=-1", "en=nan", "=2"):
-        with pytest.raises(ConfigError, match="no list of weights above 0"):
+        with pytest.raises(ConfigError, match="not a list of weights above 0"):
             trim.language_weights(text)
     done = cli("trim", model, "--text", text_file, "--languages", "fi", "--output", out)
     assert (done.returncode, done.stdout) == (2, "")
