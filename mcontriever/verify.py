@@ -1,4 +1,4 @@
-"""Check a store, and repair it: mcontriever verify STORE [--repair]. Token shards are checked too."""
+"""Check a store, and repair it: mcontriever verify STORE [--repair]. Token shards and models are checked too."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mcontriever.disk import remove_temporaries
+from mcontriever.encoder.model_checksums import MODEL_MARK, verify_model
 from mcontriever.errors import StoreError
 from mcontriever.progress import log
 from mcontriever.retrieval.embedding.repair import repair as make_again
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 def run(folder: Path, *, repair: bool = False, model: str | None = None) -> None:
     if holds_token_shards(folder):
         log.info(f"{folder}: {TokenStore.open(folder).verify()} files of token shards are whole")
+        return
+    if (folder / MODEL_MARK).is_file():
+        log.info(f"{folder}: {verify_model(folder)} files of a model are whole")
         return
     damage, checked = find_damage(folder)
     if damage and repair:

@@ -31,7 +31,7 @@ def values(tmp_path: Path, tiny_tokens_dir: Path, tiny_tokenizer_dir: Path) -> d
 def test_nan_stops_before_the_update_and_leaves_what_to_look_at(values: dict[str, Any], tmp_path: Path) -> None:
     straight = run_tiny(values, "run.steps=2", "run.save_every=1")
     poisoned = tmp_path / "poisoned"
-    shutil.copytree(straight / "model", poisoned)
+    shutil.copytree(straight / "model", poisoned, ignore=shutil.ignore_patterns("checksums.json"))
     weights = load_file(poisoned / "model.safetensors")
     weights["encoder.layer.1.output.dense.bias"][0] = math.nan
     save_file(weights, poisoned / "model.safetensors", metadata={"format": "pt"})

@@ -161,11 +161,11 @@ def search(
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed (or prepare) made.")],
+    store: Annotated[Path, typer.Argument(help="A folder that mcontriever embed or prepare made, or a model's.")],
     repair: Annotated[bool, typer.Option("--repair", help="Make damaged files again.")] = False,
     model: Annotated[str | None, typer.Option(help="The store's encoder, if it was moved.")] = None,
 ) -> None:
-    """Check a store's checksums and counts, and list what is damaged."""
+    """Check a store's, token shards' or a model's checksums, and list what is damaged."""
     from mcontriever import verify as verb
 
     verb.run(store, repair=repair, model=model)

@@ -20,6 +20,7 @@ from torch.nn.functional import normalize as unit_length
 from mcontriever.encoder.backbone_loading import load_backbone
 from mcontriever.encoder.bag_of_subwords import bag_means, is_plain_bag
 from mcontriever.encoder.fingerprint import weights_fingerprint
+from mcontriever.encoder.model_checksums import check_weights
 from mcontriever.encoder.new_backbone import copy_embeddings, freeze_as_noted, random_backbone
 from mcontriever.encoder.packed_attention import wants_sorted_rows
 from mcontriever.encoder.packed_forward import can_pack, first_position, packed_hidden_states
@@ -108,6 +109,7 @@ class Encoder(torch.nn.Module):
         from mcontriever.encoder.two_encoders import with_query_encoder
 
         folder = model_folder(name_or_folder)
+        check_weights(folder)
         settings = {**read_spec(folder), **{name: value for name, value in changes.items() if value is not None}}
         backbone = load_light_backbone(folder, bags_only=light is None) if light in (None, True) else None
         backbone = backbone or load_backbone(folder)

@@ -4,6 +4,7 @@ config.json model.safetensors tokenizer.json ...   the Hugging Face backbone and
 modules.json 1_Pooling/ 2_Normalize/               how token vectors become one embedding
 sentence_bert_config.json                          max length
 config_sentence_transformers.json                  similarity and prefixes
+checksums.json                                     of the weights and tokenizer.json
 README.md                                          model card
 query/ router_config.json                          of two encoders: that of queries, and a Router over both
 """
@@ -21,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import atomic_folder, is_plain_name, read_json, write_json
 from mcontriever.encoder.backbone_loading import quiet_transformers
+from mcontriever.encoder.model_checksums import CHECKSUMS, write_checksums
 from mcontriever.errors import ModelError
 from mcontriever.model_files import AGAIN, reading_model
 from mcontriever.output_folder import FolderKind
@@ -34,7 +36,7 @@ _FILES = (
     *("vocab.json", "merges.txt", "*.model", "modules.json", "1_Pooling/config.json", "2_Normalize/config.json"),
     *("sentence_bert_config.json", "config_sentence_transformers.json", "int8_ranges.safetensors", "training.yaml"),
     *("1_Dense/config.json", "1_Dense/model.safetensors", "2_MultiVectorMask/config.json", "3_Normalize/config.json"),
-    *("report.md", "report.json", "router_config.json"),  # reports are of `trim`
+    *("report.md", "report.json", "router_config.json", CHECKSUMS),  # reports are of `trim`
 )
 QUERIES = "query"  # of two encoders, the folder of the queries' one
 MODEL_FOLDER = FolderKind("model", marks=("modules.json",), files=(*_FILES, *(f"{QUERIES}/{file}" for file in _FILES)))
@@ -77,6 +79,7 @@ def write_model_folder(
             save_file(int8_ranges, temporary / INT8_RANGES)
         for name, content in attachments.items():
             (temporary / name).write_bytes(content)
+        write_checksums(temporary)
 
 
 _HOW_IT_WAS_LOADED = frozenset({"is_local", "local_files_only"})  # transformers writes them too

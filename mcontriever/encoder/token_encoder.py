@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from mcontriever.disk import read_json
 from mcontriever.encoder.backbone_loading import load_backbone
 from mcontriever.encoder.encoder import Encoder
+from mcontriever.encoder.model_checksums import check_weights
 from mcontriever.encoder.packed_forward import can_pack
 from mcontriever.encoder.saved_model import write_model_folder
 from mcontriever.errors import ModelError
@@ -57,6 +58,7 @@ class TokenEncoder(Encoder):
         """`dimension` and `seed` are of the new projection for a model that has one vector a text."""
         folder = model_folder(name_or_folder)
         if is_late_interaction(folder):
+            check_weights(folder)
             return _read(folder).to(device).eval()
         encoder = Encoder.load(name_or_folder, device=device, light=False, **changes)
         return cls(encoder, _new_projection(encoder.dimension, dimension, seed)).to(device).eval()

@@ -5,14 +5,16 @@ checkpoints/step-00001000/
     state.json                          step, samples seen, schedule, best score, unfinished means
     engine/                             DeepSpeed's files, one per rank: for a fast resume at the same world size
     model/                              the query encoder, a folder that `Encoder.load` and AutoModel open
+    checksums.json                      of the two below and of engine/
     optimizer.safetensors               the optimizer's state, whole tensors by name
     objective.safetensors               what is outside the engine: momentum weights, queue, ...
 """
 
+import contextlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +24,21 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mcontriever import ranks
+from mcontriever.checksums import DAMAGED
 from mcontriever.disk import TEMPORARY_PREFIX, sync_file, sync_folder, write_bytes, write_json
+from mcontriever.encoder.model_checksums import damaged_weights, write_checksums
 from mcontriever.encoder.rounded_training import feels_rounding
-from mcontriever.errors import StoreError
+from mcontriever.errors import StoreError, UserError
 from mcontriever.progress import log
 from mcontriever.records import Count, checked_record, read_record
 from mcontriever.training.agreement import on_main_rank, together
 from mcontriever.training.engine import whole_parameter
-from mcontriever.training.portable_state import restore_optimizer_state, whole_optimizer_state
+from mcontriever.training.portable_state import restore_optimizer_state, same_shapes, whole_optimizer_state
 
 NAME = re.compile(r"step-(\d{8,})")
 STATE, MODEL, ENGINE = "state.json", "model", "engine"
 OPTIMIZER, OBJECTIVE = "optimizer.safetensors", "objective.safetensors"
+BEFORE = "remove this folder; the same command then resumes from the one before"
 WRITE_ERRORS = (OSError, RuntimeError, safetensors.SafetensorError)
 
 
@@ -80,6 +85,7 @@ def write_checkpoint(
             encoder.save(temporary / MODEL, card=card, attachments=attachments)
             save_file(tensors, temporary / OPTIMIZER)
             save_file(_plain(engine.module.state()), temporary / OBJECTIVE)
+            write_checksums(temporary)
             write_json(temporary / STATE, {**state, **_engine_facts(engine)})
             _publish(temporary, target)
 
@@ -101,8 +107,11 @@ def load_other_weights(checkpoint: Path | None, objective: torch.nn.Module) -> N
     """The weights that the checkpoint's model does not hold; before the engine takes the module. None: a new run."""
     if checkpoint is None:
         return
+    damaged = damaged_weights(checkpoint, BEFORE) if ranks.is_main() else None
+    if damaged is not None:
+        raise StoreError(f"the checkpoint cannot be read: {damaged.name} {DAMAGED}", where=checkpoint, fix=BEFORE)
     tensors = _tensors(checkpoint, OPTIMIZER)
-    with torch.no_grad():
+    with _reading(checkpoint, OPTIMIZER), torch.no_grad():
         for name, parameter in _beside_model(objective):
             parameter.copy_(tensors[f"weight/{name}"])
 
@@ -113,21 +122,25 @@ def restore_engine(checkpoint: Path | None, engine: Any) -> None:
         return
     state = read_state(checkpoint)
     same_ranks = all(state[key] == value for key, value in _engine_facts(engine).items() if key != "scheduler")
-    if same_ranks:
-        try:
-            engine.load_checkpoint(str(checkpoint), tag=ENGINE)
-        except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:  # asserts that a file is there
-            raise _damaged(checkpoint, error) from error
-    else:
-        tensors = _tensors(checkpoint, OPTIMIZER)
-        moments = {name: tensor for name, tensor in tensors.items() if not name.startswith("weight/")}
-        restore_optimizer_state(engine, moments)
-        engine.global_steps = state["step"]
-        if engine.lr_scheduler is not None:
-            engine.lr_scheduler.load_state_dict(state["scheduler"])
-            engine.lr_scheduler.step(state["scheduler"]["last_batch_iteration"])
-    engine.module.load_state(_tensors(checkpoint, OBJECTIVE))
+    with _reading(checkpoint, ENGINE if same_ranks else OPTIMIZER):
+        if same_ranks:
+            with same_shapes(engine):
+                engine.load_checkpoint(str(checkpoint), tag=ENGINE)
+        else:
+            _restore_portable(checkpoint, engine, state)
+    with _reading(checkpoint, OBJECTIVE):
+        engine.module.load_state(_tensors(checkpoint, OBJECTIVE))
     log.info(f"resuming from {checkpoint}" + ("" if same_ranks else ", with other ranks or another ZeRO stage"))
+
+
+def _restore_portable(checkpoint: Path, engine: Any, state: Mapping[str, Any]) -> None:
+    tensors = _tensors(checkpoint, OPTIMIZER)
+    moments = {name: tensor for name, tensor in tensors.items() if not name.startswith("weight/")}
+    restore_optimizer_state(engine, moments)
+    engine.global_steps = state["step"]
+    if engine.lr_scheduler is not None:
+        engine.lr_scheduler.load_state_dict(state["scheduler"])
+        engine.lr_scheduler.step(state["scheduler"]["last_batch_iteration"])
 
 
 def prune(run: Path, keep_last: int, keep_also: str | None) -> None:
@@ -179,18 +192,20 @@ def _write_failed(place: Path, error: Exception) -> StoreError:
 
 
 def _tensors(checkpoint: Path, name: str) -> dict[str, torch.Tensor]:
-    try:
+    with _reading(checkpoint, name):
         return load_file(checkpoint / name)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(checkpoint, error, f"{name}: ") from error
 
 
-def _damaged(checkpoint: Path, error: Exception, file: str = "") -> StoreError:
-    return StoreError(
-        f"the checkpoint cannot be read: {file}{' '.join(str(error).split())[:300]}",
-        where=checkpoint,
-        fix="remove this folder; the same command then resumes from the one before",
-    )
+@contextlib.contextmanager
+def _reading(checkpoint: Path, name: str) -> Iterator[None]:
+    """DeepSpeed and torch check little of what they read, so damage shows as any exception."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise StoreError(f"the checkpoint cannot be read: {name}: {reason}", where=checkpoint, fix=BEFORE) from error
 
 
 def _engine_facts(engine: Any) -> dict[str, Any]:

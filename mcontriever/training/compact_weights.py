@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from mcontriever.disk import read_json
 from mcontriever.encoder import four_bit_blocks
 from mcontriever.encoder.few_bits import BITS, pack
+from mcontriever.encoder.model_checksums import write_checksums
 from mcontriever.encoder.saved_model import query_folder
 from mcontriever.errors import ModelError
 
@@ -36,6 +37,7 @@ def compact_weights(folder: Path, weights: str) -> None:
     shutil.copymode(folder / "config.json", file)  # safetensors makes files that only their owner may read
     if weights == four_bit_blocks.KIND:
         _shorten_scores(folder / "tokenizer.json")
+    write_checksums(folder)
 
 
 def _rewrite(file: Path, folder: Path, weights: str) -> None:

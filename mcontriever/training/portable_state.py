@@ -4,7 +4,8 @@ exp_avg/encoder.backbone.embeddings.word_embeddings.weight      like the paramet
 step                                                            numbers that all parameters share
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +39,20 @@ def restore_optimizer_state(engine: Any, tensors: Mapping[str, torch.Tensor]) ->
     for name, parameter in _trainable(engine):
         for key in per_element:
             _set_whole(engine, parameter, key, tensors[f"{key}/{name}"])
+
+
+@contextlib.contextmanager
+def same_shapes(engine: Any) -> Iterator[None]:
+    """Around loading: DeepSpeed takes tensors of any size from its files, and its next step would write beyond them."""
+    before = [tensor.shape for tensor in _optimized_tensors(engine)]
+    yield
+    tensors = _optimized_tensors(engine)
+    if [tensor.shape for tensor in tensors] != before:
+        raise ValueError("the weights have other sizes than this run's")
+    for tensor in tensors:
+        state = _torch_optimizer(engine).state[tensor].values()
+        if any(torch.is_tensor(value) and value.dim() and value.shape != tensor.shape for value in state):
+            raise ValueError("the optimizer's state has other sizes than this run's")
 
 
 def _trainable(engine: Any) -> list[tuple[str, torch.nn.Parameter]]:

@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.model_checksums import CHECKSUMS
 from mcontriever.errors import HubError, ModelError
 from mcontriever.tokens import load_tokenizer
 from tests.warm_processes import CONTEXT
@@ -130,7 +131,8 @@ def test_a_plain_backbone_gets_the_usual_settings(tiny_encoder_dir: Path, tmp_pa
 
 @pytest.fixture
 def model_copy(tiny_encoder_dir: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_encoder_dir, tmp_path / "copy"))
+    """As others write it: without checksums of its files, which these tests change."""
+    return Path(shutil.copytree(tiny_encoder_dir, tmp_path / "copy", ignore=shutil.ignore_patterns(CHECKSUMS)))
 
 
 def rewrite(folder: Path, **changes: torch.Tensor | None) -> None:

@@ -4,16 +4,15 @@ Each manifest holds the fingerprint of the rows it was made from, so an outdated
 its files, so a damaged one is not either.
 """
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from mcontriever.checksums import DAMAGED, first_damaged
 from mcontriever.disk import FolderLock, atomic_folder, edges_checksum, is_plain_name, read_json, sha256_of, write_json
 from mcontriever.errors import StoreError
-from mcontriever.progress import log
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.opening_check import check_file
 from mcontriever.retrieval.store.store_manifest import FileEntry
@@ -21,7 +20,6 @@ from mcontriever.retrieval.store.store_manifest import FileEntry
 FOLDER, MANIFEST = "indexes", "manifest.json"
 UNANSWERED = tuple(f"unanswered-{way}" for way in ("dense", "words", "subwords", "both"))
 MADE_BY_THEMSELVES = {"language-means", "language-statistics", "text-keys", *UNANSWERED}
-CHECKED_AT_ONCE_BYTES = 64 << 20  # larger files are read in the background
 
 
 def folder_of(store: EmbeddingStore, kind: str) -> Path:
@@ -124,19 +122,10 @@ def damage_of(store: EmbeddingStore, kind: str) -> str | None:
             if not is_plain_name(name):
                 return f"{name!r} is not a file name"
             check_file(folder / name, entry)
-            if entry.bytes <= CHECKED_AT_ONCE_BYTES and sha256_of(folder / name) != entry.sha256:
-                return f"{name} is not the file that was written (checksum)"
     except StoreError as error:
         return error.what
     except (AttributeError, pydantic.ValidationError):
         return "its manifest lists no files"
-    large = {name: entry for name, entry in files.items() if entry.bytes > CHECKED_AT_ONCE_BYTES}
-    if large:
-        threading.Thread(target=_check_in_background, args=(folder, large), daemon=True).start()
-    return None
-
-
-def _check_in_background(folder: Path, files: dict[str, FileEntry]) -> None:
-    for name, entry in files.items():
-        if sha256_of(folder / name) != entry.sha256:
-            log.error(f"{folder / name} is damaged, and results are wrong: make this index again (mcontriever index)")
+    known = {folder / name: entry.sha256 for name, entry in files.items()}
+    damaged = first_damaged(known, "make this index again (mcontriever index)")
+    return None if damaged is None else f"{damaged.name} {DAMAGED}"
