@@ -217,11 +217,8 @@ class Encoder(torch.nn.Module):
 
     def fingerprint(self) -> str:
         """sha256 over weights, tokenizer and spec: equal iff two encoders' embeddings are comparable."""
-        return self._keep(
-            "fingerprint",
-            str(self.spec()),
-            lambda: weights_fingerprint(self.folded_backbone(), self.tokenizer, self.spec()),
-        )
+        whole, spec = self.folded_backbone, self.spec()
+        return self._keep("fingerprint", str(spec), lambda: weights_fingerprint(whole(), self.tokenizer, spec))
 
     def _keep(self, name: str, key: Any, make: Any) -> Any:
         key = (key, tuple((value.data_ptr(), value._version) for value in self.parameters()))
