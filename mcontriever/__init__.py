@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcontriever.assembly.haystack_embedders import HaystackDocumentEmbedder, HaystackTextEmbedder
     from mcontriever.assembly.haystack_store import HaystackRetriever, HaystackStore
     from mcontriever.assembly.langchain_store import LangChainEmbeddings, LangChainStore
     from mcontriever.assembly.llama_index_store import LlamaIndexEmbedding, LlamaIndexStore
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 __version__ = _version("mcontriever")
 __all__ = [
     "Encoder",
+    "HaystackDocumentEmbedder",
     "HaystackRetriever",
     "HaystackStore",
+    "HaystackTextEmbedder",
     "Index",
     "LangChainEmbeddings",
     "LangChainStore",
@@ -28,6 +31,8 @@ __all__ = [
 _HOMES = {
     "Encoder": "mcontriever.encoder.encoder",
     "Index": "mcontriever.retrieval.searcher",
+    "HaystackDocumentEmbedder": "mcontriever.assembly.haystack_embedders",
+    "HaystackTextEmbedder": "mcontriever.assembly.haystack_embedders",
     "HaystackRetriever": "mcontriever.assembly.haystack_store",
     "HaystackStore": "mcontriever.assembly.haystack_store",
     "LangChainEmbeddings": "mcontriever.assembly.langchain_store",

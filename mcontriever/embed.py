@@ -3,6 +3,7 @@
 mcontriever embed CORPUS --output STORE [--model M] [--processes 4]          M is mini if not given; nano is faster
 deepspeed --no_local_rank --module mcontriever embed CORPUS --model M --output STORE
 srun mcontriever embed CORPUS --model M --output STORE
+mcontriever embed CORPUS --model M --output STORE --engine ray://HOST:6379   tasks on a Ray cluster
 """
 
 import sys

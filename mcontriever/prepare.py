@@ -1,17 +1,18 @@
 """Turn shards of text into token shards, by a recipe.
 
-    mcontriever prepare RECIPE.yaml --output TOKENS --tokenizer NAME_OR_DIR [--workers N]
+    mcontriever prepare RECIPE.yaml --output TOKENS --tokenizer NAME_OR_DIR [--workers N] [--engine ray://HOST:PORT]
 
-Each source shard is read, filtered and tokenized by one worker (`stage_shard`); then duplicates are found across all
+Each source shard is read, filtered and tokenized by one worker (`stage_shard`), on this machine or, with Ray, on any
+machine of a cluster; then duplicates are found across all
 shards (`repeats`) and dropped (`finish_shard`). Interrupted at any moment and started again, it resumes with the shards
 that were not finished, and the result is the same to the byte.
 """
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,15 @@ import numpy.typing as npt
 from mcontriever.amounts import shown_size
 from mcontriever.child_processes import check_count
 from mcontriever.config import PrepareRecipe
-from mcontriever.disk import FolderLock, atomic_path, disk_errors_named, read_json, write_bytes, write_json
+from mcontriever.disk import (
+    FolderLock,
+    atomic_path,
+    disk_errors_named,
+    read_json,
+    remove_temporaries,
+    write_bytes,
+    write_json,
+)
 from mcontriever.drops import listed, shown
 from mcontriever.errors import ModelError, RunError
 from mcontriever.npy_files import mapped
@@ -33,6 +42,7 @@ from mcontriever.preparation.stage_shard import stage_shard
 from mcontriever.preparation.work_estimate import estimate
 from mcontriever.preparation.worker_processes import available_cores, run_in_processes
 from mcontriever.progress import log, track
+from mcontriever.ray_engine import LOCAL, Share, is_ray, ray_cluster
 from mcontriever.shown_text import stored_without_credentials
 from mcontriever.token_manifest import FORMAT, MANIFEST
 from mcontriever.token_shards import count_windows
@@ -49,22 +59,23 @@ def run(
     workers: int | None = None,
     strict: bool = False,
     restart: bool = False,
+    engine: str = LOCAL,
 ) -> dict[str, Any]:
     """Prepare the recipe's text into the folder `output`, and return the report."""
-    output, workers = Path(output), workers or available_cores()
-    check_count(workers, "--workers")
+    output = Path(output)
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)
     TOKENS.require_own(output)
-    with FolderLock(output), disk_errors_named(output):
+    with _workers(engine, workers) as crew, FolderLock(output), disk_errors_named(output):
         claim(output, new_plan, restart=restart)
         if (output / MANIFEST).is_file():
             log.info("already prepared; nothing to do")
         else:
             settings = _settings(output, recipe, tokenizer_plan, strict)
             write_bytes(settings.tokenizer_file, tokenizer_json.encode())
-            _make_shards(jobs, settings, workers)
+            _make_shards(jobs, settings, crew)
+            remove_temporaries(output / "shards")  # of workers that Ray lost
             _conclude(output, {**new_plan["tokenizer"], "name": tokenizer}, new_plan["recipe"], jobs, settings)
         for name in ("staging", "keys"):
             shutil.rmtree(output / name, ignore_errors=True)
@@ -74,6 +85,29 @@ def run(
     if log.isEnabledFor(20):
         print_table(report, f"{recipe.name} in {output}")
     return report
+
+
+class Crew(NamedTuple):
+    """How many workers, and what makes them run a function over calls: see `run_in_processes`."""
+
+    size: int
+    run: Callable[[Callable[..., None], Sequence[tuple[Any, ...]]], Iterator[int | None]]
+
+
+@contextlib.contextmanager
+def _workers(engine: str, most: int | None) -> Iterator[Crew]:
+    if not is_ray(engine):
+        size = most or available_cores()
+        check_count(size, "--workers")
+        yield Crew(size, lambda function, calls: run_in_processes(function, calls, size))
+        return
+    with ray_cluster(engine) as cluster:
+
+        def run_in_tasks(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Iterator[int | None]:
+            for ended in cluster.run(function, calls, Share(), most):
+                yield None if ended is None else ended.call
+
+        yield Crew(most or cluster.room(Share()), run_in_tasks)
 
 
 def _describe_tokenizer(name: str) -> tuple[dict[str, Any], str]:
@@ -112,14 +146,14 @@ def _settings(output: Path, recipe: PrepareRecipe, tokenizer: dict[str, Any], st
     )
 
 
-def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
+def _make_shards(jobs: Sequence[Job], settings: Settings, crew: Crew) -> None:
     """Stage the shards, find the duplicates, finish the shards; whatever is done already is skipped."""
     missing = [job for job in jobs if not _is_staged(job, settings)]
     if len(missing) < len(jobs):
         log.info("%d of %d shards were done before", len(jobs) - len(missing), len(jobs))
     if missing:
         token_bytes = np.dtype(settings.token_dtype).itemsize
-        expected = estimate(missing, settings.tokenizer_file, token_bytes, workers)
+        expected = estimate(missing, settings.tokenizer_file, token_bytes, crew.size)
         if expected is not None:
             _announce(str(expected), expected.disk_bytes, settings.folder)
     # The largest first, so that no worker has to finish a large one alone at the end.
@@ -127,12 +161,12 @@ def _make_shards(jobs: Sequence[Job], settings: Settings, workers: int) -> None:
     calls = [(job, settings) for job in missing]
     megabytes = [max(1, round((job.shard.source_bytes or 0) / 1e6)) for job in missing]
     with track(sum(megabytes), "tokenizing", "MB of source") as progress:
-        for ended in run_in_processes(stage_shard, calls, workers):
+        for ended in crew.run(stage_shard, calls):
             progress.advance(0 if ended is None else megabytes[ended], unfinished=_unfinished(settings))
     _mark_duplicates(jobs, settings)
     waiting = [number for number in range(len(jobs)) if not settings.finished(number).is_dir()]
     with track(len(waiting), "writing", "shards") as progress:
-        for ended in run_in_processes(finish_shard, [(number, settings) for number in waiting], workers):
+        for ended in crew.run(finish_shard, [(number, settings) for number in waiting]):
             progress.advance(0 if ended is None else 1)
 
 

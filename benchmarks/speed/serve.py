@@ -40,7 +40,9 @@ def main() -> None:
     options = parse_options()
     setup_logging("warning")
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        store = made_store(Path(scratch), options.documents)
+        store = made_store(Path(options.store or scratch), options.documents)
+        if options.make_only:
+            return
         questions = [query.text for query in read_queries(ATLAS / "evaluation" / "queries.jsonl")]
         index = Index.open(store)
         expected = answers_in_process(index, questions, options.mode)
@@ -72,11 +74,16 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--mode", choices=("dense", "hybrid", "bm25"), default="dense")
     parser.add_argument("--scratch", help="where the store goes; it is removed afterwards")
+    parser.add_argument("--store", help="a folder that keeps the corpus and its store for the next time")
+    parser.add_argument("--make-only", action="store_true", help="with --store: make it, and measure nothing")
     parser.add_argument("--busy", action="store_true")
     return parser.parse_args()
 
 
 def made_store(scratch: Path, documents: int) -> Path:
+    if (scratch / "store" / "manifest.json").is_file():
+        return scratch / "store"
+    scratch.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     sentences: dict[str, list[str]] = {}
     for half in ("train", "evaluation"):

@@ -1,4 +1,4 @@
-"""The options of every verb that reads a configuration: `--set` and `--print-config`."""
+"""The options of several verbs: `--set` and `--print-config` of a configuration, and the engine of long jobs."""
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -9,6 +9,10 @@ if TYPE_CHECKING:
 
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Change one value: section.key=value. Repeatable.")]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Show the resolved values and stop.")]
+
+Engine = Annotated[
+    str, typer.Option(help="local, ray (this machine's cluster, or one started here), or ray://HOST:PORT of its head.")
+]
 
 
 def show_config(config: "Section") -> NoReturn:

@@ -4,14 +4,17 @@ from typing import Annotated
 
 import typer
 
-from mcontriever.cli.configuration_options import Overrides, PrintConfig, show_config
+from mcontriever.cli.configuration_options import Engine, Overrides, PrintConfig, show_config
 
 
 def prepare(
     recipe: Annotated[str, typer.Argument(help="A recipe (YAML), or the name of one that ships: atlas, ccnet29, ...")],
     output: Annotated[str, typer.Option(help="The folder for the token shards.")],
     tokenizer: Annotated[str, typer.Option(help="The encoder's tokenizer: a folder, a hub name, mini or nano.")],
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores if not given.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, with Ray tasks at a time; all cores if not given.")
+    ] = None,
+    engine: Engine = "local",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Remove what the folder holds and start again.")] = False,
     overrides: Overrides = None,
@@ -24,7 +27,7 @@ def prepare(
     loaded = load_recipe(recipe, overrides)
     if print_config:
         show_config(loaded)
-    verb.run(loaded, output, tokenizer, workers=workers, strict=strict, restart=restart)
+    verb.run(loaded, output, tokenizer, workers=workers, strict=strict, restart=restart, engine=engine)
 
 
 def tokenizer(

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mcontriever.cli.configuration_options import Engine
 from mcontriever.retrieval.vector_search.index_kinds import KINDS
 
 DetectLanguage = Annotated[
@@ -47,7 +48,8 @@ def embed(
     ] = False,
     passage_words: Annotated[int | None, typer.Option(min=1, help="Cut documents into passages of N words.")] = None,
     passage_overlap: Annotated[int | None, typer.Option(min=0, help="Words that neighbouring passages share.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes on this machine, with Ray on each.")] = 1,
+    engine: Engine = "local",
     shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")] = "auto",
@@ -75,7 +77,7 @@ def embed(
         as_queries=queries,
         detects_languages=detect_language,
     )
-    verb.run(request, processes)
+    verb.run(request, processes, engine=engine)
 
 
 Merge = Annotated[

@@ -1,6 +1,7 @@
 """Move a staged shard to its final folder, without the documents that duplicate an earlier one.
 
-Like staging, a pure function whose result appears by one rename, in memory that does not grow with the shard.
+Like staging, a pure function whose result appears by one rename, in memory that does not grow with the shard. An engine
+that lost a worker may call it once more.
 """
 
 import os
@@ -28,6 +29,9 @@ def finish_shard(shard: int, settings: Settings) -> None:
     """Make the shard's final folder from its staged one."""
     staged, finished = settings.staged(shard), settings.finished(shard)
     finished.parent.mkdir(exist_ok=True)
+    if finished.is_dir():
+        shutil.rmtree(staged, ignore_errors=True)
+        return
     marks: Marks = {
         reason: mapped(path) for reason in DUPLICATE_REASONS if (path := settings.of_documents(shard, reason)).is_file()
     }

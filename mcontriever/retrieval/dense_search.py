@@ -37,8 +37,8 @@ ASKED = {"raw": "--merge raw", "centred": "--center-languages", "calibrated": "c
 class DenseSearch:
     """`find` searches `vectors`: the store's own, centred or calibrated ones.
 
-    `query_means` are subtracted from queries. With a `calibration`, scores are in deviations of unrelated documents'
-    scores, in every language.
+    `kind` is the index that it searches. `query_means` are subtracted from queries. With a `calibration`, scores are
+    in deviations of unrelated documents' scores, in every language.
     """
 
     store: EmbeddingStore
@@ -47,6 +47,7 @@ class DenseSearch:
     find: FindRows
     query_means: LanguageMeans | None = None
     calibration: Calibration | None = None
+    kind: str = EXACT
 
     @classmethod
     def open(
@@ -63,7 +64,7 @@ class DenseSearch:
         space: Space = "centred" if centred else "raw"
         vectors = CentredVectors(store, open_language_means(store)) if centred else store
         kind = _chosen_index(store, index, space)
-        return cls(store, encoder, vectors, _finder(store, vectors, kind, memory_bytes), query_means)
+        return cls(store, encoder, vectors, _finder(store, vectors, kind, memory_bytes), query_means, kind=kind)
 
     @classmethod
     def calibrated(

@@ -29,6 +29,7 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
 from mcontriever.retrieval.store_calibration import holds_several_languages
 from mcontriever.retrieval.unanswered import Unanswered, open_unanswered
+from mcontriever.row_search import RowSearch
 from mcontriever.texts.documents import Document, Hit, Query
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mcontriever.retrieval.calibrated_search import CalibratedSearch
     from mcontriever.retrieval.dense_search import DenseSearch
     from mcontriever.retrieval.rerank import Reranker
+    from mcontriever.retrieval.vector_search.milvus_words import MilvusWords
 
 __all__ = ["Index", "SearchOptions"]
 
@@ -200,21 +202,39 @@ class Index:
 
     def _combined(self, options: SearchOptions) -> CombinedSearch:
         mode, terms = self._mode(options), self._terms(options)
-        fusion = options.fusion or self._usual_fusion(mode)
+        dense = {} if mode == "bm25" else {"dense": self._dense(options.index, options.center_languages)}
+        in_milvus = self._milvus_words(options, dense["dense"].kind if dense else options.index)
+        fusion = options.fusion or ("rrf" if in_milvus else self._usual_fusion(mode))
         as_shares = fusion == "blend" and (mode == "hybrid" or len(terms) > 1)
         if self.reranker is not None:
             self._require_texts("re-ranking")
+        lexical: dict[str, RowSearch] = {}
+        if in_milvus:
+            lexical = {"milvus_bm25": in_milvus}
+        elif mode != "dense":
+            names = {term: "bm25" if len(terms) == 1 else f"bm25 {term}" for term in terms}
+            lexical = {name: self._lexical(term, as_shares) for term, name in names.items()}
         return CombinedSearch(
             store=self.store,
-            dense={} if mode == "bm25" else {"dense": self._dense(options.index, options.center_languages)},
-            lexical={}
-            if mode == "dense"
-            else {"bm25" if len(terms) == 1 else f"bm25 {term}": self._lexical(term, as_shares) for term in terms},
+            dense=dense,
+            lexical=lexical,
             fusion=fusion,
             dense_weight=options.dense_weight,
             reranker=self.reranker,
             depth=options.depth,
         )
+
+    def _milvus_words(self, options: SearchOptions, index: str) -> "MilvusWords | None":
+        """Where vectors are searched in Milvus, its own BM25, if it has one; a blend needs scores of ours."""
+        is_asked = index == "milvus" and self._mode(options) != "dense"
+        if not is_asked or options.terms != "words" or options.fusion == "blend":
+            return None
+        from mcontriever.retrieval.vector_search.milvus_words import MilvusWords
+
+        if ("bm25", "milvus") not in self._searches:
+            self._searches["bm25", "milvus"] = MilvusWords.open(self.store)
+        words: MilvusWords | None = self._searches["bm25", "milvus"]
+        return words
 
     def _usual_fusion(self, mode: Mode) -> Fusion:
         return "blend" if mode == "bm25" or self.encoder.similarity == "cosine" else "rrf"

@@ -1,5 +1,6 @@
 """An embedding run: plan it, embed shard after shard, complete it. Any rank of any launch runs this same code."""
 
+import contextlib
 import io
 import sys
 from collections.abc import Iterable
@@ -13,9 +14,12 @@ from mcontriever.child_processes import check_count
 from mcontriever.disk import atomic_path
 from mcontriever.errors import ConfigError
 from mcontriever.progress import log
+from mcontriever.ray_engine import LOCAL, Share, is_ray, ray_cluster
+from mcontriever.retrieval.embedding.encoder_origin import EncoderOrigin
 from mcontriever.retrieval.embedding.launching import Place
 from mcontriever.retrieval.embedding.planning import plan_run
 from mcontriever.retrieval.embedding.rank_processes import run_ranks
+from mcontriever.retrieval.embedding.ray_shards import embed_on_ray, load_for_planning, share_of_a_task
 from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
 from mcontriever.retrieval.embedding.shard_embedding import embed_shards
 from mcontriever.retrieval.store import derived
@@ -34,30 +38,40 @@ STANDARD_INPUT = "-"
 SPOOL = "spooled-corpus.jsonl.zst"
 
 
-def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | None" = None) -> None:
-    """Embed in this process as the rank its launcher says, or as `processes` ranks of our own."""
-    check_count(processes, "--processes")
-    place, folder = Place.of_environment(), request.output
-    if place.world > 1 and (processes > 1 or request.restart or request.corpus == STANDARD_INPUT):
+def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | None" = None, engine: str = LOCAL) -> None:
+    """Embed in this process as the rank its launcher says, as `processes` ranks of our own, or by tasks of Ray."""
+    place, folder, on_ray = Place.of_environment(), request.output, is_ray(engine)
+    if not on_ray:
+        check_count(processes, "--processes")
+    if place.world > 1 and (processes > 1 or on_ray or request.restart or request.corpus == STANDARD_INPUT):
         raise ConfigError(
-            f"--processes, --restart and standard input are not for a launch of {place.world} ranks",
+            f"--processes, --engine ray, --restart and standard input are not for a launch of {place.world} ranks",
             fix="run once without the launcher, or omit them",
         )
     corpus = None if request.corpus == STANDARD_INPUT else request.open_corpus(request.corpus)
     STORE.require_own(folder)  # before a model is loaded, and a model is loaded before the folder is made
-    name = request.model or _model_of(folder)
-    encoder = encoder or _load_encoder(request, name, place)
-    with writing(folder, place.rank, place.world):
-        corpus = corpus or request.open_corpus(_spooled_input(folder))
-        with meeting(folder):
-            plan = plan_run(request, corpus, encoder_entry(name, encoder), encoder.dimension if encoder else 0)
-        if plan is not None and processes == 1:
-            embed_shards(folder, plan, corpus, encoder, place)
-            _finish(folder, plan, place, encoder)
+    origin = EncoderOrigin.of(request, request.model or _model_of(folder))
+    with ray_cluster(engine) if on_ray else contextlib.nullcontext() as cluster:
+        share = share_of_a_task(cluster, request.device, processes) if cluster else Share()
+        if cluster:
+            encoder = load_for_planning(origin, share)
+        elif encoder is None:
+            encoder = origin.load(place.device(request.device))
+        with writing(folder, place.rank, place.world):
+            corpus = corpus or request.open_corpus(_spooled_input(folder))
+            with meeting(folder):
+                entry = encoder_entry(origin.name, encoder)
+                plan = plan_run(request, corpus, entry, encoder.dimension if encoder else 0)
+            if plan is not None and cluster:
+                embed_on_ray(cluster, folder, plan, corpus, origin=origin, encoder=encoder, share=share)
+                _finish(folder, plan, place, encoder)
+            elif plan is not None and processes == 1:
+                embed_shards(folder, plan, corpus, encoder, place)
+                _finish(folder, plan, place, encoder)
     if plan is None:
         (folder / SPOOL).unlink(missing_ok=True)
         log.info(f"{folder} is complete already: {read_manifest(folder).described()}")
-    elif processes > 1:
+    elif processes > 1 and not on_ray:
         del encoder
         run_ranks(embed, (replace(request, corpus=corpus.path, restart=False),), processes)
         log.info(f"{folder}: {read_manifest(folder).described()}")
@@ -73,17 +87,6 @@ def embed_documents(folder: Path, encoder: "Encoder", documents: Iterable[Docume
     spool = folder / SPOOL
     _write_spool(spool, io.BytesIO(b"".join(orjson.dumps(line) + b"\n" for line in lines)))
     embed(EmbeddingRequest(str(spool), folder, model="(in memory)"), encoder=encoder)
-
-
-def _load_encoder(request: EmbeddingRequest, name: str, place: Place) -> "Encoder | None":
-    if name == BM25:
-        return None
-    from mcontriever.encoder import Encoder
-
-    encoder = Encoder.load(name, device=place.device(request.device), precision=request.precision)
-    if request.as_queries:  # such a store differs in its fingerprint, so no search takes it for documents
-        encoder.document_prefix = encoder.query_prefix
-    return encoder
 
 
 def _model_of(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Milvus over a store: Milvus Lite in a file, or a server or cluster by its URI, for what one machine cannot hold.
 
-Milvus gets the vectors and languages under their row numbers; texts stay in the store. Needs mcontriever[milvus].
+Milvus gets the vectors, languages and, where it has BM25, the terms of texts under their row numbers. Texts stay in the
+store. Needs mcontriever[milvus].
 A server's password is taken from MILVUS_TOKEN or MILVUS_TOKEN_FILE and is never stored.
 Shapes: Q queries, H dimensions, K wanted.
 """
@@ -9,7 +10,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,10 @@ from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
+from mcontriever.retrieval.vector_search.milvus_collection import ROWS_PER_CALL, batches, create_collection
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
-ROWS_PER_CALL = 1000
 MOST_RESULTS = 16_384  # Milvus returns no more for a query
-LANGUAGE_LENGTH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +49,17 @@ class MilvusIndex:
             gone = store.deleted_rows[store.deleted_rows < filled].tolist()
             for start in range(0, len(gone), ROWS_PER_CALL):
                 client.delete(collection, ids=gone[start : start + ROWS_PER_CALL])
+            words = _words_before(store)
         else:
-            _create(client, collection, store.dimension)
+            words = create_collection(client, collection, store.dimension, store.manifest.layout.keeps_text)
         added = 0
         with track(len(store) - filled, "filling milvus", "vectors") as progress:
-            for batch in _batches(store, vectors, filled):
+            for batch in batches(store, vectors, filled, words is not None):
                 client.upsert(collection, batch)
                 added += len(batch)
                 progress.advance(len(batch))
         client.flush(collection)
-        facts = {"stored": len(store) - len(store.deleted_rows), "added": added, "centred": centred}
+        facts = {"stored": len(store) - len(store.deleted_rows), "added": added, "centred": centred, "words": words}
         return {"uri": uri, "collection": collection, "shards": shards, **facts}
 
     @classmethod
@@ -80,47 +81,69 @@ class MilvusIndex:
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(scores_QK, rows_QK), best first, row -1 for none. Exact search answers what Milvus cannot."""
-        depth = k
-        while depth <= MOST_RESULTS:
-            scores_QK, rows_QK, complete = self._search(queries_QH, depth, allowed_N)
-            if complete or (rows_QK[:, min(k, rows_QK.shape[1]) - 1] >= 0).all():
-                return scores_QK[:, :k], rows_QK[:, :k]
-            depth *= 4
+        queries, condition = list(np.asarray(queries_QH, dtype=np.float32)), language_filter(self.store, allowed_N)
+
+        def ask(depth: int) -> Any:
+            return self.client.search(
+                self.collection,
+                data=queries,
+                anns_field="vector",
+                limit=depth,
+                filter=condition,
+                search_params={"metric_type": "IP"},
+            )
+
+        scores_QK, rows_QK, complete = rows_found(self.store, ask, k, allowed_N)
+        if complete:
+            return scores_QK, rows_QK
         log.warning("Milvus could not find enough rows among those allowed; searching exactly")
         return ExactSearch(self.vectors).search(queries_QH, k, allowed_N)
 
-    def _search(
-        self, queries_QH: np.ndarray, depth: int, allowed_N: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        answers = self.client.search(
-            self.collection,
-            data=list(np.asarray(queries_QH, dtype=np.float32)),
-            limit=depth,  # the collection may hold more rows than the store did when it was opened
-            filter=self._language_filter(allowed_N),
-            search_params={"metric_type": "IP"},
-        )
-        width = min(depth, len(self.store))
-        scores_QK, rows_QK = np.full((len(answers), width), -np.inf, np.float32), np.full((len(answers), width), -1)
-        complete = True
-        for number, answer in enumerate(answers):
-            rows = np.array([hit["row"] for hit in answer], dtype=np.int64)
-            scores = np.array([hit["distance"] for hit in answer], dtype=np.float32)
-            kept = np.flatnonzero(rows < len(self.store))
-            if allowed_N is not None:
-                kept = kept[allowed_N[rows[kept]]]
-            scores_QK[number, : len(kept)], rows_QK[number, : len(kept)] = scores[kept], rows[kept]
-            complete &= len(rows) < depth
-        return scores_QK, rows_QK, complete
 
-    def _language_filter(self, allowed_N: np.ndarray | None) -> str:
-        """The languages of the rows allowed; deleted rows are filtered afterwards."""
-        if allowed_N is None:
-            return ""
-        codes_N, names = self.store.languages
-        codes = np.unique(codes_N[allowed_N])
-        if len(codes) == len(names):
-            return ""
-        return f"language in {[names[code] for code in codes]}"
+def rows_found(
+    store: EmbeddingStore, ask: Callable[[int], Any], k: int, allowed_N: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Scores and rows of Milvus's answers, and whether they are all that was wanted; else more are asked for.
+
+    The collection may hold more rows than the store did when it was opened, and rows that were deleted since.
+    """
+    depth = min(k, MOST_RESULTS)
+    while True:
+        scores_QK, rows_QK, exhausted = _allowed(store, ask(depth), depth, allowed_N)
+        is_full = k <= MOST_RESULTS and bool((rows_QK[:, min(k, rows_QK.shape[1]) - 1] >= 0).all())
+        complete = exhausted or is_full
+        if complete or depth == MOST_RESULTS:
+            return scores_QK[:, :k], rows_QK[:, :k], complete
+        depth = min(depth * 4, MOST_RESULTS)
+
+
+def _allowed(
+    store: EmbeddingStore, answers: Any, depth: int, allowed_N: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The rows of each answer that may be shown; True if Milvus has no more for any query."""
+    width = min(depth, len(store))
+    scores_QK, rows_QK = np.full((len(answers), width), -np.inf, np.float32), np.full((len(answers), width), -1)
+    exhausted = True
+    for number, answer in enumerate(answers):
+        rows = np.array([hit["row"] for hit in answer], dtype=np.int64)
+        scores = np.array([hit["distance"] for hit in answer], dtype=np.float32)
+        kept = np.flatnonzero(rows < len(store))
+        if allowed_N is not None:
+            kept = kept[allowed_N[rows[kept]]]
+        scores_QK[number, : len(kept)], rows_QK[number, : len(kept)] = scores[kept], rows[kept]
+        exhausted &= len(rows) < depth
+    return scores_QK, rows_QK, exhausted
+
+
+def language_filter(store: EmbeddingStore, allowed_N: np.ndarray | None) -> str:
+    """Milvus's condition for the languages of the rows allowed; deleted rows are filtered afterwards."""
+    if allowed_N is None:
+        return ""
+    codes_N, names = store.languages
+    codes = np.unique(codes_N[allowed_N])
+    if len(codes) == len(names):
+        return ""
+    return f"language in {[names[code] for code in codes]}"
 
 
 def update_collection(store: EmbeddingStore, vectors: Vectors, uri: str, centred: bool) -> None:
@@ -128,7 +151,11 @@ def update_collection(store: EmbeddingStore, vectors: Vectors, uri: str, centred
     facts = MilvusIndex.sync(store, vectors, uri, centred)
     derived.write(store, "milvus", lambda folder: None, **facts)
     where = f"{facts['collection']} at {facts['uri']}"
-    log.info(f"milvus: {facts['stored']:,} vectors, {facts['added']:,} of them new, in {where}")
+    without = (
+        "for which this Milvus has no BM25" if store.manifest.layout.keeps_text else "which the store does not keep"
+    )
+    words = "and their words" if facts["words"] else f"without words, {without}"
+    log.info(f"milvus: {facts['stored']:,} vectors {words}, {facts['added']:,} of them new, in {where}")
 
 
 def keep_in_step(store: EmbeddingStore) -> None:
@@ -159,30 +186,9 @@ def _rows_filled(store: EmbeddingStore, shards: list[list[str]], uri: str, colle
     return before["rows"] if known and shards[: len(known)] == known else 0
 
 
-def _create(client: Any, collection: str, dimension: int) -> None:
-    from pymilvus import DataType
-
-    if client.has_collection(collection):
-        client.drop_collection(collection)
-    schema = client.create_schema(auto_id=False)
-    schema.add_field("row", DataType.INT64, is_primary=True)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-    schema.add_field("language", DataType.VARCHAR, max_length=LANGUAGE_LENGTH)
-    parameters = client.prepare_index_params()
-    parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
-    client.create_collection(collection, schema=schema, index_params=parameters)
-
-
-def _batches(store: EmbeddingStore, vectors: Vectors, first: int) -> Iterator[list[dict[str, Any]]]:
-    codes_N, names = store.languages
-    for start in range(first, len(store), ROWS_PER_CALL):
-        rows = np.arange(start, min(start + ROWS_PER_CALL, len(store)))
-        rows = np.setdiff1d(rows, store.deleted_rows)
-        languages = [names[code] for code in codes_N[rows]]
-        yield [
-            {"row": int(row), "vector": vector_H, "language": language}
-            for row, vector_H, language in zip(rows, vectors.take(rows), languages, strict=True)
-        ]
+def _words_before(store: EmbeddingStore) -> str | None:
+    words = (derived.manifest_of(store, "milvus") or {}).get("words")
+    return words if isinstance(words, str) else None
 
 
 def split_credentials(uri: str) -> tuple[str, str]:

@@ -17,7 +17,12 @@ from mcontriever.retrieval.language_filter import rows_in_languages
 from mcontriever.retrieval.store import derived, store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
-from mcontriever.retrieval.vector_search.milvus import MilvusIndex, split_credentials, token_of_environment
+from mcontriever.retrieval.vector_search.milvus import (
+    MilvusIndex,
+    language_filter,
+    split_credentials,
+    token_of_environment,
+)
 from mcontriever.retrieval.vector_search.vectors import FindRows
 from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
@@ -54,10 +59,15 @@ def test_milvus_lite_returns_what_exact_search_returns(
         exact_scores, exact_rows = exact(queries, 10, allowed)
         np.testing.assert_array_equal(rows, exact_rows)  # recall 1
         np.testing.assert_allclose(scores, exact_scores, rtol=1e-4)
+    index = milvus.__self__  # type: ignore[attr-defined]
+    assert isinstance(index, MilvusIndex)
+    condition = language_filter(store, swahili)
+    of_milvus = index.client.query(index.collection, filter=condition, output_fields=["row"])
+    assert sorted(hit["row"] for hit in of_milvus) == np.flatnonzero(swahili & store.live_N).tolist()
     scores, rows = milvus(queries, 100, swahili)
     assert set(rows[0][rows[0] >= 0].tolist()) == set(np.flatnonzero(swahili).tolist())
     facts = derived.require_fresh(store, "milvus")
-    milvus.__self__.client.drop_collection(facts["collection"])  # type: ignore[attr-defined]
+    index.client.drop_collection(facts["collection"])
     with pytest.raises(StoreError, match=r"has no collection mcontriever_s_\w+[\s\S]*fill it: mcontriever index"):
         finder(store, "milvus")
 
