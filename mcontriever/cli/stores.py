@@ -16,6 +16,11 @@ DetectLanguage = Annotated[
     ),
 ]
 
+EmbeddingModel = Annotated[
+    str | None,
+    typer.Option(help="mini (the default), nano (some 40 times as fast, finds less), a folder, a hub name, or bm25."),
+]
+
 
 def embed(
     corpus: Annotated[
@@ -23,12 +28,7 @@ def embed(
         typer.Argument(help="JSON lines, TSV or Parquet (.gz, .xz, .zst may follow), a BEIR folder, hub:NAME, or -"),
     ],
     output: Annotated[Path, typer.Option(help="The store's folder.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="mini (the default), nano (some 40 times as fast, finds less), a folder, a hub name, or bm25."
-        ),
-    ] = None,
+    model: EmbeddingModel = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the store; ids must be new.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Add to the store, replacing equal ids.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Discard an unfinished embedding first.")] = False,
