@@ -35,7 +35,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     models: Sequence[str] = ()
     suite: str | None = None
@@ -151,7 +151,7 @@ def _data_folder(request: Request, suite: Suite) -> Path | None:
 
 
 def _models_at_hand(specs: dict[str, ModelSpec], suite: Suite, offline: Path | None) -> dict[str, ModelSpec]:
-    """Without those that cannot be fetched, if the suite has their published figures and others are to be measured."""
+    """Without the models that cannot be fetched, if the suite has their published figures and other models remain."""
     kept = {}
     for label, spec in specs.items():
         try:

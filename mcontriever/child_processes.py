@@ -68,6 +68,6 @@ _LIBC = ctypes.CDLL(None)
 
 
 def _ask_for_signal() -> None:
-    """In the child, before the command; where the system is not Linux, nothing."""
+    """In the child, before the command; does nothing outside Linux."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -65,7 +65,7 @@ def _processes() -> int:
 
 
 def _as_typed(path: Path) -> str:
-    """As short as one would write it here."""
+    """As short as a user would write it here."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
@@ -74,7 +74,7 @@ def _step(verb: str, *arguments: object) -> None:
 
 
 def _command(words: Sequence[str]) -> None:
-    """Show the command as one would type it, run it with this installation's programs, stop where it stops."""
+    """Show the command as a user would type it, run it with this installation's programs, stop if it fails."""
     print(f"$ {shlex.join(words)}", flush=True)
     programs = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": os.pathsep.join([programs, os.environ.get("PATH", "")])}

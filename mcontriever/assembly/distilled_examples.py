@@ -50,7 +50,7 @@ def check_teacher(config: FinetuneConfig) -> None:
 
 @dataclass(frozen=True, eq=False)
 class TeacherVectors:
-    """Two stores, and the row in them of each query and passage."""
+    """Two stores, and the row of each query and passage in them."""
 
     queries: EmbeddingStore
     passages: EmbeddingStore

@@ -84,6 +84,6 @@ def _named(meta: dict[str, Any], name: str) -> str:
 
 
 def _found(document: Document, metadata: Metadata, score: float | None = None) -> Found:
-    """As it was written; of a store that embed made, its text with title and language."""
+    """As it was written; for a store that embed made, its text with title and language."""
     known = {"id": document.id, "meta": {"title": document.title, "language": document.language}}
     return Found.from_dict({**(metadata or known), "content": document.text, "score": score})

@@ -91,7 +91,7 @@ def _language(node: BaseNode) -> str:
 
 
 def _node(document: Document, metadata: Metadata) -> BaseNode:
-    """As it was added; of a store that embed made, its text with title and language."""
+    """As it was added; for a store that embed made, its text with title and language."""
     if metadata:
         return metadata_dict_to_node(metadata, text=document.text)
     known = {"title": document.title, "language": document.language}

@@ -28,7 +28,7 @@ from mcontriever.training.agreement import on_main_rank
 
 @dataclass(frozen=True)
 class OpenedTexts:
-    """Texts, and which of them is sample i. `unit`: the teacher scores by cosine."""
+    """The texts, and which of them is sample i. `unit`: the teacher scores by cosine."""
 
     texts: TaughtTexts
     sampler: WindowSampler

@@ -98,7 +98,7 @@ class ServedStore:
         ]
 
     def refresh(self) -> bool:
-        """Open the store again if it changed on disk; True if it did. One that cannot be opened stays as it was."""
+        """Open the store again if it changed on disk; True if it did. If it cannot be opened, the open one stays."""
         with self._opening:
             marks = self._marks()
             self.is_there = bool(marks)
@@ -125,7 +125,7 @@ class ServedStore:
         return self._facts[1]
 
     def _open(self) -> Opened:
-        """Ready to answer in every mode: what has to be made beside the store is made now."""
+        """Ready to answer in every mode: what is missing beside the store is made now."""
         marks = self._marks()
         store = EmbeddingStore.open(self.folder)
         encoder = self._find_encoder(store) if store.encoder else None
@@ -144,7 +144,7 @@ class ServedStore:
         return list(index.search_many([request.query for request in requests], options=options))
 
     def _marks(self) -> tuple[Mark, ...]:
-        """Different when the store or an index beside it is; empty without a store. What searches make is not in it."""
+        """Changes with the store or an index beside it; empty without a store. What searches make is not part of it."""
         made = {*derived.MADE_BY_THEMSELVES, "bm25-words", "bm25-subwords"}
         paths = [path for path in (self.folder / derived.FOLDER).glob(f"*/{MANIFEST}") if path.parent.name not in made]
         try:

@@ -1,7 +1,7 @@
 """Which pieces of a vocabulary to keep for some languages, so that none loses its own because it has little text.
 
 Half of the places go by quota: equally many of its most frequent pieces for every language. The other half goes to the
-pieces that are used most, where the languages' texts count as if they were equally long. By frequency in all the text
+pieces that are used most, and the languages' texts count as if they were equally long. By frequency in all the text
 together, the languages with little text would lose their pieces first.
 
 A text of one domain lacks common words of others: statutes contain no questions. A Unigram vocabulary knows from the

@@ -1,6 +1,6 @@
 """The score table: a row per task and language, a column per system, measured ones first, then published ones.
 
-All values are percent. The average covers only what every column has, and says how many tasks and subsets that is. If
+All values are percent. The average covers only what every column has, and says how many tasks and subsets these are. If
 a column has more, its own average is below with its own count. "Best on" counts the rows where a system has the
 highest value shown, as the papers do: over every row, in-domain ones too, and a tie counts for each.
 """

@@ -1,7 +1,7 @@
-"""A document as its source has it, read from a line or a row; or the damage that is there instead.
+"""A document as its source has it, read from a line or a row, or the damage found in its place.
 
-msgspec decodes only the fields that are asked for, in two thirds of orjson's time. A line with anything odd in it is
-decoded again, slowly, to say what is odd.
+msgspec decodes only the fields that are asked for, in two thirds of orjson's time. A line with anything unexpected is
+decoded again, slowly, to say what is wrong.
 """
 
 import itertools
