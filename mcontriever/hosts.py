@@ -1,12 +1,10 @@
-"""Hosts: can one be reached, tested quickly, before a library retries for a minute; does a hostfile name one twice?"""
+"""Can a host be reached? Tested quickly, before a library retries for a minute."""
 
 import socket
 import threading
 import urllib.parse
-from collections.abc import Sequence
-from pathlib import Path
 
-from mcontriever.errors import ConfigError, HubError
+from mcontriever.errors import HubError
 
 CONNECT_SECONDS = 1.5
 _HUB_HOSTS = {"hf": "huggingface.co"}
@@ -42,20 +40,3 @@ def _connection_problem(host: str, port: int) -> str | None:
     attempt.start()
     attempt.join(CONNECT_SECONDS)
     return outcome[0] if outcome else f"no answer in {CONNECT_SECONDS} s"
-
-
-def check_hostfile(launcher: Sequence[str]) -> None:
-    """DeepSpeed's launcher stops with a traceback if its hostfile names a host in two lines."""
-    for option in ("--hostfile", "-H"):
-        if option not in launcher[:-1]:
-            continue
-        path, first_line = Path(launcher[list(launcher).index(option) + 1]), dict[str, int]()
-        if not path.is_file():
-            raise ConfigError("no such hostfile", where=path, fix="check the path in launcher")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            host = line.split("#")[0].split()[:1]
-            if host and host[0] in first_line:
-                fix = f"keep one of them, with all slots: {host[0]} slots=N"
-                what = f"the host {host[0]} is in line {first_line[host[0]]} and again in line {number}"
-                raise ConfigError(what, where=path, fix=fix)
-            first_line |= dict.fromkeys(host, number)

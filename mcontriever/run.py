@@ -5,8 +5,6 @@ stage is one of our own commands in a process of its own, so that each has the m
 does alone. All stages are checked before the first one starts.
 """
 
-import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,11 +18,11 @@ from mcontriever.config import AlternateSection, GenerateConfig, MineConfig, Pla
 from mcontriever.disk import FolderLock, write_bytes, write_json
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.finetuning.refreshed import round_folder
-from mcontriever.hosts import check_hostfile
 from mcontriever.output_folder import FolderKind
 from mcontriever.progress import log
 from mcontriever.records import read_record
 from mcontriever.training.checkpoints import checkpoint_name, step_of
+from mcontriever.training.deepspeed_launcher import found_launcher
 from mcontriever.training.run_folder import finished_facts
 
 DONE = "commands-done.json"
@@ -65,20 +63,6 @@ def check_stage(stage: StageSection, place: str) -> None:
                 fix="set data.refresh_every to the steps between two minings",
             )
         parse_config(MineConfig, _round(stage.alternate, config, 0), source=f"{place}.alternate.mine")
-
-
-def found_launcher(words: Sequence[str]) -> list[str]:
-    """With the program's full path, also if it is next to our Python and not on the PATH."""
-    if not words:
-        return []
-    places = [os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)]
-    program = shutil.which(words[0], path=os.pathsep.join(places))
-    if program is None:
-        raise ConfigError(
-            f"the launcher {words[0]} is not found", fix="install it, or --set launcher=[] for one process"
-        )
-    check_hostfile(words)
-    return [program, *words[1:]]
 
 
 class Follower:

@@ -16,7 +16,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, StoreError
 from mcontriever.evaluation.answer_run import Passages
 from mcontriever.evaluation.model_specs import ModelSpec, SearchSpec
-from mcontriever.evaluation.models import encoder_search, is_centred, sparta_search, two_encoders_search
+from mcontriever.evaluation.models import encoder_search, is_centred, sparse_search, two_encoders_search
 from mcontriever.evaluation.mteb_combined import (
     Combine,
     CombinedMtebSearch,
@@ -70,8 +70,8 @@ def _search(spec: ModelSpec, label: str, rerank_depth: int, device: str, centre:
         if part.is_lexical
         else two_encoders_search(part.name, part.passages, label, device, centre)
         if part.kind == "two encoders"
-        else sparta_search(part.name, label, device)
-        if part.kind == "sparta"
+        else sparse_search(part.kind, part.name, label, device)
+        if part.kind in ("sparta", "splade")
         else encoder_search(part.name, label, device, centre)
         for part in spec.parts
     ]
@@ -218,8 +218,8 @@ def _store_search(
             f"mcontriever export {spec.label({})} --output FOLDER, then embed the passages with FOLDER and give it here"
         )
         raise ConfigError("a store is searched by the model that made it, which is one folder; dpr: names two", fix=fix)
-    if spec.kind == "sparta":
-        raise ConfigError("a store has dense vectors, sparta: sparse ones", fix="measure it on MTEB's tasks")
+    if spec.kind in ("sparta", "splade"):
+        raise ConfigError(f"a store has dense vectors, {spec.kind}: sparse ones", fix="measure it on MTEB's tasks")
     encoder = Encoder.load(spec.name, device=device, precision="auto")
     store = _store_of(encoder, spec.name, stores)
     return DenseSearch.open(store, encoder, MEMORY_MB << 20), encoder.fingerprint()

@@ -16,6 +16,10 @@ def train(
         bool, typer.Option("--estimate", help="Show size, memory, tokens and time; do nothing.")
     ] = False,
     gpus: Annotated[int, typer.Option(min=1, help="With --estimate: on how many GPUs.")] = 1,
+    hostfile: Annotated[
+        Path | None,
+        typer.Option(help="Train on these machines, each a line HOST slots=N, through DeepSpeed's launcher."),
+    ] = None,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
     deepspeed: Annotated[bool, typer.Option("--deepspeed", hidden=True)] = False,  # as users of DeepSpeed type it
     deepspeed_config: Annotated[
@@ -32,6 +36,12 @@ def train(
         from mcontriever.assembly.run_cost import run_cost
 
         print(run_cost(loaded, world_size=gpus))
+    elif hostfile is not None:
+        from mcontriever.training.deepspeed_launcher import launch
+
+        words = ["--config", config, *(word for override in overrides or () for word in ("--set", override))]
+        words += ["--deepspeed_config", deepspeed_config] if deepspeed_config else []
+        raise typer.Exit(launch(hostfile, words))
     else:
         from mcontriever import train as verb
 

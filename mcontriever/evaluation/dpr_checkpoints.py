@@ -1,4 +1,8 @@
-"""DPR's checkpoints, which hold a BERT under a name of their own, as the two encoders of one space."""
+"""DPR's checkpoints, which hold a BERT under a name of their own, as the two encoders of one space.
+
+A title and its passage are two segments for DPR: [CLS] title [SEP] text [SEP], all of one token type. So are they in a
+benchmark here. (facebookresearch/DPR: conf/encoder/hf_bert.yaml; beir-cellar/beir: beir/retrieval/models/dpr.py)
+"""
 
 from pathlib import Path
 
@@ -27,10 +31,21 @@ def load_two_encoders(questions: str, passages: str, device: str) -> TwoEncoders
     return TwoEncoders(_load_side(questions, device), _load_side(passages, device)).eval()
 
 
+def title_separator(name: str) -> str:
+    """What stands between a title and its passage for this encoder of passages."""
+    folder = model_folder(name)
+    return f" {load_tokenizer(str(folder)).sep_token} " if _is_dpr(folder) else " "
+
+
+def _is_dpr(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and read_json(config).get("model_type") == "dpr"
+
+
 def _load_side(name: str, device: str) -> Encoder:
     """One of DPR's checkpoints, or any folder that `Encoder.load` reads."""
     folder = model_folder(name)
-    if read_json(folder / "config.json").get("model_type") == "dpr":
+    if _is_dpr(folder):
         return _dpr_encoder(folder).to(device).eval()
     return Encoder.load(name, device=device, precision="auto")
 

@@ -7,6 +7,7 @@ bm25:words                BM25 over the words of `mcontriever search` (Chinese i
 bm25:subwords=TOKENIZER   BM25 over a tokenizer's pieces
 dpr:QUESTIONS,PASSAGES    two encoders that share a vector space: DPR's pair of checkpoints, or any two folders
 sparta:NAME               a plain backbone as SPARTA reads it: sparse weights of the vocabulary's pieces
+splade:NAME               a masked language model as SPLADE reads it
 hybrid:A,B                the hits of two or more of these, fused by reciprocal rank
 blend:A,B                 a sum of their scores: cosines, and BM25 scores divided by the query's maximum
 calibrated:A,B            an encoder, alone or with BM25 (words, subwords), as `mcontriever search` merges languages
@@ -22,8 +23,8 @@ from mcontriever.errors import ConfigError
 
 RERANK, SUBWORDS = "+rerank:", "bm25:subwords="
 DPR = "dpr:"
-SPARTA = "sparta:"
-Kind = Literal["encoder", "two encoders", "sparta", "bm25", "bm25:words", "bm25:subwords"]
+Kind = Literal["encoder", "two encoders", "sparta", "splade", "bm25", "bm25:words", "bm25:subwords"]
+SPARSE: dict[str, Kind] = {"sparta:": "sparta", "splade:": "splade"}
 Fusion = Literal["", "hybrid", "blend", "calibrated"]
 PLAIN: dict[str, Kind] = {"bm25": "bm25", "bm25:words": "bm25:words"}
 FUSIONS: dict[str, Fusion] = {"hybrid": "hybrid", "blend": "blend", "calibrated": "calibrated"}
@@ -45,8 +46,8 @@ class SearchSpec:
         name = short.get(self.name, self.name)
         if self.kind == "two encoders":
             return f"{DPR}{name},{short.get(self.passages, self.passages)}"
-        if self.kind == "sparta":
-            return f"{SPARTA}{name}"
+        if self.kind in SPARSE.values():
+            return f"{self.kind}:{name}"
         return f"{SUBWORDS}{name}" if self.kind == "bm25:subwords" else name or self.kind
 
 
@@ -123,13 +124,16 @@ def parse_models(texts: Sequence[str]) -> dict[str, ModelSpec]:
 def _parse_search(text: str) -> SearchSpec:
     if text.startswith(SUBWORDS) and text != SUBWORDS:
         return SearchSpec("bm25:subwords", text.removeprefix(SUBWORDS))
-    if text.startswith(SPARTA) and text != SPARTA:
-        return SearchSpec("sparta", text.removeprefix(SPARTA))
+    for form, kind in SPARSE.items():
+        if text.startswith(form) and text != form:
+            return SearchSpec(kind, text.removeprefix(form))
     if text in PLAIN:
         return SearchSpec(PLAIN[text])
-    if not text or text.startswith("bm25:") or text == SPARTA:
+    if not text or text.startswith("bm25:") or text in SPARSE:
         fused = "hybrid:A,B, blend:A,B, calibrated:A,B, X+rerank:CROSS_ENCODER"
-        raise _unreadable(text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, sparta:NAME, {fused}, or a model")
+        raise _unreadable(
+            text, f"bm25, bm25:words, bm25:subwords=TOKENIZER, sparta:NAME, splade:NAME, {fused}, or a model"
+        )
     return SearchSpec("encoder", text)
 
 

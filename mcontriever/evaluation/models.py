@@ -18,11 +18,11 @@ from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.saved_model import read_spec
 from mcontriever.errors import ModelError
-from mcontriever.evaluation.dpr_checkpoints import load_two_encoders
-from mcontriever.evaluation.known_models import SPARTA, known_settings
+from mcontriever.evaluation.dpr_checkpoints import load_two_encoders, title_separator
+from mcontriever.evaluation.known_models import SPARTA, SPLADE, known_settings
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.evaluation.mteb_search import Centre, EncoderSearch
-from mcontriever.evaluation.sparta import sparta_encoder
+from mcontriever.evaluation.sparse_models import sparta_encoder, splade_encoder
 from mcontriever.hub import is_at_hand, is_bundled, model_folder
 from mcontriever.progress import log
 
@@ -31,8 +31,8 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
     """A folder, the bundled model, one that we or MTEB know by name (with MTEB's prompts), or any other hub name."""
     if is_at_hand(name):
         return _of_folder(name, label, device, centre)
-    if name == SPARTA:
-        return sparta_search(name, label, device)
+    if name == SPARTA or name in SPLADE:
+        return sparse_search("sparta" if name == SPARTA else "splade", name, label, device)
     settings = known_settings(name)
     if settings:
         encoder = Encoder.load(name, device=device, precision="auto", **settings)
@@ -57,12 +57,15 @@ def encoder_search(name: str, label: str, device: str, centre: Centre | None = N
 
 
 def two_encoders_search(questions: str, passages: str, label: str, device: str, centre: Centre | None = None) -> Any:
-    return _searching(MtebEncoder(load_two_encoders(questions, passages, device), label), centre, label)
+    encoder = MtebEncoder(load_two_encoders(questions, passages, device), label)
+    return EncoderSearch(encoder, encoder.mteb_model_meta, centre, title_separator(passages))
 
 
-def sparta_search(name: str, label: str, device: str) -> Any:
+def sparse_search(kind: str, name: str, label: str, device: str) -> Any:
+    """`kind` is sparta, of a plain backbone, or splade, of a masked language model."""
     folder = model_folder(name)
-    model = _relabelled(SparseEncoderWrapper(sparta_encoder(folder, device)), label, _files_revision(folder))
+    encoder = sparta_encoder(folder, device) if kind == "sparta" else splade_encoder(folder, device)
+    model = _relabelled(SparseEncoderWrapper(encoder), label, _files_revision(folder))
     return EncoderSearch(model, model.mteb_model_meta)
 
 

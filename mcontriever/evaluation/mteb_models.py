@@ -3,10 +3,10 @@
 mteb.evaluate(mcontriever.mteb_model("nano"), tasks)          a name, a folder that we exported, or an Encoder
 
 import mcontriever.evaluation.mteb_models                     after this line
-mteb.get_model("mcontriever/nano")                            MTEB knows the bundled model by name
+mteb.get_model("mcontriever/mini")                            MTEB knows the bundled models by name
 register("mine", "runs/tiny-model")                           and mcontriever/mine
 
-python -m mcontriever.evaluation.mteb_models run -m mcontriever/nano -t NFCorpus     `mteb`, with nano registered
+python -m mcontriever.evaluation.mteb_models run -m mcontriever/mini -t NFCorpus     `mteb`, with both registered
 """
 
 from collections.abc import Mapping
@@ -21,21 +21,39 @@ from mteb.models.model_implementations import MODEL_REGISTRY
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.language_names import mteb_code
-from mcontriever.evaluation.mteb_encoder import MtebEncoder
+from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
 from mcontriever.hub import model_folder
 
 NANO, MINI = "nano", "mini"  # the bundled models of these names, which no Path is equal to
-# What their cards do not say. Contamination in MTEB's names: nano read questions of TyDi QA (Mr. TyDi's) and of Natural
-# Questions (CLAPNQ, QED), and passages of JaQuAD. A model made of another one has read what that one read.
+# What their cards do not say. Contamination in MTEB's names: both read questions of TyDi QA (Mr. TyDi's) and of Natural
+# Questions (CLAPNQ, QED), and passages of JaQuAD. A model made of another one has also read what that one read.
+_READ = {"MrTidyRetrieval", "NQ", "JaQuADRetrieval"}
 FACTS: dict[str | Path, dict[str, Any]] = {
     NANO: {
         "release_date": "2026-11-29",
         "license": "cc-by-sa-4.0",
         "public_training_code": "configs/nano/run.sh of mcontriever",
         "public_training_data": "data_recipes/nano.yaml of mcontriever",
-        "training_datasets": {"MrTidyRetrieval", "NQ", "JaQuADRetrieval"},
+        "training_datasets": _READ,
     },
-    MINI: {"release_date": "2026-11-29", "public_training_code": "configs/mini/run.sh of mcontriever"},
+    MINI: {
+        "release_date": "2026-11-29",
+        "public_training_code": "configs/mini/run.sh of mcontriever",
+        "public_training_data": "data_recipes/mini.yaml of mcontriever",
+        "training_datasets": _READ,
+    },
+}
+# mini is known by name without being loaded, which would take seconds; a test compares this with the model.
+_MINI_SIZE: dict[str, Any] = {
+    "revision": "7d985f485326c4325eed4eacc0c1ab2cebd57b80",
+    "n_parameters": 50_728_320,
+    "n_embedding_parameters": 34_560_000,
+    "memory_usage_mb": 50_728_320 * 4 / (1 << 20),
+    "embed_dim": 384,
+    "max_tokens": 512,
+    "similarity_fn_name": "cosine",
+    "use_instructions": True,
+    "framework": ["PyTorch", "safetensors"],
 }
 
 
@@ -48,13 +66,16 @@ def mteb_model(model: Encoder | str | Path, device: str = "cpu") -> MtebEncoder:
 
 def register(name: str, model: str | Path) -> ModelMeta:
     """Make `mteb.get_model("mcontriever/NAME")` find this model."""
+    return _in_registry(name, model, _loaded(model, "cpu", FACTS.get(model, {})).mteb_model_meta)
+
+
+def _in_registry(name: str, model: str | Path, meta: ModelMeta) -> ModelMeta:
     facts = FACTS.get(model, {})
 
     def load(_: str, revision: str | None = None, device: str = "cpu", **settings: Any) -> MtebEncoder:
         return _loaded(model, device, facts)
 
     registered = f"mcontriever/{name}"
-    meta = _loaded(model, "cpu", facts).mteb_model_meta
     MODEL_REGISTRY[registered] = meta.model_copy(update={"name": registered, "loader": load})
     return MODEL_REGISTRY[registered]
 
@@ -62,15 +83,22 @@ def register(name: str, model: str | Path) -> ModelMeta:
 def _loaded(model: str | Path, device: str, facts: Mapping[str, Any]) -> MtebEncoder:
     folder = model_folder(model)
     loaded = MtebEncoder(Encoder.load(model, device=device, precision="auto"), folder.name)
-    known = {"open_weights": True, **_card_facts(folder), **facts}
+    loaded.mteb_model_meta = _complete(loaded.mteb_model_meta, folder, facts)
+    return loaded
+
+
+def _complete(meta: ModelMeta, folder: Path, facts: Mapping[str, Any]) -> ModelMeta:
+    """With what the card says, and what `facts` say beyond that."""
+    card = _card_facts(folder)
+    read = {*card.get("training_datasets", ()), *facts.get("training_datasets", ())}
+    known = {"open_weights": True, **card, **facts, **({"training_datasets": read} if read else {})}
     try:
-        loaded.mteb_model_meta = ModelMeta.model_validate({**dict(loaded.mteb_model_meta), **known})
+        return ModelMeta.model_validate({**dict(meta), **known})
     except pydantic.ValidationError as error:
         found = {item["loc"][0]: item["input"] for item in error.errors()}
         what = ", ".join(f"{name}: {value!r}" for name, value in found.items())
         fix = "correct the front matter of the model card"
         raise ModelError(f"MTEB does not accept {what}", where=folder / "README.md", fix=fix) from error
-    return loaded
 
 
 def _card_facts(folder: Path) -> dict[str, Any]:
@@ -95,7 +123,8 @@ def _read_by(ancestor: str | None) -> set[str]:
     return set(MODEL_REGISTRY[ancestor].training_datasets or ()) if ancestor in MODEL_REGISTRY else set()
 
 
-register(NANO, NANO)  # mini must be registered by the caller, because importing this file must not load it
+register(NANO, NANO)
+_in_registry(MINI, MINI, _complete(model_meta(MINI, **_MINI_SIZE), model_folder(MINI), FACTS[MINI]))
 
 if __name__ == "__main__":
     from mteb.cli.build_cli import main

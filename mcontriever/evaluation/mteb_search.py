@@ -25,23 +25,25 @@ SCORES_AT_ONCE = 1 << 25
 KEPT_BYTES = 2 << 30
 
 
-def document_texts(corpus: Dataset) -> list[str]:
+def document_texts(corpus: Dataset, separator: str = " ") -> list[str]:
     """Title and text joined as in MTEB. (A column's [:] is one list; iterating it reads row by row.)"""
     texts = [text.strip() for text in corpus["text"][:]]
     if "title" not in corpus.column_names:
         return texts
-    return [f"{title} {text}".strip() if title else text for title, text in zip(corpus["title"][:], texts, strict=True)]
+    titled = zip(corpus["title"][:], texts, strict=True)
+    return [f"{title}{separator}{text}".strip() if title else text for title, text in titled]
 
 
 class EncoderSearch:
     """Exact search with any MTEB encoder, block by block, with a running best K for each query.
 
     `centre(documents_DH, their languages)` may shift the documents before the search; for cosine similarity they are
-    normalised again.
+    normalised again. `separator` stands between a title and its text.
     """
 
-    def __init__(self, encoder: Any, meta: ModelMeta, centre: Centre | None = None) -> None:
+    def __init__(self, encoder: Any, meta: ModelMeta, centre: Centre | None = None, separator: str = " ") -> None:
         self.encoder = encoder
+        self.separator = separator
         self.mteb_model_meta = meta
         self.centre = centre
         self._corpus: Dataset | None = None
@@ -90,7 +92,7 @@ class EncoderSearch:
         with track(len(self._corpus), "embedding", "documents") as progress:
             for start in range(0, len(self._corpus), BLOCK_DOCUMENTS):
                 rows = self._corpus.select(range(start, min(start + BLOCK_DOCUMENTS, len(self._corpus))))
-                block_DH = self._encode(document_texts(rows), PromptType.document, context)
+                block_DH = self._encode(document_texts(rows, self.separator), PromptType.document, context)
                 progress.advance(len(rows))
                 size += _bytes_of(block_DH)
                 if self.centre is not None or size <= KEPT_BYTES:

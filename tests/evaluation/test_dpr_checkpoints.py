@@ -1,5 +1,6 @@
 """DPR's two checkpoints against transformers' own classes for them, text by text."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,29 @@ def test_scores_are_the_dot_products_of_dprs_own_classes(dpr: dict[str, Path], t
     np.testing.assert_allclose(both.embed_queries(QUESTIONS) @ both.embed_documents(PASSAGES).T, expected, atol=1e-3)
     turned = two_encoders_search(str(dpr["passages"]), str(dpr["questions"]), "dpr", "cpu")
     assert turned.mteb_model_meta.revision != search.mteb_model_meta.revision
+
+
+def test_a_title_is_a_segment_of_its_own(dpr: dict[str, Path], tmp_path: Path) -> None:
+    """As DPR reads a passage: BERT's form for two texts, without token types."""
+    from transformers import BertTokenizerFast, DPRContextEncoder, DPRQuestionEncoder
+
+    words = sorted({word for text in PASSAGES for word in text.lower().split()})
+    title = " ".join(words[:2])
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    for side, folder in dpr.items():
+        shutil.copytree(folder, tmp_path / side, ignore=shutil.ignore_patterns("token*", "special*", "sentence*"))
+        tokenizer.save_pretrained(tmp_path / side)
+    search = two_encoders_search(str(tmp_path / "questions"), str(tmp_path / "passages"), "dpr", "cpu")
+    search.index(Dataset.from_dict({"id": ["d"], "title": [title], "text": PASSAGES[:1]}), **CONTEXT)
+    hits = search.search(Dataset.from_dict({"id": ["q"], "text": QUESTIONS[:1]}), top_k=1, **CONTEXT)
+    passage = tokenizer(title, PASSAGES[0], return_tensors="pt", return_token_type_ids=False)
+    assert (passage["input_ids"] == tokenizer.sep_token_id).sum() == 2
+    question = tokenizer(QUESTIONS[0], return_tensors="pt")
+    with torch.no_grad():
+        passage_H = DPRContextEncoder.from_pretrained(dpr["passages"]).eval()(**passage).pooler_output[0]
+        question_H = DPRQuestionEncoder.from_pretrained(dpr["questions"]).eval()(**question).pooler_output[0]
+    assert hits["q"]["d"] == pytest.approx(float(question_H @ passage_H), rel=1e-3)
 
 
 def test_two_folders_of_ours_are_a_pair_too_and_must_agree(dpr: dict[str, Path], tiny_encoder_dir: Path) -> None:

@@ -19,6 +19,7 @@ BM25, NANO = SearchSpec("bm25"), SearchSpec("encoder", "nano")
         ("blend:bm25,bm25:subwords=nano,nano", ModelSpec((BM25, SearchSpec("bm25:subwords", "nano"), NANO), "blend")),
         ("bm25+rerank:org/ce", ModelSpec((BM25,), reranker="org/ce")),
         ("sparta:org/b", ModelSpec((SearchSpec("sparta", "org/b"),))),
+        ("splade:org/b", ModelSpec((SearchSpec("splade", "org/b"),))),
         ("hybrid:bm25,sparta:org/b", ModelSpec((BM25, SearchSpec("sparta", "org/b")), "hybrid")),
         ("dpr:org/q,org/c", ModelSpec((SearchSpec("two encoders", "org/q", "org/c"),))),
         (
@@ -45,6 +46,7 @@ def test_every_form_is_read_and_written_back(text: str, spec: ModelSpec) -> None
         "blend:nano",
         "+rerank:ce",
         "sparta:",
+        "splade:",
         "dpr:q",
         "dpr:q,",
         "bm25+rerank:",

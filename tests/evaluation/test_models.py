@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ModelError
-from mcontriever.evaluation.known_models import KNOWN, known_settings
-from mcontriever.evaluation.models import encoder_search, hub_models, is_centred, refuse_foreign_code, sparta_search
+from mcontriever.evaluation.known_models import KNOWN, SPLADE, known_settings
+from mcontriever.evaluation.models import encoder_search, hub_models, is_centred, refuse_foreign_code, sparse_search
 from mcontriever.evaluation.mteb_search import EncoderSearch
 from tests.conftest import SENTENCES
 from tests.evaluation.test_mteb_encoder import CONTEXT
@@ -118,11 +118,41 @@ def test_sparta_weighs_pieces_by_their_best_token(folders: dict[str, Path]) -> N
                 ):
                     best = float((hidden_TH @ model.get_input_embeddings().weight[piece]).max())
                     expected[row, column] += np.log1p(max(best, 0))
-    search = sparta_search(str(folder), "sparta", "cpu")
+    search = sparse_search("sparta", str(folder), "sparta", "cpu")
     search.index(CORPUS, **CONTEXT, num_proc=None)
     hits = search.search(QUERIES, top_k=20, num_proc=None, **CONTEXT)
     found_QD = [[hits[query][f"d{i}"] for i in range(20)] for query in ("q0", "q1")]
     np.testing.assert_allclose(found_QD, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_splade_weighs_pieces_by_the_best_of_a_masked_language_model(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the authors' own evaluation: max over tokens of log(1 + relu(logits)), for queries and documents. A published
+    name whose folder holds nothing but the model is read in the same way."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["masked"])
+    model = AutoModelForMaskedLM.from_pretrained(folders["masked"]).eval()
+
+    def weights(text: str) -> np.ndarray:
+        with torch.no_grad():
+            logits_TV = model(**tokenizer(text, return_tensors="pt")).logits[0]
+        return np.log1p(np.maximum(logits_TV.numpy(), 0)).max(axis=0)
+
+    expected = np.stack([weights(text) for text in QUERIES["text"]]) @ np.stack([weights(text) for text in TEXTS]).T
+    name = sorted(SPLADE)[0]
+    snapshots = tmp_path / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folders["masked"], snapshots / "snapshots" / "abc")
+    (snapshots / "refs").mkdir()
+    (snapshots / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    for search in (sparse_search("splade", str(folders["masked"]), "m", "cpu"), encoder_search(name, "m", "cpu")):
+        assert search.encoder.model.max_seq_length <= 256
+        search.index(CORPUS, **CONTEXT, num_proc=None)
+        hits = search.search(QUERIES, top_k=20, num_proc=None, **CONTEXT)
+        scores_QD = [[hits[query][f"d{i}"] for i in range(20)] for query in ("q0", "q1")]
+        np.testing.assert_allclose(scores_QD, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:

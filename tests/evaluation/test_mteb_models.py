@@ -35,21 +35,24 @@ def embedded(model: object) -> np.ndarray:
     )  # fmt: skip
 
 
-def test_mteb_knows_the_bundled_model_by_name() -> None:
-    meta = mteb.get_model_meta("mcontriever/nano")
-    assert not [name for name in COMPLETE if getattr(meta, name) is None]
+@pytest.mark.parametrize(("name", "parameters"), [("nano", 96_000 * 512), ("mini", 90_000 * 384 + 9 * 12 * 384**2)])
+def test_mteb_knows_the_bundled_models_by_name(name: str, parameters: int) -> None:
+    """Complete, valid for MTEB as the results repository keeps it, and what the loaded model has."""
+    meta = mteb.get_model_meta(f"mcontriever/{name}")
+    assert not [fact for fact in COMPLETE if getattr(meta, fact) is None]
     assert {"ara-Arab", "swa-Latn", "eng-Latn"} <= set(meta.languages or [])
-    assert meta.embed_dim == 512
-    assert meta.n_parameters == pytest.approx(96_000 * 512, rel=0.02)
-    assert meta.revision == Encoder.load("nano").fingerprint()[:40]
-    kept = {name: value for name, value in meta.to_dict().items() if name in ModelMeta.model_fields}
-    stored = ModelMeta.model_validate({**kept, "loader": None})  # as the results repository keeps it
+    assert meta.n_parameters == pytest.approx(parameters, rel=0.02)
+    kept = {fact: value for fact, value in meta.to_dict().items() if fact in ModelMeta.model_fields}
+    stored = ModelMeta.model_validate({**kept, "loader": None})
     assert stored.model_dump(exclude={"loader"}) == meta.model_dump(exclude={"loader"})
     assert meta.is_zero_shot_on([mteb.get_task("NFCorpus")])
     assert not meta.is_zero_shot_on([mteb.get_task("MrTidyRetrieval")])
     assert not meta.is_zero_shot_on([mteb.get_task("JaQuADRetrieval")])
-    model = mteb.get_model("mcontriever/nano", device="cpu")
-    np.testing.assert_allclose(embedded(model), Encoder.load("nano").embed_queries(TEXTS), atol=1e-2)
+    model = mteb.get_model(f"mcontriever/{name}", device="cpu")
+    how_it_is_loaded = {"loader", "loader_kwargs"}
+    assert model.mteb_model_meta.model_dump(exclude=how_it_is_loaded) == meta.model_dump(exclude=how_it_is_loaded)
+    assert meta.revision == Encoder.load(name).fingerprint()[:40]
+    np.testing.assert_allclose(embedded(model), Encoder.load(name).embed_queries(TEXTS), atol=1e-2)
 
 
 def test_a_model_has_read_what_its_ancestor_read() -> None:

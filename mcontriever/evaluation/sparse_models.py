@@ -1,9 +1,11 @@
-"""SPARTA (Zhao et al. 2021) as sentence-transformers' SparseEncoder, from a plain backbone.
+"""SPARTA (Zhao et al. 2021) and SPLADE (Formal et al. 2021) as sentence-transformers' SparseEncoder.
 
-    weight of a vocabulary's piece v in a document = log(1 + relu(max over its tokens of h_token . e_v))
+    weight of a vocabulary's piece v in a text = log(1 + relu(max over its tokens of h_token . e_v))
 
-e_v is the backbone's own vector of the piece, and zero for special ones. A query is the set of its pieces, so its score
-with a document is the sum of their weights. The length of 500 and the 2,000 pieces kept are those of BEIR's evaluation.
+SPARTA takes a plain backbone: e_v is its own vector of the piece, and zero for special ones. A query is the set of its
+pieces, so its score with a document is the sum of their weights. The length of 500 and the 2,000 pieces kept are those
+of BEIR's evaluation. SPLADE takes a masked language model, whose head makes the product, for queries and documents
+alike; BEIR evaluates it with 256 tokens.
 """
 
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 
 PIECES_KEPT, MAX_LENGTH = 2000, 500
+SPLADE_LENGTH = 256
 
 
 def sparta_encoder(folder: Path, device: str) -> Any:
@@ -36,3 +39,12 @@ def sparta_encoder(folder: Path, device: str) -> Any:
     documents = [transformer, scores, SpladePooling("max", embedding_dimension=len(tokenizer))]
     router = Router.for_query_document([SparseStaticEmbedding(tokenizer, frozen=True)], documents)
     return SparseEncoder(modules=[router], device=device, max_active_dims=PIECES_KEPT).eval()
+
+
+def splade_encoder(folder: Path, device: str) -> Any:
+    """A folder that says how it is read, or a masked language model alone."""
+    from sentence_transformers import SparseEncoder
+
+    model = SparseEncoder(str(folder), device=device).eval()
+    model.max_seq_length = min(SPLADE_LENGTH, model.max_seq_length or SPLADE_LENGTH)
+    return model
