@@ -1,0 +1,108 @@
+"""What mining, ANCE, PAIR, TAS-B, late interaction and weighted pairs change, at equal steps, from one encoder.
+
+    python benchmarks/quality/finetuning_gains.py DATA nano runs/gains-nano
+    python benchmarks/quality/finetuning_gains.py DATA mini runs/gains-mini
+
+DATA holds supervised/en.jsonl.gz and eval/xquad-ar-en. Questions about tales are learned, tales that no row saw are
+asked about. Every row starts from the encoder and reads equally many passages in equally many steps. Even questions
+choose the learning rate; the table is of odd ones. What is done is not done again.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from gains_data import SETS, write_data
+from gains_rows import ENCODERS, ROWS, Work, in_batch
+
+from mcontriever.evaluation.results import Benchmark
+from mcontriever.evaluation.significance import paired_test
+
+RATES = {"nano": [3e-4, 1e-3], "mini": [2e-5, 1e-4]}
+METRIC = "ndcg_at_10"
+# The row that each is compared with: what it adds to.
+BESIDE = {
+    "in-batch": "start",
+    "random": "in-batch",
+    "mined": "random",
+    "ance": "mined",
+    "pair": "mined",
+    "late-interaction": "mined",
+    "margins": "mined",
+    "tas-b": "mined",
+    "raw, one pair": "start",
+    "raw, four pairs": "raw, one pair",
+    "raw, four weighted pairs": "raw, four pairs",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("encoder", choices=list(ENCODERS))
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    parser.add_argument("--rate", type=float, help="the learning rate, where none is to be chosen")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    given = parser.parse_args()
+    work = Work(given.encoder, given.work.resolve())
+    write_data(given.data, work.folder)
+    rate = given.rate or chosen_rate(work)
+    models = {row: [ROWS[row](work, rate, seed) for seed in given.seeds] for row in given.rows}
+    tasks = [work.folder / f"{name}-odd" for name in given.sets]
+    distinct = dict.fromkeys(model for row in models.values() for model in row)
+    work.run("benchmark", "--model", *distinct, "--tasks", *tasks, "--output", work.folder / "scores")
+    scores = Benchmark.load(work.folder / "scores")
+    print(f"{given.encoder}, learning rate {rate}, seeds {given.seeds}\n")
+    values = {row: [by_question(scores, model) for model in seeds] for row, seeds in models.items()}
+    print("\n".join(table(given.sets, values)))
+
+
+def chosen_rate(work: Work) -> float:
+    """The better of two by in-batch training, on even questions about tales."""
+    models = {rate: in_batch(work, rate, 0, f"rate-{rate}") for rate in RATES[work.encoder]}
+    found, task = work.folder / "rates", work.folder / "tales-even"
+    work.run("benchmark", "--model", *models.values(), "--tasks", task, "--output", found)
+    scores = Benchmark.load(found)
+    means = {rate: by_question(scores, model)["tales"].mean() for rate, model in models.items()}
+    print(f"in-batch on even questions: {means}")
+    return max(means, key=lambda rate: means[rate])
+
+
+def by_question(scores: Benchmark, model: Path) -> dict[str, np.ndarray]:
+    """Each set's values, question by question, in one order for all models."""
+    label = next(
+        label for label in scores.scores if label == str(model) or label == f"{model.parent.name}/{model.name}"
+    )
+    return {
+        subset.task.rsplit("-", 1)[0]: np.array([value for _, value in sorted(subset.by_query(METRIC).items())])
+        for subset in scores.subsets(label)
+    }
+
+
+def table(sets: Sequence[str], rows: dict[str, list[dict[str, np.ndarray]]]) -> Iterator[str]:
+    """The mean over seeds, and the difference to another row with 95 % of bootstrap samples of the questions."""
+    yield "| row | beside | " + " | ".join(sets) + " |"
+    yield "| --- | --- |" + " --- |" * len(sets)
+    for row, seeds in rows.items():
+        other = BESIDE.get(row, "")
+        cells = [cell(mean(seeds, name), mean(rows[other], name) if other in rows else None) for name in sets]
+        yield f"| {row} | {other} | " + " | ".join(cells) + " |"
+
+
+def mean(seeds: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray:
+    return np.mean([values[name] for values in seeds], axis=0)
+
+
+def cell(values: np.ndarray, other: np.ndarray | None) -> str:
+    if other is None:
+        return f"{100 * values.mean():.1f}"
+    test = paired_test(other, values)
+    interval = f"{100 * test.low:+.1f} to {100 * test.high:+.1f}"
+    return f"{100 * values.mean():.1f} ({100 * test.difference:+.1f}; {interval})"
+
+
+if __name__ == "__main__":
+    main()
