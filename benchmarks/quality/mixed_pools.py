@@ -61,7 +61,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as store:
             index = Index.build(encoder, pool.documents, Path(store) / "store")
             found[folder.name] = {"questions": len(queries), **_facts(index, pool, queries)}
-        print(folder.name, json.dumps(found[folder.name], indent=1))
+        print(folder.name, json.dumps(found[folder.name], indent=1), flush=True)
     if given.output:
         given.output.write_text(json.dumps({"model": given.model, "half": given.half, "pools": found}, indent=1) + "\n")
 

@@ -23,7 +23,7 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.terms import word_spans
 
 REVISION = 1  # what an earlier rule has measured is measured again
-SLOPE, DOUBT = 0.85, 1.2  # one setting for nano, mini and E5
+DOUBT = 1.3  # deviations at which a hit is as likely right as wrong; for nano and mini on even questions
 QUESTIONS = 128
 LEAST_WORDS, MOST_WORDS = 4, 10
 USUAL_MEAN, USUAL_DEVIATION, USUAL_WEIGHT = 3.0, 7.0, 8  # believed as if so many questions had shown it
@@ -50,7 +50,7 @@ class Unanswered:
     def confidence(self, scores: np.ndarray, rows: int) -> np.ndarray:
         """How probable it is that a hit answers, if as many questions have an answer in the store as have none."""
         deviations = (scores - math.log(max(rows, 1)) - self.mean) / self.deviation
-        found: np.ndarray = 1 / (1 + np.exp(-np.clip(SLOPE * deviations - DOUBT, -50, 50)))
+        found: np.ndarray = 1 / (1 + np.exp(-np.clip(deviations - DOUBT, -50, 50)))
         return found
 
 

@@ -22,7 +22,7 @@ from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store import store_edits
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store_calibration import open_calibration
-from mcontriever.retrieval.unanswered import DOUBT, SLOPE, Unanswered, open_unanswered
+from mcontriever.retrieval.unanswered import DOUBT, Unanswered, open_unanswered
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.texts.documents import Document, Query
 from tests.conftest import SENTENCES
@@ -78,7 +78,7 @@ def test_hits_equal_the_rule(mixed_store: EmbeddingStore, encoder: Encoder, quer
     for hit in hits:
         assert hit.score == pytest.approx(by_id[hit.id], abs=2e-3)
         deviations = (hit.score - math.log(90) - unanswered.mean) / unanswered.deviation
-        assert hit.confidence == pytest.approx(1 / (1 + math.exp(DOUBT - SLOPE * deviations)))
+        assert hit.confidence == pytest.approx(1 / (1 + math.exp(DOUBT - deviations)))
         assert hit.parts["vectors"] == pytest.approx(hit.parts["calibrated"] * abs(hit.parts["calibrated"]) / 2)
         total = hit.parts["vectors"] + hit.parts.get("lexical", 0) + hit.parts["language"]
         assert hit.score == pytest.approx(total, abs=1e-4)
