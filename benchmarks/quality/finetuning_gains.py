@@ -73,9 +73,7 @@ def chosen_rate(work: Work) -> float:
 
 def by_question(scores: Benchmark, model: Path) -> dict[str, np.ndarray]:
     """Each set's values, question by question, in one order for all models."""
-    label = next(
-        label for label in scores.scores if label == str(model) or label == f"{model.parent.name}/{model.name}"
-    )
+    label = max((label for label in scores.scores if str(model).endswith(label)), key=len)  # the end of its path
     return {
         subset.task.rsplit("-", 1)[0]: np.array([value for _, value in sorted(subset.by_query(METRIC).items())])
         for subset in scores.subsets(label)
