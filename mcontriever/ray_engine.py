@@ -67,15 +67,15 @@ def ray_cluster(engine: str) -> Iterator["RayCluster"]:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         fix = "run this on a machine of the cluster, with the same version of Ray, and give its head's address"
         raise HubError(f"no Ray cluster answers: {reason}", where=engine, fix=fix) from error
-    try:
-        cluster = RayCluster(ray)
-        log.info(f"ray: {cluster.described()}")
-        if not cluster.machines():
-            log.warning("ray: no machine has a core for tasks yet; waiting for one")
-        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of lost workers, at any moment
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of lost workers, at any moment
+        try:
+            cluster = RayCluster(ray)
+            log.info(f"ray: {cluster.described()}")
+            if not cluster.machines():
+                log.warning("ray: no machine has a core for tasks yet; waiting for one")
             yield cluster
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def _init(ray: Any, address: str) -> None:
