@@ -1,32 +1,22 @@
-"""Start `mcontriever ...` as a process forked from this one, which has imported torch once, and end it at any moment.
+"""Start `mcontriever ...` as a process forked from one that has imported what commands need, and end it at any moment.
 
-A start of its own would spend seconds on imports, and most kills would fall into those.
+A start of its own would spend seconds on imports, and most kills would fall into those. The process that is forked
+has done nothing but import, so it holds no thread and no lock of a command before.
 """
 
-import importlib
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-IMPORTED = (
-    "mcontriever.cli",
-    "mcontriever.encoder.encoder",
-    "mcontriever.mine",
-    "mcontriever.retrieval.embedding.embedding_run",
-    "mcontriever.retrieval.vector_search.faiss_index",
-    "mcontriever.train",
-    "transformers.models.xlm_roberta.modeling_xlm_roberta",
-)
-POLL_SECONDS = 0.01
-
-
-def import_all() -> None:
-    for name in IMPORTED:
-        importlib.import_module(name)
+POLL_SECONDS = 0.005
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["forked_imports"])
 
 
 class Forked:
@@ -34,7 +24,6 @@ class Forked:
 
     def __init__(self, words: Sequence[str], output: Path, ranks: int = 1) -> None:
         self.output = output
-        self.codes: dict[int, int] = {}
         places: list[dict[str, str]] = [{}]
         if ranks > 1:
             with socket.socket() as probe:
@@ -44,15 +33,18 @@ class Forked:
             places = [
                 {**shared, "MASTER_PORT": port, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)
             ]
-        self.pids = [_fork(words, output, place) for place in places]
+        self.processes = [CONTEXT.Process(target=_run, args=(list(words), str(output), place)) for place in places]
+        for process in self.processes:
+            process.start()
 
-    def running(self) -> list[int]:
-        for pid in self.pids:
-            if pid not in self.codes:
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended:
-                    self.codes[pid] = os.waitstatus_to_exitcode(status)
-        return [pid for pid in self.pids if pid not in self.codes]
+    def running(self) -> list[ForkServerProcess]:
+        return [process for process in self.processes if process.is_alive()]
+
+    def codes(self) -> list[int | None]:
+        return [process.exitcode for process in self.processes]
+
+    def printed(self) -> str:
+        return self.output.read_text(errors="replace")[-2000:] if self.output.exists() else ""
 
     def wait(self, seconds: float) -> bool:
         """Whether all have ended by then."""
@@ -63,36 +55,27 @@ class Forked:
             time.sleep(POLL_SECONDS)
         return True
 
-    def send(self, number: signal.Signals, pids: Sequence[int]) -> None:
+    def send(self, number: signal.Signals, processes: Sequence[ForkServerProcess]) -> None:
         """SIGKILL goes to a process and all that it has started, as when a machine stops; others to the process."""
-        for pid in pids:
+        for process in processes:
+            assert process.pid is not None
             try:
-                (os.killpg if number == signal.SIGKILL else os.kill)(pid, number)
+                if number == signal.SIGKILL and os.getpgid(process.pid) == process.pid:
+                    os.killpg(process.pid, number)
+                else:
+                    os.kill(process.pid, number)
             except ProcessLookupError:
                 continue
 
 
-def _fork(words: Sequence[str], output: Path, place: Mapping[str, str]) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def _run(words: list[str], output: str, place: dict[str, str]) -> None:
     os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the soak runs in the background
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.environ.update(place)
-    code = 1
-    try:
-        from mcontriever.cli import main
+    sys.argv = ["mcontriever", *words]
+    from mcontriever.cli import main
 
-        main(list(words))
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except BaseException:  # shown, and the parent goes on with its own work
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    main(words)

@@ -1,13 +1,14 @@
 """Kill commands at random moments, run them again, and compare with undisturbed runs: is anything ever lost?
 
-    make soak MINUTES=60            or: python benchmarks/reliability/soak.py --minutes 60 [--seed 7]
+    make soak MINUTES=60            or: python benchmarks/reliability/soak.py --minutes 60 [--seed 7] [--only index]
 
 Each round draws a command (prepare with two workers, train on one and two ranks, embed, append, replace, delete,
 compact, index, mine), starts it, and ends it up to six times, each at a moment drawn from the time that it takes:
-mostly by SIGKILL to it and all its processes, sometimes to one of two ranks, sometimes by SIGTERM or SIGINT. Then it
-runs to its end. What it made must be what the undisturbed run made, nothing unfinished may lie beside it, and a store
-must show its former or its new rows after every kill. All draws come from the seed, which is printed. Files lie in
-TMPDIR; a kill of a process loses nothing that the system holds, so a folder in memory (/dev/shm) will do, and is quick.
+mostly by SIGKILL to it and all its processes, sometimes to one of two ranks, sometimes by SIGTERM or SIGINT, which must
+end it within seconds. Then it runs to its end. What it made must be what the undisturbed run made, nothing unfinished
+may lie beside it, and a store must show its former or its new rows after every kill. All draws come from the seed,
+which is printed. Files lie in TMPDIR; a kill of a process loses nothing that the system holds, so a folder in memory
+(/dev/shm) will do, and is quick. `--append-results` adds to the figures of a run before.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,15 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from forked_commands import Forked, import_all  # noqa: E402 (after the environment)
+from forked_commands import Forked  # noqa: E402 (after the environment)
 
 RESULTS = Path(__file__).parent / "results" / "soak.json"
 MOST_KILLS = 6
 LONGEST_SECONDS = 600
-LAUNCHER_SECONDS = 30
+ENDING_SECONDS = 60  # after SIGTERM or SIGINT; ours is 5, and the machine may be busy
+LAUNCHER_SECONDS = 10
 WAYS = ("SIGKILL",) * 8 + ("SIGTERM", "SIGINT")
+INTERRUPTED = 130
 
 
 class LostError(Exception):
@@ -46,28 +50,37 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--only", default=None, help="the name of one command")
+    parser.add_argument("--by", default=None, choices=sorted(set(WAYS)), help="one way of ending it")
+    parser.add_argument("--append-results", action="store_true", help="add to the figures of the runs before")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        soak = Soak(Path(folder), seed, given.only)
+        soak = Soak(Path(folder), seed, given.only, WAYS if given.by is None else (given.by,))
         began = time.monotonic()
         while time.monotonic() - began < 60 * given.minutes:
             soak.round()
         summary = soak.summary(given.minutes, seed)
     print(json.dumps(summary, indent=2))
-    if given.only is None:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
+    if given.only is None and given.by is None:
+        _keep(summary, append=given.append_results)
     sys.exit(1 if summary["lost"] else 0)
 
 
+def _keep(summary: dict[str, Any], append: bool) -> None:
+    runs = [*(json.loads(RESULTS.read_text())["runs"] if append else []), summary]
+    total = {name: sum(run[name] for run in runs) for name in ("minutes", "rounds", "kills")}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        json.dumps({**total, "lost": sum(len(run["lost"]) for run in runs), "runs": runs}, indent=2) + "\n"
+    )
+
+
 class Soak:
-    def __init__(self, folder: Path, seed: int, only: str | None) -> None:
-        import_all()
+    def __init__(self, folder: Path, seed: int, only: str | None, ways: Sequence[str]) -> None:
         from soak_cases import cases, make_material, write_configs
 
-        self.folder, self.work, self.drawn = folder, folder / "work", random.Random(seed)
+        self.folder, self.work, self.ended_by, self.drawn = folder, folder / "work", ways, random.Random(seed)
         material = folder / "material"
         material.mkdir()
         make_material(material, seed)
@@ -76,6 +89,7 @@ class Soak:
         self.rounds: Counter[str] = Counter()
         self.ways: Counter[str] = Counter()
         self.lost: list[str] = []
+        self.longest_end = 0.0
         every = cases(material, self.work)
         by_name = {case.name: case for case in every}
         self.expected: dict[str, Any] = {}
@@ -114,16 +128,18 @@ class Soak:
     def summary(self, minutes: float, seed: int) -> dict[str, Any]:
         return {
             "command": f"python benchmarks/reliability/soak.py --minutes {minutes:g} --seed {seed}",
+            "minutes": minutes,
             "rounds": sum(self.rounds.values()),
             "kills": sum(self.kills.values()),
             "kills by command": dict(sorted(self.kills.items())),
             "ends by way": dict(sorted(self.ways.items())),
+            "longest end after a signal, seconds": round(self.longest_end, 1),
             "lost": self.lost,
         }
 
     def _ended_by_itself(self, case: Any) -> bool:
         """Start, and end it at a random moment; True if it was done before that."""
-        way = signal.Signals[self.drawn.choice(WAYS)]
+        way = signal.Signals[self.drawn.choice(self.ended_by)]
         moment = self.drawn.random() * self.seconds[case.name]
         one_rank = case.ranks > 1 and self.drawn.random() < 0.5
         process = self._start(case)
@@ -132,18 +148,27 @@ class Soak:
             return True
         running = process.running()
         process.send(way, [self.drawn.choice(running)] if one_rank else running)
-        if one_rank and not process.wait(LAUNCHER_SECONDS):  # a launcher ends the others
-            process.send(signal.SIGKILL, process.running())
-        if not process.wait(LONGEST_SECONDS):
-            process.send(signal.SIGKILL, process.running())
-            raise LostError(f"still running {LONGEST_SECONDS} s after {way.name}")
+        self._await_end(case, process, way, one_rank)
         self.kills[case.name] += 1
         self.ways[f"{way.name} to one of two ranks" if one_rank else way.name] += 1
-        if way != signal.SIGKILL and not one_rank and "Traceback" in process.output.read_text(errors="replace"):
-            raise LostError(f"{way.name} ended in a traceback: {process.output.read_text(errors='replace')[-2000:]}")
         if case.is_store and (found := case.state(self.work)) not in (self.before[case.name], self.expected[case.name]):
             raise LostError(f"after {way.name} a reader found neither the former nor the new rows ({len(found)})")
         return False
+
+    def _await_end(self, case: Any, process: Forked, way: signal.Signals, one_rank: bool) -> None:
+        if one_rank and not process.wait(LAUNCHER_SECONDS):  # a launcher ends the others
+            process.send(signal.SIGKILL, process.running())
+        began = time.monotonic()
+        if not process.wait(ENDING_SECONDS):
+            process.send(signal.SIGKILL, process.running())
+            raise LostError(f"still running {ENDING_SECONDS} s after {way.name}: {process.printed()}")
+        if way == signal.SIGKILL or one_rank:
+            return
+        self.longest_end = max(self.longest_end, time.monotonic() - began)
+        stops = (0, INTERRUPTED, 2) if case.ranks > 1 else (0, INTERRUPTED)  # 2: the other rank stopped first
+        self._require_code(process, stops)
+        if "Traceback" in process.printed():
+            raise LostError(f"{way.name} ended in a traceback: {process.printed()}")
 
     def _undisturbed(self, case: Any) -> None:
         self._place(case)
@@ -171,8 +196,8 @@ class Soak:
         self._require_code(process, (0,))
 
     def _require_code(self, process: Forked, allowed: tuple[int, ...]) -> None:
-        if any(code not in allowed for code in process.codes.values()):
-            raise LostError(f"exit codes {process.codes}: {process.output.read_text(errors='replace')[-2000:]}")
+        if any(code not in allowed for code in process.codes()):
+            raise LostError(f"exit codes {process.codes()}: {process.printed()}")
 
     def _compare(self, case: Any) -> None:
         if case.state(self.work) != self.expected[case.name]:
