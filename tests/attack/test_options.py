@@ -77,6 +77,14 @@ ODD_OPTIONS = {
     "an unknown precision": lambda whole: (
         *("embed", whole / "corpus.jsonl", "--model", whole / "model", "--precision", "zz", "--output", "out"),
     ),
+    "a million processes": lambda whole: (
+        *("embed", whole / "corpus.jsonl", "--model", "bm25", "--processes", 10**6, "--output", "out"),
+    ),
+    "a million workers": lambda whole: (
+        *("prepare", whole / "recipe.yaml", "--output", "out", "--tokenizer", whole / "tokenizer"),
+        *("--workers", 10**6),
+    ),
+    "a million servers": lambda whole: ("serve", whole / "store", "--port", 0, "--workers", 10**6),
     "an unknown field": lambda whole: (
         *("embed", whole / "corpus.jsonl", "--model", "bm25", "--fields", "zz=a", "--output", "out"),
     ),
