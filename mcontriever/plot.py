@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mcontriever.errors import StoreError
+from mcontriever.disk import atomic_path
+from mcontriever.errors import ConfigError, StoreError
 from mcontriever.progress import log
 from mcontriever.training.metrics_log import METRICS, SCORES, read_log
 
@@ -21,6 +22,7 @@ def run(runs: Sequence[Path], output: Path, metric: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    output = output if output.suffix else output.with_suffix(".png")
     logs = [(path, _read(path)) for path in runs]
     figure, panels = pyplot.subplots(2, 2, figsize=(12, 8), constrained_layout=True)
     for path, (metrics, scores) in logs:
@@ -30,6 +32,10 @@ def run(runs: Sequence[Path], output: Path, metric: str) -> None:
         _curve(panels[1, 0], f"{name}: alignment", metrics, "alignment")
         _curve(panels[1, 0], f"{name}: uniformity", metrics, "uniformity", style="--")
         _score_curves(panels[1, 1], name, scores, metric, single=len(logs) == 1)
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if output.suffix.removeprefix(".").lower() not in known:
+        fix = f"let its name end in .png, or .{', .'.join(known)}"
+        raise ConfigError(f"no picture can be of the kind {output.suffix}", where=output, fix=fix)
     titles = ("loss", "accuracy", "alignment and uniformity", f"dev {metric}")
     for panel, title in zip(panels.flat, titles, strict=True):
         panel.set_title(title)
@@ -37,8 +43,8 @@ def run(runs: Sequence[Path], output: Path, metric: str) -> None:
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=120)
+    with atomic_path(output) as temporary:
+        figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
     log.info(f"drew {len(runs)} run(s) to {output}")
 

@@ -91,6 +91,7 @@ ODD_OPTIONS = {
     "layers that are not there": lambda whole: ("trim", whole / "model", "--layers", "0-99", "--output", "out"),
     "layers in words": lambda whole: ("trim", whole / "model", "--layers", "all", "--output", "out"),
     "no run": lambda whole: ("plot", whole / "store"),
+    "no kind of picture": lambda whole: ("plot", whole / "run", "--output", "out.zz"),
     "no such recipe": lambda whole: ("prepare", "zz", "--output", "out", "--tokenizer", whole / "tokenizer"),
     "no such tokenizer": lambda whole: (
         *("prepare", whole / "recipe.yaml", "--output", "out", "--tokenizer", whole / "nowhere"),

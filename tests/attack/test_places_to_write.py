@@ -93,6 +93,8 @@ def test_a_full_disk(whole: Path, place: Path, verb: str) -> None:
 
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
 def test_what_only_reads_needs_no_right_to_write(whole: Path, place: Path, mode: str) -> None:
+    """What searches make beside a store is there after the first one."""
+    assert attempt("search", place / "store", "rain", "--mode", mode).code == 0
     with without_right_to_write(place):
         for words in (("search", place / "store", "rain", "--mode", mode), ("verify", place / "store")):
             outcome = attempt(*words)
