@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.attempt import attempt, content
+from tests.attack.attempt import Outcome, attempt, content
 from tests.attack.damage import ANY_FILE, ODD_JSON, ODD_VALUES, odd_json, places_in, with_value
 from tests.conftest import SENTENCES
 from tests.evaluation.conftest import write_beir
@@ -45,7 +45,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def benchmark(task: Path, output: Path) -> object:
+def benchmark(task: Path, output: Path) -> Outcome:
     return attempt("benchmark", "--model", "bm25", "--tasks", task, "--output", output)
 
 
