@@ -13,7 +13,7 @@ import mteb
 from datasets.exceptions import DatasetsError
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
-from mcontriever.errors import DataError, RunError
+from mcontriever.errors import DataError, RunError, StoreError
 from mcontriever.evaluation.language_bias import LanguageCounts, best_hits, count_languages, merged
 from mcontriever.evaluation.language_names import ALL, MIXED
 from mcontriever.evaluation.mteb_search import languages_of
@@ -177,7 +177,12 @@ def _counts(subset: SubsetScores) -> LanguageCounts | None:
 def _recorded(cache: Any, search: Any, label: str, task: Any, metrics: list[str], folder: Path) -> bool:
     """Whether every subset in MTEB's cache has the scores of its queries beside it, for this model and these data."""
     name, model = task.metadata.name, search.mteb_model_meta
-    result = cache.load_task_result(name, model)
+    try:
+        result = cache.load_task_result(name, model)
+    except Exception as error:  # MTEB checks little of what it reads, so damage shows as any exception
+        fix = "remove this folder, then run the same command again: the tasks are scored again"
+        what = f"MTEB's result of {name} cannot be read: {' '.join(str(error).split())[:200]}"
+        raise StoreError(what, where=folder / "mteb", fix=fix) from error
     return all(
         is_stored(subset_path(folder, label, name, subset), model.revision, task.metadata.revision, metrics)
         for subset in (result.hf_subsets if result is not None else [])

@@ -21,8 +21,9 @@ from mcontriever.serving.web_app import make_app
 from tests.attack.damage import ANY_FILE, ODD_JSON, odd_json
 from tests.attack.test_damaged_files import FILES
 
+GONE = 503  # a store whose manifest is missing, until it is back
 ATTACKS = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20)),
@@ -46,7 +47,7 @@ def client(whole: Path) -> Iterator[TestClient]:
 
 def require_answer(answer: Any, folder: Path) -> None:
     """A result, or one error that says what to do, and no place on this machine."""
-    assert answer.status_code < 500, answer.text
+    assert answer.status_code < 500 or answer.status_code == GONE, answer.text
     if answer.status_code >= 400:
         error = answer.json()["error"]
         assert set(error) == {"status", "message", "fix"}
