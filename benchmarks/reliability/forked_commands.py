@@ -15,6 +15,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 POLL_SECONDS = 0.005
+ENDING = (signal.SIGTERM, signal.SIGINT)
+HERE = str(Path(__file__).parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))  # for the server
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["forked_imports"])
 
@@ -70,6 +73,7 @@ class Forked:
 
 def _run(words: list[str], output: str, place: dict[str, str]) -> None:
     os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the soak runs in the background
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -77,5 +81,8 @@ def _run(words: list[str], output: str, place: dict[str, str]) -> None:
     os.environ.update(place)
     sys.argv = ["mcontriever", *words]
     from mcontriever.cli import main
+    from mcontriever.prompt_end import end_promptly
 
+    end_promptly()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     main(words)

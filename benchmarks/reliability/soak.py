@@ -165,7 +165,8 @@ class Soak:
         if way == signal.SIGKILL or one_rank:
             return
         self.longest_end = max(self.longest_end, time.monotonic() - began)
-        stops = (0, INTERRUPTED, 2) if case.ranks > 1 else (0, INTERRUPTED)  # 2: the other rank stopped first
+        stops = (0, INTERRUPTED, -way)  # the last: before the command had begun
+        stops = (*stops, 2) if case.ranks > 1 else stops  # 2: the other rank stopped first
         self._require_code(process, stops)
         if "Traceback" in process.printed():
             raise LostError(f"{way.name} ended in a traceback: {process.printed()}")
