@@ -1,7 +1,8 @@
-"""Where requests wait. All that wait when the processor becomes free are answered together; none waits for others.
+"""Where requests wait. All that wait when the processor becomes free are answered together.
 
-One thread works, because cores are shared inside the searches. A client that has gone, or whose time is up, is passed
-over.
+One thread works, because cores are shared inside the searches. Clients that were answered together often ask again at
+once, but not at the same moment: the next batch waits for as many as the last one had, for a tenth of its time at most.
+A client that has gone, or whose time is up, is passed over.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from mcontriever.serving.served import Answer, Job
 AnswerAll = Callable[[Sequence[Job]], list[Answer | Exception]]
 Waiting = tuple[Job, "asyncio.Future[Answer]"]
 RECENT = 0.2  # the weight of the last batch in the average
+PATIENCE, PATIENCE_SECONDS = 0.1, 0.1  # how long the next batch waits: this share of the last one's time, and at most
+GLANCE_SECONDS = 0.002  # between two looks at how many wait
 
 
 class WaitingLine:
@@ -77,8 +80,14 @@ class WaitingLine:
                         future.set_exception(refusal_of(answer))
                     else:
                         future.set_result(answer)
+                await self._wait_for(len(batch), min(PATIENCE * seconds, PATIENCE_SECONDS))
         finally:
             self._worker = None
+
+    async def _wait_for(self, requests: int, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while len(self._waiting) < requests and time.monotonic() < until:
+            await asyncio.sleep(GLANCE_SECONDS)
 
     async def _answers(self, jobs: Sequence[Job]) -> Sequence[Answer | Exception]:
         try:

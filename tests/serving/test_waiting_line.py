@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -121,3 +122,25 @@ def test_a_failure_of_the_worker_is_reported_without_its_reason(caplog: pytest.L
             assert b"secret" not in caught.value.body()
 
     asyncio.run(run())
+
+
+def test_clients_that_come_back_one_by_one_are_answered_together_again() -> None:
+    batches: list[int] = []
+
+    def answer_all(jobs: Sequence[Job]) -> list[Answer | Exception]:
+        batches.append(len(jobs))
+        time.sleep(0.5)
+        return [SearchAnswer("", []) for _ in jobs]
+
+    async def client(line: WaitingLine, number: int) -> None:
+        for _ in range(3):
+            await line.ask(SearchRequest(query="x"))
+            await asyncio.sleep(0.001 * number)  # the way back takes each its own time
+
+    async def run() -> None:
+        line = WaitingLine(answer_all, Limits(), lambda requests, seconds: None)
+        await asyncio.gather(*(client(line, number) for number in range(8)))
+
+    asyncio.run(run())
+    assert sum(batches) == 24
+    assert len(batches) <= 4  # without the wait, each round takes two
