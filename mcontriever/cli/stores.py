@@ -18,7 +18,9 @@ DetectLanguage = Annotated[
 
 EmbeddingModel = Annotated[
     str | None,
-    typer.Option(help="mini (the default), nano (70 times as fast or more, finds less), a folder, a hub name, or bm25."),
+    typer.Option(
+        help="mini (the default), nano (70 times as fast or more, finds less), a folder, a hub name, or bm25."
+    ),
 ]
 
 
