@@ -18,6 +18,12 @@ from tests.warm_processes import run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 SENTENCES = {
     "en": [
         "The river rises in the hills and reaches the sea after a journey of nine days.",

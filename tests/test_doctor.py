@@ -58,7 +58,7 @@ def test_what_training_needs_is_tried(found: dict[str, Any]) -> None:
 
 def test_extras_name_what_is_missing(found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     extras = {"near-duplicates", "s3", "milvus", "tensorboard", "wandb", "docs", "serve"}
-    assert set(found["extras"]) == extras | {"langchain", "llama-index", "haystack"}
+    assert set(found["extras"]) == extras | {"langchain", "llama-index", "haystack", "ray"}
     assert found["extras"]["near-duplicates"] == "installed"  # the test extra brings it
     monkeypatch.setattr(doctor, "_version", lambda package: "missing")
     assert doctor._extras()["s3"] == "missing s3fs: pip install 'mcontriever[s3]'"
