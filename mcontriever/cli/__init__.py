@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         fail(unwritten(error))
+    except KeyboardInterrupt:  # before the verb has begun
+        log.warning(ADVICE)
+        sys.exit(INTERRUPTED)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             log.warning(ADVICE)
