@@ -86,6 +86,11 @@ def ask(page: Any, text: str) -> None:
     until(page, "document.querySelector('#status').textContent.includes('ms')")
 
 
+def choose_mode(page: Any, name: str) -> None:
+    """A click on what is seen, once it has stopped moving: the page scrolls smoothly to the first of the new hits."""
+    page.locator("#modes label").filter(has_text=name).click()
+
+
 def until(page: Any, is_so: str) -> None:
     """Playwright's own waiting evaluates strings in the page, which its rules forbid."""
     end = time.monotonic() + 30
@@ -123,7 +128,7 @@ def test_why_modes_more_and_keys(page: Any) -> None:
     assert page.locator(".hit").count() == 10
     page.get_by_role("button", name="More hits").click()
     until(page, "document.querySelectorAll('.hit').length === 20")
-    page.get_by_label("Hybrid").check(force=True)
+    choose_mode(page, "Hybrid")
     until(page, "document.querySelector('.hit dl').textContent.includes('Lexical')")
     assert page.locator(f"{FIRST} mark").first.inner_text() == "Telescope"
     page.get_by_label(QUESTION).focus()
@@ -137,7 +142,7 @@ def test_why_modes_more_and_keys(page: Any) -> None:
         assert label in reasons.inner_text()
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.id") == "query"
-    page.get_by_label("Words", exact=True).check(force=True)
+    choose_mode(page, "Words")
     until(page, "new URLSearchParams(location.search).get('mode') === 'bm25'")
     ask(page, "telescope")
     assert page.locator(f"{FIRST} .about").inner_text().startswith("1.")
