@@ -1,20 +1,10 @@
-"""LangChain's own standard tests of embeddings and vector stores, and what is beyond them.
-
-They need langchain-tests, which is not in the extra `test`: it brings eight plugins into every run of pytest.
-
-pip install langchain-core langchain-tests && pytest --asyncio-mode=auto tests/assembly/test_langchain_store.py
-"""
+"""LangChain's own standard tests of embeddings and vector stores, and what is beyond them."""
 
 import functools
-import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("langchain_core")
-pytest.importorskip("langchain_tests")
-
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests, VectorStoreIntegrationTests
 
 from mcontriever import Encoder, LangChainEmbeddings, LangChainStore
@@ -30,13 +20,6 @@ def nano() -> Encoder:
 @functools.cache
 def _nano() -> Encoder:
     return Encoder.load("nano")
-
-
-@pytest.fixture(autouse=True)
-def _asynchronous_tests_can_run(request: pytest.FixtureRequest) -> None:
-    is_auto = request.config.getoption("asyncio_mode", None) == "auto"
-    if inspect.iscoroutinefunction(request.function) and not is_auto:
-        pytest.skip("asynchronous tests need --asyncio-mode=auto")
 
 
 class TestEmbeddings(EmbeddingsIntegrationTests):

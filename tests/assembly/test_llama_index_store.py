@@ -4,9 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("llama_index.core")
-
 from llama_index.core import StorageContext, VectorStoreIndex
 from llama_index.core.schema import Document as LlamaDocument
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
