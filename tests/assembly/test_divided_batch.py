@@ -1,5 +1,6 @@
 """The batch is the experiment's, whatever the processes and their memory; what is in memory at a time fits."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mcontriever.assembly.estimated_work import estimated_work
 from mcontriever.assembly.training_config import TrainConfig, parse_train_config
 from mcontriever.config import read_yaml
 from mcontriever.errors import ConfigError
+from mcontriever.training.engine_settings import complete_settings
 from mcontriever.training.memory_estimate import KNOWN
 from tests.conftest import REPOSITORY
 
@@ -28,6 +30,35 @@ def moco(*changes: str) -> TrainConfig:
 
 def needed(config: TrainConfig, settings: dict[str, Any]) -> float:
     return sum(estimated_work(config, settings, MODEL).memory_bytes(1).values())
+
+
+BY_PROCESSES = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+WHOLE = {"train_batch_size", "optimizer"}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_configuration_states_the_whole_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MSMARCO", "DATA", "CORPUS", "NANO_DATA", "REAL_DATA"):
+        monkeypatch.setenv(name, "data")
+    values = read_yaml(path)
+    blocks = [values] if path.parent.name == "deepspeed" else list(sections("deepspeed", values))
+    assert [name for block in blocks for name in BY_PROCESSES if name in block] == []
+    for block in blocks:
+        for processes in (1, 2) if block.keys() >= WHOLE else ():  # else another section completes it
+            settings = complete_settings(block, world_size=processes, total_steps=10)
+            assert settings["train_batch_size"] == block["train_batch_size"]
+    together = {data["samples_together"] for data in sections("data", values) if data.get("samples_together", 1) > 1}
+    assert together <= {block.get("train_batch_size") for block in blocks}
+
+
+def sections(name: str, values: Any) -> Iterator[dict[str, Any]]:
+    """All sections of this name, however deep."""
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if key == name and isinstance(value, dict):
+            yield value
+        yield from sections(name, value)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 64])
