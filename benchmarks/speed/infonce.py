@@ -46,8 +46,8 @@ def main() -> None:
     for name, seconds in measure(contenders, inputs, options).items():
         dtype, gradient = contenders[name]
         converted = inputs[2].to(dtype)
-        results[name]["milliseconds"] = round(1000 * seconds, 1)
-        results[name]["megabytes"] = round(peak_bytes(lambda g=gradient, k=converted: g(*inputs[:2], k)) / 1e6, 1)
+        results[name]["milliseconds"] = 1000 * seconds
+        results[name]["megabytes"] = peak_bytes(lambda g=gradient, k=converted: g(*inputs[:2], k)) / 1e6
     report = {
         "command": " ".join(["python", "benchmarks/speed/infonce.py", *sys.argv[1:]]),
         "machine": machine_facts("torch", device=options.device),
@@ -146,10 +146,13 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def with_ratios(results: dict[str, dict[str, object]]) -> dict[str, dict[str, object]]:
-    first = results[REFERENCE]
+    """Of what was measured; rounded figures of small inputs are 0."""
+    first = dict(results[REFERENCE])
     for values in results.values():
-        values["times as fast"] = round(float(first["milliseconds"]) / float(values["milliseconds"]), 2)  # type: ignore[arg-type]
-        values["share of the memory"] = round(float(values["megabytes"]) / float(first["megabytes"]), 4)  # type: ignore[arg-type]
+        milliseconds, megabytes = values["milliseconds"], values["megabytes"]
+        values["times as fast"] = round(first["milliseconds"] / milliseconds, 2)  # type: ignore[operator]
+        values["share of the memory"] = round(megabytes / first["megabytes"], 4)  # type: ignore[operator]
+        values |= {"milliseconds": round(milliseconds, 1), "megabytes": round(megabytes, 1)}  # type: ignore[call-overload]
     return results
 
 

@@ -43,14 +43,6 @@ class LanguageStatistics:
         sums = np.zeros((count, dimension)), np.zeros(count), np.zeros((dimension, dimension))
         return cls(tuple(languages), np.zeros(count, dtype=np.int64), *sums)
 
-    @classmethod
-    def of_vectors(cls, vectors_NH: np.ndarray, languages: Sequence[str]) -> "LanguageStatistics":
-        """Of vectors in memory, by the language of each."""
-        names, codes_N = np.unique(np.array(languages, dtype=str), return_inverse=True)
-        found = cls.empty(names.tolist(), vectors_NH.shape[1])
-        found.add(vectors_NH, codes_N)
-        return found
-
     def add(self, vectors_NH: np.ndarray, codes_N: np.ndarray, sign: int = 1) -> None:
         """Take rows in; with `sign` -1 take them out."""
         vectors_NH = np.asarray(vectors_NH, dtype=np.float32)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcontriever.retrieval.lexical_index import LexicalIndex, idf
+from mcontriever.retrieval.lexical_index import LexicalIndex
+from mcontriever.retrieval.term_scores import idf
 
 
 @dataclass(frozen=True, eq=False)

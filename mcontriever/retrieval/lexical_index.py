@@ -3,8 +3,7 @@
 Shapes: N rows of the store, Q queries, K wanted.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +15,11 @@ from mcontriever.npy_files import header_parser
 from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.retrieval.term_scores import K1, B, Tokenize, idf, score_terms
 from mcontriever.retrieval.terms import REVISION, index_terms
 
 Term = Literal["words", "subwords"]
 Terms = Literal["words", "subwords", "both"]
-Tokenize = Callable[[Sequence[str]], list[list[str]]]
 TEXTS_PER_CALL = 1000
 
 
@@ -49,21 +48,15 @@ class LexicalIndex:
     tokenize: Tokenize
 
     @classmethod
-    def build(cls, texts: Iterable[Sequence[str]], tokenize: Tokenize = tokenize_words) -> "LexicalIndex":
-        """From batches of texts; only term numbers are kept in memory."""
+    def build(
+        cls, texts: Iterable[Sequence[str]], tokenize: Tokenize = tokenize_words, scratch: Path | None = None
+    ) -> "LexicalIndex":
+        """From batches of texts. In memory is the vocabulary; the rest lies in files that nobody sees."""
         import bm25s
 
-        vocabulary: dict[str, int] = {}
-        rows: list[array[int]] = []
-        for batch in texts:
-            for terms in tokenize(batch):
-                rows.append(array("i", [vocabulary.setdefault(term, len(vocabulary)) for term in terms]))
-        if not vocabulary:  # bm25s needs a row and a term; no query has this one
-            vocabulary[""] = 0
-            rows = [*rows, array("i")][: max(len(rows), 1)]
-            rows[0].append(0)
-        model = bm25s.BM25()
-        model.index(bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary), show_progress=False)
+        model = bm25s.BM25(k1=K1, b=B)
+        model.vocab_dict, model.scores = score_terms(texts, tokenize, scratch)
+        model.nonoccurrence_array = None
         return cls(model, tokenize)
 
     def save(self, folder: Path) -> None:
@@ -123,12 +116,6 @@ class LexicalIndex:
         return np.maximum(found, 1e-9)
 
 
-def idf(rows: np.ndarray | int, rows_with_V: np.ndarray) -> np.ndarray:
-    """As in Lucene and bm25s."""
-    found: np.ndarray = np.log1p((rows - rows_with_V + 0.5) / (rows_with_V + 0.5))
-    return found
-
-
 def top_rows(scores_N: np.ndarray, k: int, allowed_N: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The best k rows with a score above 0; of equal scores the lower row first."""
     rows = np.flatnonzero(scores_N > 0 if allowed_N is None else (scores_N > 0) & allowed_N)
@@ -170,9 +157,13 @@ def _build(store: EmbeddingStore, kind: str, tokenize: Tokenize, revision: str) 
             fix="embed again without --no-text, or search with --mode dense",
         )
     log.info(f"making the {kind} index of {store.folder}, once")
-    with track(len(store), f"reading for {kind}", "rows") as progress:
-        index = LexicalIndex.build(_texts(store, progress), tokenize)
-    derived.write(store, kind, index.save, terms=revision)
+
+    def make(folder: Path) -> None:
+        with track(len(store), f"reading for {kind}", "rows") as progress:
+            index = LexicalIndex.build(_texts(store, progress), tokenize, scratch=folder)
+        index.save(folder)
+
+    derived.write(store, kind, make, terms=revision)
 
 
 def _texts(store: EmbeddingStore, progress: Any) -> Iterable[list[str]]:

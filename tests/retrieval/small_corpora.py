@@ -10,6 +10,7 @@ import orjson
 
 from mcontriever.retrieval.embedding.embedding_run import embed
 from mcontriever.retrieval.embedding.request import EmbeddingRequest
+from mcontriever.retrieval.language_statistics import LanguageStatistics
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.texts.documents import Document
 from tests.conftest import SENTENCES
@@ -60,3 +61,11 @@ def unit_rows(rng: np.random.Generator, rows: int, dimension: int, clusters: int
     if clusters is not None:
         rows_NH = 2 * rng.standard_normal((clusters, dimension))[rng.integers(0, clusters, rows)] + rows_NH
     return (rows_NH / np.linalg.norm(rows_NH, axis=1, keepdims=True)).astype(np.float32)
+
+
+def statistics_of(vectors_NH: np.ndarray, languages: Sequence[str]) -> LanguageStatistics:
+    """Of vectors in memory, by the language of each."""
+    names, codes_N = np.unique(np.array(languages, dtype=str), return_inverse=True)
+    found = LanguageStatistics.empty(names.tolist(), vectors_NH.shape[1])
+    found.add(vectors_NH, codes_N)
+    return found

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from mcontriever.retrieval.calibration import SHARED_PART, SPREAD_PRIOR_ROWS, CalibratedVectors, Calibration
-from mcontriever.retrieval.language_statistics import LanguageStatistics
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.vectors import ArrayVectors
-from tests.retrieval.small_corpora import unit_rows
+from tests.retrieval.small_corpora import statistics_of, unit_rows
 
 DIMENSION = 12
 
@@ -24,7 +23,7 @@ def corpus(counts: dict[str, int], seed: int = 0) -> tuple[np.ndarray, list[str]
 
 
 def calibrated(vectors_NH: np.ndarray, languages: list[str], is_unit: bool = True) -> tuple[Calibration, np.ndarray]:
-    calibration = Calibration.of(LanguageStatistics.of_vectors(vectors_NH, languages), is_unit=is_unit)
+    calibration = Calibration.of(statistics_of(vectors_NH, languages), is_unit=is_unit)
     return calibration, np.unique(languages, return_inverse=True)[1]
 
 
