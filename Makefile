@@ -5,7 +5,7 @@
 .PHONY: demo test test-avx2 soak check docs install clean
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt Makefile | cksum | tr ' ' -)
-WORKERS ?= 2
+WORKERS ?= 3
 export TOKENIZERS_PARALLELISM ?= false
 
 demo: $(STAMP)
