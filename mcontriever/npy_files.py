@@ -3,6 +3,7 @@
 In Python 3.11 that parser fails in two threads at once, so one file is opened at a time.
 """
 
+import mmap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,14 @@ def mapped(path: Path, *, mode: Literal["r", "c"] = "r", fix: str = RESTORE) -> 
         if promised != there:  # a header of another length, which still can be parsed, shifts all numbers
             raise ValueError(f"its header promises {promised:,} bytes, it has {there:,}")
         return array.view(np.ndarray)
+
+
+def was_cut(array: np.ndarray) -> bool:
+    """Whether the file of a mapped array became shorter since: to read its end would end the process (SIGBUS)."""
+    base: Any = array
+    while not isinstance(base, mmap.mmap):
+        base = base.base
+    return base.size() < len(base)
 
 
 def read_array(path: Path, *, fix: str = RESTORE) -> np.ndarray:

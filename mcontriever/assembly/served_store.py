@@ -1,7 +1,9 @@
 """A store that is served: searched as `mcontriever search` does, and opened again when it changes on disk.
 
-The next opening is prepared beside the current one, which answers until then. Files of a store never change, so what
-was mapped stays valid; a search that meets files which a compaction has removed is repeated on the new ones.
+The next opening is prepared beside the current one, which answers until then. Our own commands never change a file of a
+store, so what was mapped stays valid; a search that meets files which a compaction has removed is repeated on the new
+ones. A mapped file that somebody else cuts would end the process that reads it, so such a store is refused until it is
+whole again.
 """
 
 import threading
@@ -52,8 +54,9 @@ class ServedStore:
         self.name, self.folder = name, folder
         self._find_encoder, self._reranker, self._memory_mb = find_encoder, reranker, memory_mb
         self._opening = threading.Lock()
-        self._failed: tuple[Mark, ...] | None = None
+        self._failed: tuple[tuple[Mark, ...], str | None] | None = None
         self._facts: tuple[Opened, dict[str, Any]] | None = None
+        self.cut_file: str | None = None
         self.is_there, self.reopened = True, 0
         self._opened = self._open()
 
@@ -74,7 +77,7 @@ class ServedStore:
             model=model_name(entry.model) if entry else None,
             keeps_text=store.manifest.layout.keeps_text,
             reranks=self._reranker is not None,
-            is_there=self.is_there,
+            is_there=self.is_there and self.cut_file is None,
             reopened=self.reopened,
         )
 
@@ -101,15 +104,20 @@ class ServedStore:
         """Open the store again if it changed on disk; True if it did. If it cannot be opened, the open one stays."""
         with self._opening:
             marks = self._marks()
-            self.is_there = bool(marks)
-            if not marks or marks in (self._opened.marks, self._failed):
+            self.is_there, self.cut_file = bool(marks), self._opened.index.store.cut_shard()
+            state = (marks, self.cut_file)
+            is_known = marks == self._opened.marks or state == self._failed
+            if not marks or (is_known and self.cut_file is None):
                 return False
             try:
                 self._opened = self._open()
             except UserError as error:
-                self._failed = marks
-                log.error(f"{self.name} changed and cannot be opened; it is served as it was: {error}")
+                if state != self._failed:
+                    outcome = "it is served as it was" if self.cut_file is None else "its requests are refused"
+                    log.error(f"{self.name} changed and cannot be opened; {outcome}: {error}")
+                self._failed = state
                 return False
+            self.cut_file = None
             self.reopened += 1
             log.info(f"{self.name} changed: {self._opened.index.store.manifest.described()}")
             return True
@@ -138,6 +146,10 @@ class ServedStore:
         if not self.is_there:
             what = f"the store {self.name!r} is not there any more"
             fix = "put its folder back; the server then opens it again"
+            raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix)
+        if self.cut_file is not None:
+            what = f"{self.cut_file} of the store {self.name!r} was cut while it was served"
+            fix = "restore the file, or run mcontriever verify STORE --repair; the server then opens the store again"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix)
         index = opened.index
         index.reranker = self._reranker if requests[0].rerank else None

@@ -1,5 +1,6 @@
 """A store that changes while it is served: no request fails, and what is new is found."""
 
+import os
 import shutil
 import threading
 import time
@@ -117,3 +118,36 @@ def test_a_store_that_cannot_be_opened_is_served_as_it_was(serve: Serve, folder:
     assert client.get("/search?query=telescope").status_code == 200
     shutil.copy(whole, folder / "manifest.json")
     wait_for(lambda: card_of(client)["reopened"] == 1)
+
+
+@pytest.mark.parametrize("way", ["written in place", "renamed into place"])
+def test_a_shard_cut_while_it_is_served_is_refused_until_it_is_whole(
+    serve: Serve, folder: Path, tmp_path: Path, way: str
+) -> None:
+    """To read the end of a mapped file that is not there any more would end the process."""
+    client = serve({"s": folder})
+    shard = folder / "vectors-00001.npy"
+    whole = shard.read_bytes()
+    os.truncate(shard, 0)
+    wait_for(lambda: client.get("/health").status_code == 503)
+    for mode in ("dense", "hybrid"):
+        answer = client.get("/search", params={"query": "telescope", "mode": mode})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "vectors-00001.npy of the store 's' was cut while it was served"
+        assert "verify STORE --repair" in answer.json()["error"]["fix"]
+    if way == "written in place":
+        shard.write_bytes(whole)
+    else:
+        (tmp_path / "whole").write_bytes(whole)
+        (tmp_path / "whole").rename(shard)
+    wait_for(lambda: client.get("/health").status_code == 200)
+    assert client.get("/search", params={"query": "telescope", "mode": "dense"}).json()["hits"]
+
+
+def test_a_shard_replaced_by_renaming_is_no_danger(serve: Serve, folder: Path, tmp_path: Path) -> None:
+    client = serve({"s": folder})
+    before = client.get("/search", params={"query": "telescope", "mode": "dense"}).json()["hits"]
+    (tmp_path / "shorter").write_bytes(b"")
+    (tmp_path / "shorter").rename(folder / "vectors-00001.npy")
+    time.sleep(0.2)
+    assert client.get("/search", params={"query": "telescope", "mode": "dense"}).json()["hits"] == before

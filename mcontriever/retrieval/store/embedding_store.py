@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
-from mcontriever.npy_files import mapped
+from mcontriever.npy_files import mapped, was_cut
 from mcontriever.retrieval.store.opening_check import (
     REPAIR,
     check_documents,
@@ -223,7 +223,7 @@ class EmbeddingStore:
         return self._mapped[number]
 
     def _load(self, shard: ShardEntry, name: str) -> np.ndarray:
-        path = self.folder / f"{name}-{shard.number:05}.npy"
+        path = self.folder / _file_name(name, shard)
         try:
             return mapped(path, mode="c", fix=REPAIR)  # copy-on-write, because torch warns about read-only arrays
         except StoreError:
@@ -234,11 +234,23 @@ class EmbeddingStore:
         if not path.exists() and read_manifest(self.folder).generation != self.manifest.generation:
             raise StoreError("the store was compacted since it was opened", where=self.folder, fix="open it again")
 
+    def cut_shard(self) -> str | None:
+        """The name of a mapped file that somebody has cut since."""
+        for number, arrays in list(self._mapped.items()):
+            for name, array in zip(("vectors", "scales"), arrays, strict=True):
+                if array is not None and was_cut(array):
+                    return _file_name(name, self.manifest.shards[number])
+        return None
+
     def _shards_of(self, start: int, stop: int) -> tuple[int, int]:
         return int(np.searchsorted(self.starts, start, side="right")) - 1, int(np.searchsorted(self.starts, stop))
 
     def _shard_range(self) -> range:
         return range(len(self.manifest.shards))
+
+
+def _file_name(name: str, shard: ShardEntry) -> str:
+    return f"{name}-{shard.number:05}.npy"
 
 
 def _arrow(rows: np.ndarray) -> Any:
