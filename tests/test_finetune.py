@@ -19,6 +19,7 @@ from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.refreshed import round_folder
 from mcontriever.finetuning.triple_objective import TripleObjective
 from mcontriever.finetuning.triples import TripleLoader
+from mcontriever.retrieval.searcher import Index
 from mcontriever.training.checkpoints import checkpoints_of
 from tests.conftest import SENTENCES
 from tests.training.tiny_runs import AUTOCAST, logged
@@ -125,6 +126,28 @@ def test_two_encoders_move_apart_and_only_where_both_have_a_side(values: dict[st
     values["data"]["teacher"] = {"queries": "q", "passages": "p"}
     with pytest.raises(ConfigError, match=r"for fine-tuning on labelled queries, not for distil\n.*own_query_encoder"):
         run(values, output=str(tmp_path / "other"))
+
+
+def test_with_frozen_passages_a_store_made_before_is_searched(
+    values: dict[str, Any], tmp_path: Path, tiny_encoder_dir: Path
+) -> None:
+    """The queries' weights move, the passages' vectors stay bit for bit, and only for searching is that enough."""
+    texts = [text for group in SENTENCES.values() for text in group]
+    before = Encoder.load(tiny_encoder_dir)
+    Index.build(before, texts, tmp_path / "store")
+    values["encoder"] |= {"own_query_encoder": True, "frozen_passages": True, "dropout": 0.1}
+    folder = run(values)
+    trained = Encoder.load(folder / "model")
+    assert np.array_equal(trained.embed_documents(texts), before.embed_documents(texts))
+    assert not np.allclose(trained.embed_queries(texts), before.embed_queries(texts), atol=1e-3)
+    found = Index.open(tmp_path / "store", encoder=trained).search(texts[0], k=len(texts), merge="raw")
+    scores = {hit.id: hit.score for hit in found}
+    wanted = trained.embed_queries(texts[:1]) @ before.embed_documents(texts).T
+    assert [scores[str(number)] for number in range(len(texts))] == pytest.approx(wanted[0].tolist(), rel=1e-3)
+    with pytest.raises(StoreError, match="made by another encoder"):
+        Index.open(tmp_path / "store", encoder=Encoder.load("nano")).search("x")
+    with pytest.raises(ConfigError, match=r"frozen_passages leaves only queries to train(.|\n)*own_query_encoder"):
+        run({**values, "encoder": {**values["encoder"], "own_query_encoder": False}})
 
 
 def asam_by_hand(examples: Path, tiny_encoder_dir: Path, steps: int, rho: float, eta: float) -> dict[str, torch.Tensor]:

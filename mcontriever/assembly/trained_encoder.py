@@ -40,6 +40,8 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
         if section.rounding is not None:
             feel_rounding(part.backbone)
         freeze(part.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
+    if isinstance(encoder, TwoEncoders) and section.frozen_passages:
+        encoder.freeze_passages()
     room = encoder.backbone.config.max_position_embeddings - encoder.first_position - SPECIALS_PER_ROW
     longest = config.data.longest_text()
     if longest > room:

@@ -24,6 +24,7 @@ class EncoderSection(Section):
     document_prefix: str | None = None
     dropout: Share | None = None
     own_query_encoder: bool = False  # fine-tuning: weights of their own for queries, as in DPR; both start as this one
+    frozen_passages: bool = False  # with own_query_encoder: only queries are trained, and stores made before stay valid
     frozen_embeddings: bool | None = None  # subword vectors stay as they are: faster steps on short texts, less memory
     frozen_layers: Count | None = None  # the lowest so many stay, and all embeddings
     rounding: typing.Literal["int4-blocks"] | None = None  # train as rounded, so that this export loses nothing
@@ -35,6 +36,8 @@ class EncoderSection(Section):
             raise ValueError("give either name, or architecture and tokenizer")
         if (self.architecture is None) != (self.tokenizer is None):
             raise ValueError("architecture and tokenizer go together; a model by name has its own tokenizer")
+        if self.frozen_passages and not self.own_query_encoder:
+            raise ValueError("frozen_passages leaves only queries to train: set own_query_encoder: true")
         if self.embeddings_from and self.architecture is None:
             raise ValueError("embeddings_from goes with architecture; a model by name has its own embeddings")
         return self

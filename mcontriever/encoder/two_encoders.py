@@ -3,7 +3,8 @@
     encoder = TwoEncoders(queries, passages)         # Encoder.load opens a folder of two as one of these
 
 It is the passages' encoder, except that queries go through `queries`. So a store, a search, MTEB and training need no
-other code. Its folder is the passages' own, with the other below it and a Router of sentence-transformers over both.
+other code. If training leaves the passages' side as it was, stores made before are searched with the two. Its folder is
+the passages' own, with the other below it and a Router of sentence-transformers over both.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ from mcontriever.tokens import PackedBatch
 class TwoEncoders(Encoder):
     """Both must have the dimension and the similarity of the vectors that they share."""
 
+    passages_are_frozen = False
+
     def __init__(self, queries: Encoder, passages: Encoder) -> None:
         for name in ("dimension", "similarity"):
             ours, theirs = getattr(queries, name), getattr(passages, name)
@@ -43,6 +46,18 @@ class TwoEncoders(Encoder):
         )
         self.queries = queries
         self.train(passages.training)
+
+    def freeze_passages(self) -> None:
+        """Training changes the queries' encoder alone, and passages are encoded without dropout."""
+        self.passages_are_frozen = True
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "TwoEncoders":
+        super().train(mode)
+        if self.passages_are_frozen:
+            self.backbone.eval()
+        return self
 
     def embed_queries(self, texts: Sequence[str]) -> np.ndarray:
         return self.queries.embed_queries(texts)
@@ -63,6 +78,11 @@ def with_query_encoder(passages: Encoder, folder: Path, **changes: Any) -> Encod
     """Both encoders, if the folder of the passages' one holds two."""
     of_queries = query_folder(folder)
     return passages if of_queries is None else TwoEncoders(Encoder.load(of_queries, **changes), passages)
+
+
+def passages_fingerprint(encoder: Encoder) -> str:
+    """Of the encoder that embeds passages, whichever embeds queries."""
+    return Encoder.fingerprint(encoder)
 
 
 def parts_of(encoder: Encoder) -> list[Encoder]:

@@ -26,7 +26,7 @@ from mcontriever.retrieval.lexical_index import Term
 from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.search_options import Mode, SearchOptions
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store.store_encoder import check_searching_encoder
 from mcontriever.retrieval.store_calibration import holds_several_languages
 from mcontriever.retrieval.unanswered import Unanswered, open_unanswered
 from mcontriever.row_search import RowSearch
@@ -130,7 +130,7 @@ class Index:
             )
         encoder = self._given_encoder or self._load_encoder(self._model or made_by.model)
         name = self._model or ("the one given" if self._given_encoder is not None else made_by.model)
-        check_encoder(made_by, encoder_entry(name, encoder), self.store.folder)
+        check_searching_encoder(made_by, name, encoder, self.store.folder)
         return encoder
 
     def _load_encoder(self, name: str) -> "Encoder":

@@ -17,6 +17,14 @@ def encoder_entry(name: str, encoder: "Encoder | None") -> EncoderEntry | None:
     return EncoderEntry(model=lasting_name(name), fingerprint=encoder.fingerprint(), spec=encoder.spec())
 
 
+def check_searching_encoder(made_by: EncoderEntry | None, name: str, encoder: "Encoder", folder: Path) -> None:
+    """Of two encoders, the store may have been made by the passages' one before the queries' was trained."""
+    from mcontriever.encoder.two_encoders import passages_fingerprint
+
+    if made_by is None or made_by.fingerprint != passages_fingerprint(encoder):
+        check_encoder(made_by, encoder_entry(name, encoder), folder)
+
+
 def check_encoder(made_by: EncoderEntry | None, given: EncoderEntry | None, folder: Path) -> None:
     if (made_by and made_by.fingerprint) != (given and given.fingerprint):
         raise StoreError(
