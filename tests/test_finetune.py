@@ -14,14 +14,11 @@ from mcontriever.assembly.training_config import FinetuneConfig, load_train_conf
 from mcontriever.config import MineConfig, parse_config
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, StoreError
-from mcontriever.finetuning.contrastive import Contrastive
-from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.refreshed import round_folder
-from mcontriever.finetuning.triple_objective import TripleObjective
-from mcontriever.finetuning.triples import TripleLoader
 from mcontriever.retrieval.searcher import Index
 from mcontriever.training.checkpoints import checkpoints_of
 from tests.conftest import SENTENCES
+from tests.training.asam_by_hand import asam_by_hand
 from tests.training.tiny_runs import AUTOCAST, logged
 
 # DeepSpeed's own calls into torch
@@ -150,51 +147,6 @@ def test_with_frozen_passages_a_store_made_before_is_searched(
         run({**values, "encoder": {**values["encoder"], "own_query_encoder": False}})
 
 
-def asam_by_hand(examples: Path, tiny_encoder_dir: Path, steps: int, rho: float, eta: float) -> dict[str, torch.Tensor]:
-    """The published algorithm in a plain loop: gradient, step to the worst point nearby, gradient, step back, update.
-
-    By plain descent: Adam makes whole steps of gradients that are nothing but rounding.
-    """
-    encoder = Encoder.load(tiny_encoder_dir)
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    encoder.train()
-    loader = TripleLoader.for_encoder(
-        encoder,
-        examples=open_training_set(format="columns", paths=[str(examples)]),
-        negatives=2,
-        hard_ratio=0.5,
-        query_length=24,
-        passage_length=32,
-        seed=0,
-    )
-    objective = TripleObjective(encoder=encoder, loss=Contrastive(temperature=0.05))
-    named = list(objective.named_parameters())
-    optimizer = torch.optim.SGD([parameter for _, parameter in named], lr=LEARNING_RATE)
-    for step in range(steps):
-        batch = loader.batch(np.arange(4 * step, 4 * step + 4))
-        optimizer.zero_grad()
-        objective(batch)[0].backward()
-        scales = {name: p.detach().abs() + eta if "weight" in name else torch.ones_like(p) for name, p in named}
-        norm = math_norm([scales[name] * p.grad for name, p in named])
-        moves = {name: rho * scales[name] ** 2 * p.grad / norm for name, p in named}
-        with torch.no_grad():
-            for name, parameter in named:
-                parameter.add_(moves[name])
-        optimizer.zero_grad()
-        objective(batch)[0].backward()
-        with torch.no_grad():
-            for name, parameter in named:
-                parameter.sub_(moves[name])
-        optimizer.step()
-    return dict(encoder.backbone.state_dict())
-
-
-def math_norm(tensors: list[torch.Tensor]) -> float:
-    return float(torch.cat([tensor.flatten() for tensor in tensors]).double().norm())
-
-
 @pytest.mark.parametrize("micro_batch", [4, 2])
 def test_asam_equals_the_algorithm_by_hand(
     values: dict[str, Any], examples: Path, tiny_encoder_dir: Path, micro_batch: int
@@ -208,8 +160,8 @@ def test_asam_equals_the_algorithm_by_hand(
         "gradient_accumulation_steps": 4 // micro_batch,
     }
     trained = weights(run(values, steps=3, asam={"rho": 0.2, "eta": 0.01}))
-    by_hand = asam_by_hand(examples, tiny_encoder_dir, steps=3, rho=0.2, eta=0.01)
-    plain = asam_by_hand(examples, tiny_encoder_dir, steps=3, rho=0.0, eta=0.01)
+    by_hand = asam_by_hand(examples, tiny_encoder_dir, rate=LEARNING_RATE, steps=3, rho=0.2, eta=0.01)
+    plain = asam_by_hand(examples, tiny_encoder_dir, rate=LEARNING_RATE, steps=3, rho=0.0, eta=0.01)
     name = "encoder.layer.0.output.dense.weight"
     moved = float((by_hand[name] - plain[name]).abs().max())
     apart = float((trained[name] - by_hand[name]).abs().max())
