@@ -28,6 +28,7 @@ from mcontriever.retrieval.embedding.request import BM25, EmbeddingRequest
 from mcontriever.retrieval.lexical_search import LexicalSearch
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_encoder import check_encoder, encoder_entry
+from mcontriever.retrieval.store_calibration import holds_several_languages
 from mcontriever.retrieval.store_texts import StoreTexts
 from mcontriever.row_search import RowSearch
 from mcontriever.texts.json_lines import read_json_objects
@@ -117,7 +118,9 @@ def _miner(
 ) -> Miner:
     searches: dict[str, RowSearch] = {}
     if encoder is not None:
-        searches["dense"] = DenseSearch.rough(store, encoder, config.memory_mb << 20)
+        searches["dense"] = DenseSearch.rough(
+            store, encoder, config.memory_mb << 20, calibrated=_is_calibrated(config, store)
+        )
     if any(searcher.kind == "bm25" for searcher in config.searchers):
         searches["bm25"] = LexicalSearch.open(store)
     searchers = [
@@ -138,6 +141,14 @@ def _miner(
         opinion=opinion,
         seed=config.seed,
     )
+
+
+def _is_calibrated(config: MineConfig, store: EmbeddingStore) -> bool:
+    """A margin was chosen for the encoder's own scores."""
+    if config.merge is not None:
+        return config.merge == "calibrated"
+    has_margin = any(searcher.kind == "dense" and searcher.margin is not None for searcher in config.searchers)
+    return holds_several_languages(store) and not has_margin
 
 
 def _second_opinion(config: MineConfig) -> SecondOpinion | None:

@@ -15,6 +15,11 @@ from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, DataError, ModelError, StoreError
 from mcontriever.finetuning.examples.training_set import open_training_set
 from mcontriever.finetuning.part_folder import PartFolder
+from mcontriever.retrieval.calibration import Calibration
+from mcontriever.retrieval.language_statistics import LanguageStatistics
+from mcontriever.retrieval.store.embedding_store import EmbeddingStore
+from mcontriever.texts.documents import Document
+from mcontriever.texts.language_detection import with_detected_languages
 from tests.sentences_to_mine import COPY, TEXTS, Config, config_maker, folded, records, write_files
 
 
@@ -35,7 +40,7 @@ def contents(output: str | Path) -> dict[str, str]:
 
 def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir: Path) -> None:
     """The search rounds to 8 bits, which in 32 dimensions is a hundredth: neighbours may change places."""
-    made = config()
+    made = config(merge="raw")
     mine.run(made)
     assert (Path(made.output) / "report.md").read_text().count("\n- + ") == 6  # examples to read, all of the first part
     encoder = Encoder.load(tiny_encoder_dir)
@@ -59,6 +64,49 @@ def test_dense_negatives_equal_a_naive_ranking(config: Config, tiny_encoder_dir:
         assert folded(TEXTS[number]) not in taken
         passed_over = set(range(1, ranks[-1])) - set(ranks)  # the positive, its copy, or a copy of one taken
         assert len(passed_over) <= 2
+
+
+def test_in_several_languages_negatives_are_ranked_by_calibrated_scores(
+    config: Config, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    """Also the positive that the corpus lacks is scored by the mean of its language."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text(
+        "".join(
+            json.dumps({"id": str(number), "text": text}) + "\n" for number, text in enumerate(TEXTS) if number != 2
+        )
+    )
+    made = config(corpus=str(corpus))
+    mine.run(made)
+    store, encoder = EmbeddingStore.open(Path(made.output) / "store"), Encoder.load(tiny_encoder_dir)
+    codes_N, names = store.text_languages
+    assert len(names) > 1
+    texts = [row["text"] for row in store.rows_shown(np.arange(len(store)), ["text"])]
+    statistics = LanguageStatistics.empty(names, store.dimension)
+    statistics.add(encoder.embed_documents(texts), codes_N)
+    calibration = Calibration.of(statistics, is_unit=encoder.similarity == "cosine")
+    absent = names.index(with_detected_languages([Document("", TEXTS[2])])[0].language)
+    documents = calibration.rows(encoder.embed_documents([*texts, TEXTS[2]]), np.array([*codes_N, absent]))
+    scores = calibration.queries(encoder.embed_queries([text[:20] for text in TEXTS])) @ documents.T
+    for number, record in enumerate(records(made.output)):
+        near = 0.03 * float(np.abs(scores[number]).max())  # 8 bits, 32 dimensions
+        positive = len(texts) if number == 2 else texts.index(TEXTS[number])
+        assert record["positive_ctxs"][0]["score"] == pytest.approx(scores[number, positive], abs=near)
+        for negative in record["hard_negative_ctxs"]:
+            expected = scores[number, texts.index(negative["text"])]
+            assert negative["score"] == pytest.approx(expected, abs=near)
+            assert np.sort(scores[number, :-1])[::-1][negative["rank"] - 1] == pytest.approx(expected, abs=near)
+
+
+def test_a_margin_is_in_the_encoders_own_scores(config: Config, tiny_encoder_dir: Path) -> None:
+    made = config(searchers=[{"kind": "dense", "negatives": 3, "last_rank": 8, "choose": "top", "margin": 0.0}])
+    mine.run(made)
+    encoder = Encoder.load(tiny_encoder_dir)
+    own = np.einsum(
+        "qh,qh->q", encoder.embed_queries([text[:20] for text in TEXTS]), encoder.embed_documents(TEXTS)
+    )
+    found = [record["positive_ctxs"][0]["score"] for record in records(made.output)]
+    assert found == pytest.approx(own.tolist(), rel=1e-3)
 
 
 def test_margins_keep_negatives_below_the_positive(config: Config) -> None:

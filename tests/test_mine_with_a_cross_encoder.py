@@ -64,7 +64,7 @@ def test_queries_without_a_label_get_positives_that_a_cross_encoder_is_sure_of(
     examples = {"format": "msmarco", **{kind: str(path) for kind, path in files.items()}, "unlabelled": True}
     searchers = [{"kind": "dense", "negatives": 4, "last_rank": 8, "choose": "top"}]
     opinion = {"name": name, "max_probability": float(low), "min_positive_probability": float(high), "examined": 2}
-    made = config(examples=examples, searchers=searchers, cross_encoder=opinion)
+    made = config(examples=examples, merge="raw", searchers=searchers, cross_encoder=opinion)
     mine.run(made)
     encoder, expected = Encoder.load(tiny_encoder_dir), {}
     dense_QP = encoder.embed_queries([text[:20] for text in TEXTS]) @ encoder.embed_documents(passages).T

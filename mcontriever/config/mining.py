@@ -40,13 +40,19 @@ class CrossEncoderSection(Section):
 
 
 class MineConfig(Section):
-    """Hard negatives for `examples` out of `corpus`: a store, what `embed` reads, or None: the examples' passages."""
+    """Hard negatives for `examples` out of `corpus`: a store, what `embed` reads, or None: the examples' passages.
+
+    `merge` is how dense searchers compare passages of different languages: `raw` by the encoder's own scores,
+    `calibrated` as `search` does, with scores and margins in deviations of unrelated passages' scores. None is
+    `calibrated` where the corpus is in several languages and no dense searcher has a `margin`.
+    """
 
     examples: Examples
     corpus: str | None = None
     corpus_fields: dict[str, str] = {}
     model: str | None = None  # for dense searchers
     searchers: list[SearcherSection] = pydantic.Field(min_length=1)
+    merge: typing.Literal["calibrated", "raw"] | None = None
     cross_encoder: CrossEncoderSection | None = None
     output: str
     texts: bool = True  # False writes ids only, to be read again with `collection`

@@ -29,6 +29,7 @@ from mcontriever.retrieval.vector_search.vectors import Vectors
 ARRAYS = ("means_LH", "spreads_L", "overall_H", "within_HH", "language_LH")
 SHARED_PART = 0.5
 SPREAD_PRIOR_ROWS = 20  # a language's spread is estimated as if so many more of its rows were spread like all rows
+OTHER_LANGUAGE = -1  # the code of a text in a language that the store has none of
 LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less is rounding
 
 
@@ -36,7 +37,7 @@ LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less i
 class Calibration:
     """`within_HH` is the covariance of documents around their languages' means; `is_unit`: lengths mean nothing.
 
-    `language_LH` are directions by which languages differ; their squared length is the part of a question to take away.
+    The last row of `means_LH` and `spreads_L` is that of all documents. `language_LH` are directions by which languages differ; their squared length is the part of a question to take away.
     """
 
     means_LH: np.ndarray
@@ -60,8 +61,8 @@ class Calibration:
         within_HH = (statistics.products_HH - (own_LH * counts_L[:, None]).T @ own_LH) / rows
         spread_L = (scatter_L + SPREAD_PRIOR_ROWS * variance) / (counts_L + SPREAD_PRIOR_ROWS)
         return cls(
-            means_LH.astype(np.float32),
-            np.sqrt(np.maximum(spread_L, 1e-30)).astype(np.float32),
+            np.concatenate([means_LH, overall_H[None]]).astype(np.float32),
+            np.sqrt(np.maximum([*spread_L, variance], 1e-30)).astype(np.float32),
             overall_H.astype(np.float32),
             within_HH.astype(np.float32),
             _language_directions(np.sqrt(counts_L / rows)[:, None] * (means_LH - overall_H), within_HH),

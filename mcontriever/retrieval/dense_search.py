@@ -11,7 +11,7 @@ import numpy as np
 
 from mcontriever.errors import ModelError, StoreError
 from mcontriever.progress import log
-from mcontriever.retrieval.calibration import CalibratedVectors, Calibration
+from mcontriever.retrieval.calibration import OTHER_LANGUAGE, CalibratedVectors, Calibration
 from mcontriever.retrieval.language_means import CentredVectors, LanguageMeans, open_language_means
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
@@ -21,7 +21,8 @@ from mcontriever.retrieval.vector_search.exact import ExactSearch, scores_of_row
 from mcontriever.retrieval.vector_search.index_kinds import FLAT_INT8
 from mcontriever.retrieval.vector_search.rough_search import RoughSearch
 from mcontriever.retrieval.vector_search.vectors import FindRows, Vectors
-from mcontriever.texts.documents import Query
+from mcontriever.texts.documents import Document, Query
+from mcontriever.texts.language_detection import with_detected_languages
 
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
@@ -82,10 +83,15 @@ class DenseSearch:
         return cls(store, encoder, vectors, find, calibration=calibration)
 
     @classmethod
-    def rough(cls, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int) -> "DenseSearch":
+    def rough(
+        cls, store: EmbeddingStore, encoder: "Encoder", memory_bytes: int, *, calibrated: bool = False
+    ) -> "DenseSearch":
         """For many queries and deep rankings, with rounded scores."""
         device = encoder.device if encoder.device.type == "cuda" else "cpu"
-        return cls(store, encoder, store, RoughSearch(store, memory_bytes=memory_bytes, device=device).search)
+        calibration = open_calibration(store) if calibrated else None
+        vectors = store if calibration is None else CalibratedVectors(store, store.text_languages[0], calibration)
+        find = RoughSearch(vectors, memory_bytes=memory_bytes, device=device).search
+        return cls(store, encoder, vectors, find, calibration=calibration)
 
     def ask(self, queries: Sequence[Query]) -> "DenseAnswer":
         embedded_QH = self.encoder.embed_queries([query.text for query in queries])
@@ -127,10 +133,16 @@ class DenseAnswer:
         scores_R: np.ndarray = self.search.store.take(rows_R) @ query_H
         return scores_R
 
-    def scores_of_texts(self, queries: Sequence[int], titles: Sequence[str], texts: Sequence[str]) -> np.ndarray:
-        """Of texts that are not in the store, each with one of the queries."""
-        vectors = self.search.encoder.embed_documents(texts, titles)
-        return np.einsum("qh,qh->q", self.queries_QH[np.asarray(queries, dtype=np.int64)], vectors)
+    def scores_of_texts(self, queries: Sequence[int], documents: Sequence[Document]) -> np.ndarray:
+        """Of documents that are not in the store, each with one of the queries."""
+        search = self.search
+        vectors_DH = search.encoder.embed_documents([one.text for one in documents], [one.title for one in documents])
+        if search.calibration is not None:
+            code_of = {name: code for code, name in enumerate(search.store.text_languages[1])}
+            known = [one.text_language or one.language for one in with_detected_languages(documents)]
+            codes_D = np.array([code_of.get(name, OTHER_LANGUAGE) for name in known])
+            vectors_DH = search.calibration.rows(vectors_DH, codes_D)
+        return np.einsum("qh,qh->q", self.queries_QH[np.asarray(queries, dtype=np.int64)], vectors_DH)
 
 
 def _finder(store: EmbeddingStore, vectors: Vectors, kind: str, memory_bytes: int) -> FindRows:

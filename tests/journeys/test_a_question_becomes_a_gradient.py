@@ -51,6 +51,7 @@ def test_a_question_becomes_a_gradient(tmp_path: Path, cli: RunCli, tiny_encoder
     mining = {
         "examples": {"format": "columns", "paths": [str(examples)]},
         "model": str(tmp_path / "first" / "model"),
+        "merge": "raw",
         "searchers": [{"kind": "dense", "negatives": 2, "last_rank": 8, "choose": "top"}],
         "output": str(tmp_path / "mined"),
     }

@@ -141,11 +141,8 @@ class Miner:
         absent = np.argwhere((rows_QP == NO_ROW) & ~missing_QP).tolist()
         if absent and hasattr(answer, "scores_of_texts"):
             documents = [block.positives[query][column] for query, column in absent]
-            scores_QP[tuple(np.transpose(absent))] = answer.scores_of_texts(
-                [query for query, _ in absent],
-                [document.title for document in documents],
-                [document.text for document in documents],
-            )
+            asking = [query for query, _ in absent]
+            scores_QP[tuple(np.transpose(absent))] = answer.scores_of_texts(asking, documents)
         return scores_QP
 
     def _without_objections(
