@@ -132,7 +132,7 @@ def test_ance_mines_again_with_the_model_that_it_has_become(
         return tmp_path / "run"
 
     checkpoint = trained() / "checkpoints" / checkpoint_name(2) / "model"
-    values = {**section.mine, "examples": "msmarco", "model": str(checkpoint), "memory_mb": 64}
+    values = {**section.mine, "examples": "msmarco", "model": str(checkpoint), "memory_mb": 64, "merge": "raw"}
     values["searchers"] = [{**values["searchers"][0], "negatives": 3, "last_rank": 6, "choose": "top"}]
     output = round_folder(tmp_path / "run", 2)
     mine.run(parse_config(MineConfig, {**values, "output": str(output)}, "ance"))
