@@ -102,9 +102,7 @@ def test_a_margin_is_in_the_encoders_own_scores(config: Config, tiny_encoder_dir
     made = config(searchers=[{"kind": "dense", "negatives": 3, "last_rank": 8, "choose": "top", "margin": 0.0}])
     mine.run(made)
     encoder = Encoder.load(tiny_encoder_dir)
-    own = np.einsum(
-        "qh,qh->q", encoder.embed_queries([text[:20] for text in TEXTS]), encoder.embed_documents(TEXTS)
-    )
+    own = np.einsum("qh,qh->q", encoder.embed_queries([text[:20] for text in TEXTS]), encoder.embed_documents(TEXTS))
     found = [record["positive_ctxs"][0]["score"] for record in records(made.output)]
     assert found == pytest.approx(own.tolist(), rel=1e-3)
 
