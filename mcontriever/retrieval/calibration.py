@@ -37,7 +37,8 @@ LEAST_VARIANCE = 1e-12  # as a share of the vectors' mean squared length: less i
 class Calibration:
     """`within_HH` is the covariance of documents around their languages' means; `is_unit`: lengths mean nothing.
 
-    The last row of `means_LH` and `spreads_L` is that of all documents. `language_LH` are directions by which languages differ; their squared length is the part of a question to take away.
+    The last row of `means_LH` and `spreads_L` is that of all documents. `language_LH` are directions by which languages
+    differ; their squared length is the part of a question to take away.
     """
 
     means_LH: np.ndarray
