@@ -4,16 +4,29 @@ mcontriever embed CORPUS --output STORE [--model M] [--processes 4]          M i
 deepspeed --no_local_rank --module mcontriever embed CORPUS --model M --output STORE
 srun mcontriever embed CORPUS --model M --output STORE
 mcontriever embed CORPUS --model M --output STORE --engine ray://HOST:6379   tasks on a Ray cluster
+mcontriever embed CORPUS --output STORE --upload s3://bucket/store           and a copy in an object store
 """
 
 import sys
 from collections.abc import Sequence
 
 from mcontriever.errors import ConfigError
-from mcontriever.retrieval.embedding.embedding_run import embed as run
+from mcontriever.ray_engine import LOCAL
+from mcontriever.retrieval.embedding.embedding_run import embed
+from mcontriever.retrieval.embedding.launching import Place
 from mcontriever.retrieval.embedding.request import EmbeddingRequest, Mode
+from mcontriever.uploaded_copy import uploading
 
-__all__ = ["EmbeddingRequest", "mode_of", "named_fields", "run"]
+
+def run(request: EmbeddingRequest, processes: int = 1, engine: str = LOCAL, upload: str | None = None) -> None:
+    world = Place.of_environment().world
+    if upload is not None and world > 1:
+        raise ConfigError(
+            f"--upload is not for a launch of {world} ranks",
+            fix="run the same command once more without the launcher and with --upload, when the store is complete",
+        )
+    with uploading(request.output, upload, while_made=True):
+        embed(request, processes, engine=engine)
 
 
 def mode_of(*, append: bool, replace: bool) -> Mode:

@@ -7,14 +7,18 @@ TOKENIZER.require_replaceable("runs/tokens", overwrite=False)     before replaci
 
 import fnmatch
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcontriever.disk import TEMPORARY_PREFIX
 from mcontriever.drops import shown
-from mcontriever.errors import StoreError
+from mcontriever.errors import ConfigError, StoreError
 
 LOCKS = ".lock*"
+COPY_FIRST = "copy it to this machine first, for example: aws s3 sync {url} FOLDER; then give FOLDER"
+RECORD_OF_UPLOAD = ".uploaded.json"
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(?=.)")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class FolderKind:
 
     def require_own(self, folder: str | Path) -> None:
         """For verbs that add to a folder, or resume in it."""
-        names = _names_in(Path(folder))
+        require_local(folder, "give a local folder; embed and prepare copy theirs with --upload URL")
+        names = names_in(Path(folder))
         if names and not _matching(names, self.marks):
             raise StoreError(
                 f"the folder is not empty and is not a {self.name}: it holds {shown(names)}",
@@ -45,7 +50,7 @@ class FolderKind:
                 where=folder,
                 fix="give a new or an empty folder, or move these files away",
             )
-        if not overwrite and _names_in(Path(folder)):
+        if not overwrite and names_in(Path(folder)):
             raise StoreError(
                 f"there is a {self.name} here already",
                 where=folder,
@@ -53,10 +58,17 @@ class FolderKind:
             )
 
 
-def _names_in(folder: Path) -> list[str]:
+def require_local(folder: str | Path, fix: str) -> None:
+    """A URL, which a path writes with one slash, is not taken for a folder; {url} in `fix` becomes it."""
+    if found := URL.match(str(folder)):
+        url = f"{found[1]}://{str(folder)[found.end() :]}"
+        raise ConfigError("this is a URL, and a folder is needed", where=url, fix=fix.format(url=url))
+
+
+def names_in(folder: Path) -> list[str]:
     """What the folder holds, without locks and what a killed writer left; nothing if there is no folder."""
     if folder.is_dir():
-        return sorted(name for name in os.listdir(folder) if not _is_passing(name))
+        return sorted(name for name in os.listdir(folder) if not is_passing(name))
     if os.path.lexists(folder):
         raise StoreError("this is a file, but the output is a folder", where=folder, fix="give the path of a folder")
     return []
@@ -69,12 +81,12 @@ def _files_in(folder: Path) -> list[str]:
         names = [*files, *(name for name in folders if os.path.islink(os.path.join(place, name)))]
         if not names and not folders and Path(place) != folder:
             names = [""]
-        found += [str(Path(place, name).relative_to(folder)) for name in names if not _is_passing(name)]
+        found += [str(Path(place, name).relative_to(folder)) for name in names if not is_passing(name)]
     return sorted(found)
 
 
-def _is_passing(name: str) -> bool:
-    return name.startswith(TEMPORARY_PREFIX) or fnmatch.fnmatchcase(name, LOCKS)
+def is_passing(name: str) -> bool:
+    return name.startswith(TEMPORARY_PREFIX) or fnmatch.fnmatchcase(name, LOCKS) or name == RECORD_OF_UPLOAD
 
 
 def _matching(names: list[str], patterns: tuple[str, ...]) -> list[str]:

@@ -46,6 +46,7 @@ from mcontriever.ray_engine import LOCAL, Share, is_ray, ray_cluster
 from mcontriever.shown_text import stored_without_credentials
 from mcontriever.token_manifest import FORMAT, MANIFEST
 from mcontriever.token_shards import count_windows
+from mcontriever.uploaded_copy import uploading
 
 REPORTED_WINDOW_TOKENS = 256
 DESCRIPTIONS = ("licence", "description", "expected", "disk")  # changing these changes no token
@@ -60,14 +61,16 @@ def run(
     strict: bool = False,
     restart: bool = False,
     engine: str = LOCAL,
+    upload: str | None = None,
 ) -> dict[str, Any]:
-    """Prepare the recipe's text into the folder `output`, and return the report."""
+    """Prepare the recipe's text into the folder `output`, copy it to the URL `upload`, and return the report."""
     output = Path(output)
     jobs = plan_sources(source.model_dump() for source in recipe.sources)
     tokenizer_plan, tokenizer_json = _describe_tokenizer(tokenizer)
     new_plan = _plan_record(recipe, jobs, tokenizer_plan)
     TOKENS.require_own(output)
-    with _workers(engine, workers) as crew, FolderLock(output), disk_errors_named(output):
+    copying = uploading(output, upload, while_made=False)  # half a preparation cannot be gone on from elsewhere
+    with copying, _workers(engine, workers) as crew, FolderLock(output), disk_errors_named(output):
         claim(output, new_plan, restart=restart)
         if (output / MANIFEST).is_file():
             log.info("already prepared; nothing to do")

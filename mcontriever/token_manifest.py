@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 from mcontriever.disk import read_json
 from mcontriever.errors import StoreError
 from mcontriever.npy_files import mapped, read_header
+from mcontriever.output_folder import COPY_FIRST, require_local
 from mcontriever.records import Count, InnerPath, checked_record
 
 FORMAT = "mcontriever-tokens-1"
@@ -50,6 +51,7 @@ def holds_token_shards(folder: Path) -> bool:
 def read_token_manifest(folder: Path) -> TokenManifest:
     path = folder / MANIFEST
     if not path.is_file():
+        require_local(folder, COPY_FIRST)
         raise StoreError(
             f"no {MANIFEST}: this is not a token store, or its preparation has not finished",
             where=folder,

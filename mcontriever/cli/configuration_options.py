@@ -1,4 +1,4 @@
-"""The options of several verbs: `--set` and `--print-config` of a configuration, and the engine of long jobs."""
+"""The options of several verbs: `--set` and `--print-config`; the engine of long jobs, and where they copy to."""
 
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -12,6 +12,10 @@ PrintConfig = Annotated[bool, typer.Option("--print-config", help="Show the reso
 
 Engine = Annotated[
     str, typer.Option(help="local, ray (this machine's cluster, or one started here), or ray://HOST:PORT of its head.")
+]
+
+Upload = Annotated[
+    str | None, typer.Option(help="Keep a copy of the output at this URL: s3://BUCKET/FOLDER, or another of fsspec's.")
 ]
 
 

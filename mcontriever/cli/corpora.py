@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mcontriever.cli.configuration_options import Engine, Overrides, PrintConfig, show_config
+from mcontriever.cli.configuration_options import Engine, Overrides, PrintConfig, Upload, show_config
 
 
 def prepare(
@@ -15,6 +15,7 @@ def prepare(
         int | None, typer.Option(min=1, help="Processes, with Ray tasks at a time; all cores if not given.")
     ] = None,
     engine: Engine = "local",
+    upload: Upload = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first damaged line or file.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Remove what the folder holds and start again.")] = False,
     overrides: Overrides = None,
@@ -27,7 +28,7 @@ def prepare(
     loaded = load_recipe(recipe, overrides)
     if print_config:
         show_config(loaded)
-    verb.run(loaded, output, tokenizer, workers=workers, strict=strict, restart=restart, engine=engine)
+    verb.run(loaded, output, tokenizer, workers=workers, strict=strict, restart=restart, engine=engine, upload=upload)
 
 
 def tokenizer(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mcontriever.cli.configuration_options import Engine
+from mcontriever.cli.configuration_options import Engine, Upload
 from mcontriever.retrieval.vector_search.index_kinds import KINDS
 
 DetectLanguage = Annotated[
@@ -52,6 +52,7 @@ def embed(
     passage_overlap: Annotated[int | None, typer.Option(min=0, help="Words that neighbouring passages share.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes on this machine, with Ray on each.")] = 1,
     engine: Engine = "local",
+    upload: Upload = None,
     shard_documents: Annotated[int | None, typer.Option(min=1, help="Documents per shard.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")] = "auto",
@@ -79,7 +80,7 @@ def embed(
         as_queries=queries,
         detects_languages=detect_language,
     )
-    verb.run(request, processes, engine=engine)
+    verb.run(request, processes, engine, upload)
 
 
 Merge = Annotated[

@@ -48,7 +48,7 @@ def open_raw(path: str) -> IO[bytes]:
     """The stored bytes of a path or URL."""
     if not is_remote(path):
         return open(path.removeprefix("file://"), "rb", buffering=BUFFER_BYTES)
-    file_system, name = _file_system(path)
+    file_system, name = file_system_of(path)
     return cast(IO[bytes], file_system.open(name, "rb", block_size=BUFFER_BYTES * 8))
 
 
@@ -60,7 +60,7 @@ def file_state(path: str) -> list[Any]:
         except FileNotFoundError as error:
             raise no_such_file(path) from error
         return [path, found.st_size, found.st_mtime_ns]
-    file_system, name = _file_system(path)
+    file_system, name = file_system_of(path)
     info = _info(file_system, name, path)
     return [path, info.get("size"), str(info.get("ETag") or info.get("LastModified") or info.get("mtime"))]
 
@@ -68,7 +68,7 @@ def file_state(path: str) -> list[Any]:
 def file_bytes(path: str) -> int | None:
     """The size of a file, None where the server does not say. A missing file is a DataError."""
     if is_remote(path):
-        file_system, name = _file_system(path)
+        file_system, name = file_system_of(path)
         return cast(int | None, _info(file_system, name, path).get("size"))
     if not os.path.lexists(local_path(path)):
         raise no_such_file(path)
@@ -90,12 +90,12 @@ def _matches(path: str) -> list[str]:
         return [path]
     if not is_remote(path):
         return sorted(glob.glob(path.removeprefix("file://"), recursive=True))
-    file_system, pattern = _file_system(path)
+    file_system, pattern = file_system_of(path)
     return sorted(str(file_system.unstrip_protocol(match)) for match in file_system.glob(pattern))
 
 
-def _file_system(path: str) -> tuple[Any, str]:
-    """What reads this URL, and the name it goes by there; a host that is out of reach is a HubError at once."""
+def file_system_of(path: str) -> tuple[Any, str]:
+    """What reads and writes this URL, and its name there; a host that is out of reach is a HubError at once."""
     import fsspec
 
     scheme = path.split("://", 1)[0]
@@ -106,7 +106,7 @@ def _file_system(path: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         extra = "pip install 'mcontriever[s3]'" if scheme == "s3" else f"install what fsspec needs for {scheme}://"
         raise ConfigError(
-            f"{scheme}:// cannot be read here: {error}", where=path, fix=f"{extra}, or give local paths"
+            f"{scheme}:// cannot be used here: {error}", where=path, fix=f"{extra}, or give local paths"
         ) from error
 
 

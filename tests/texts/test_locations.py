@@ -44,11 +44,11 @@ def test_a_file_is_described_without_reading_it(tmp_path: Path) -> None:
 
 
 def test_a_scheme_that_nothing_reads_is_one_message() -> None:
-    with pytest.raises(ConfigError, match=r"weird:// cannot be read here.*\n.*\n  fix: install what fsspec needs"):
+    with pytest.raises(ConfigError, match=r"weird:// cannot be used here.*\n.*\n  fix: install what fsspec needs"):
         file_bytes("weird://bucket/a.txt")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
 def test_a_bucket_names_the_extra_that_reads_it() -> None:
-    with pytest.raises(ConfigError, match=r"s3:// cannot be read here.*\n.*\n  fix: pip install 'mcontriever\[s3\]'"):
+    with pytest.raises(ConfigError, match=r"s3:// cannot be used here.*\n.*\n  fix: pip install 'mcontriever\[s3\]'"):
         file_bytes("s3://bucket/a.txt")

@@ -19,6 +19,7 @@ import pydantic
 from mcontriever.amounts import shown_size
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
+from mcontriever.output_folder import COPY_FIRST, require_local
 from mcontriever.records import Count, checked_record
 from mcontriever.retrieval.store.passages import PassageLength
 
@@ -192,6 +193,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     if manifest is None:
         if (folder / PENDING).exists():
             raise _unfinished(folder)
+        require_local(folder, COPY_FIRST)
         raise StoreError(
             "no store here (no manifest.json)", where=folder, fix="make one: mcontriever embed CORPUS --output STORE"
         )
