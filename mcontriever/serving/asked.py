@@ -27,6 +27,12 @@ def _codes(values: Any) -> Any:
 QueryText = Annotated[str, pydantic.Field(max_length=MOST_QUERY_CHARACTERS), pydantic.AfterValidator(_with_text)]
 Text = Annotated[str, pydantic.Field(max_length=MOST_TEXT_CHARACTERS), pydantic.AfterValidator(_with_text)]
 Texts = Annotated[tuple[Text, ...], pydantic.Field(min_length=1, max_length=MOST_TEXTS)]
+OneOrMoreTexts = Annotated[
+    Texts,
+    pydantic.BeforeValidator(
+        lambda value: (value,) if isinstance(value, str) else value, json_schema_input_type=Text | Texts
+    ),
+]
 Codes = Annotated[tuple[str, ...], pydantic.BeforeValidator(_codes)]
 
 
@@ -92,7 +98,7 @@ class EmbedRequest(Section):
 class OpenAIRequest(Section):
     """As OpenAI's clients send it, and `input_type`."""
 
-    input: Text | Texts = pydantic.Field(description="A text, or several.")
+    input: OneOrMoreTexts = pydantic.Field(description="A text, or several.")
     model: str = pydantic.Field(description="A model's or a store's name, as /v1/models lists them.")
     encoding_format: Literal["float", "base64"] = "float"
     input_type: Kind = pydantic.Field(default="document", description="query or document.")
@@ -110,4 +116,4 @@ class OpenAIRequest(Section):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return (self.input,) if isinstance(self.input, str) else self.input
+        return self.input

@@ -73,6 +73,9 @@ def answer_errors(app: FastAPI, models: dict[str, type[Section]]) -> None:
         paths = ", ".join(sorted({route.path for route in app.routes if hasattr(route, "path")}))
         if error.status_code == HTTPStatus.NOT_FOUND:
             return RefusedError(error.status_code, "no such path here", f"the paths are {paths}").response()
+        if error.status_code == HTTPStatus.BAD_REQUEST:  # what a parser of JSON says without a place
+            what, fix = "the body is not valid JSON, or is nested too deeply", "send one JSON object in UTF-8"
+            return RefusedError(error.status_code, what, fix).response()
         allowed = (error.headers or {}).get("allow", "GET or POST")
         return RefusedError(
             error.status_code, str(error.detail), f"use {allowed}; /openapi.json describes all"

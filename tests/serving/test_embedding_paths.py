@@ -51,7 +51,8 @@ def test_one_text_and_the_models(openai_client: openai.OpenAI, encoder: Encoder)
         ({"model": "tiny", "input": "x", "dimensions": 7}, 422, "the model has 32 dimensions, 7 were asked for"),
         ({"model": "tiny", "input": [1, 2, 3]}, 422, "token numbers are another model's"),
         ({"model": "tiny", "input": ["x", " "]}, 422, "the text is empty"),
-        ({"model": "tiny", "input": []}, 422, "at least 1 item"),
+        ({"model": "tiny", "input": []}, 422, "input: Tuple should have at least 1 item"),
+        ({"model": "tiny", "input": 7}, 422, "input: Input should be a valid tuple"),
         ({"model": "tiny", "input": ["x"] * 257}, 422, "at most 256 items"),
     ],
 )

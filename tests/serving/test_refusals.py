@@ -32,6 +32,7 @@ def error_of(answer: Any, status: int) -> dict[str, Any]:
     [
         ("{", 400, "the body is not valid JSON", "send one JSON object"),
         ('{"query": "x"', 400, "the body is not valid JSON", "send one JSON object"),
+        ("[" * 100_000, 400, "the body is not valid JSON, or is nested too deeply", "send one JSON object"),
         ("[]", 400, "the body is not a JSON object", "with query"),
         ('"x"', 400, "the body is not a JSON object", "with query"),
         ("", 400, "the body is not a JSON object", "with query"),

@@ -90,6 +90,7 @@ class MilvusIndex:
                 anns_field="vector",
                 limit=depth,
                 filter=condition,
+                output_fields=["row"],  # servers before 2.4 do not name the primary key
                 search_params={"metric_type": "IP"},
             )
 

@@ -4,8 +4,10 @@ A term is written as a code of eight letters and digits, because Milvus's analyz
 """
 
 import base64
+import contextlib
 import functools
 import hashlib
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,13 +31,26 @@ def create_collection(client: Any, name: str, dimension: int, with_words: bool) 
 
     if with_words:
         try:
-            _create(client, name, dimension, with_words=True)
+            with _no_tracebacks():
+                _create(client, name, dimension, with_words=True)
             if client.describe_collection(name).get("functions"):  # older servers pass over what they do not know
                 return REVISION
         except MilvusException as error:
             log.debug(f"no BM25 in this Milvus: {error}")
     _create(client, name, dimension, with_words=False)
     return None
+
+
+@contextlib.contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """What a server refuses is told by an exception, and pymilvus writes it to stderr as well."""
+    noisy = logging.getLogger("pymilvus.decorators")
+    before = noisy.disabled
+    noisy.disabled = True
+    try:
+        yield
+    finally:
+        noisy.disabled = before
 
 
 def _create(client: Any, name: str, dimension: int, *, with_words: bool) -> None:
