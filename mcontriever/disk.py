@@ -44,17 +44,15 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success its files are fsynced and it takes `path`'s place."""
     path = Path(path)
     _make_folder(path.parent)
-    with disk_errors_named(path):
+    with contextlib.ExitStack() as afterwards, disk_errors_named(path):  # a full disk is asked before it is emptied
         temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}{path.name}-", dir=path.parent))
+        afterwards.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.chmod(0o755)
-        try:
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    sync_file(file)
-            _replace_folder(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                sync_file(file)
+        _replace_folder(temporary, path)
 
 
 @contextlib.contextmanager
@@ -62,15 +60,12 @@ def disk_errors_named(path: str | Path) -> Iterator[None]:
     """Turn what a disk refuses (no space, no permission, ...) into a StoreError with advice."""
     try:
         yield
-    except OSError as error:
-        if error.errno in _DISK_ADVICE:
-            what, fix = _DISK_ADVICE[error.errno]
-            raise StoreError(what, where=path, fix=fix) from error
-        raise
     except UserError:
         raise
-    except Exception as error:  # libraries in Rust report a full disk by errors of their own
-        refusal = _refusal(next(folder for folder in Path(path).absolute().parents if folder.is_dir()))
+    except Exception as error:
+        refusal = getattr(error, "errno", None)
+        if refusal is None:  # libraries report a full disk by errors of their own, numpy by one without a number
+            refusal = _refusal(next(folder for folder in Path(path).absolute().parents if folder.is_dir()))
         if refusal in _DISK_ADVICE:
             what, fix = _DISK_ADVICE[refusal]
             raise StoreError(what, where=path, fix=fix) from error

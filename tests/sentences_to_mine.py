@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mcontriever.config import MineConfig
 from tests.conftest import SENTENCES
 
@@ -36,6 +38,22 @@ def config_maker(files: dict[str, Path], model: Path, output: Path) -> Config:
         return MineConfig.model_validate(values)
 
     return make
+
+
+def write_smallest_mining(folder: Path, **values: Any) -> Path:
+    """mine.yaml, to mine for one query among two passages."""
+    texts = {
+        "collection": "d1\train on the hills\nd2\ta warm room\n",
+        "queries": "q1\train\n",
+        "qrels": "q1\t0\td1\t1\n",
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.tsv").write_text(text)
+    examples = {"format": "msmarco", "cache": str(folder / "cache")}
+    values["examples"] = examples | {name: str(folder / f"{name}.tsv") for name in texts}
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
 
 
 def records(output: str | Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mcontriever.disk import (
@@ -99,22 +100,31 @@ def test_checksum_is_sha256(tmp_path: Path) -> None:
 
 
 class LibraryError(Exception):
-    """As libraries in Rust report a refused write: without an error number."""
+    """As libraries in Rust report a refused write."""
 
 
 def test_a_refused_write_is_one_message_however_a_library_reports_it(tmp_path: Path) -> None:
     target = tmp_path / "model"
 
-    def write(like_a_library: bool) -> None:
-        with files_of_at_most(4096), atomic_folder(target) as folder:
-            try:
-                (folder / "weights").write_bytes(bytes(10_000))
-            except OSError as refused:
-                raise (LibraryError("write failed") if like_a_library else refused) from None
+    def as_python(path: Path) -> None:
+        path.write_bytes(bytes(10_000))
 
-    for like_a_library in (False, True):
-        with pytest.raises(StoreError, match=r"the file would be larger than may be written here\n  where: .*model"):
-            write(like_a_library)
+    def as_numpy(path: Path) -> None:
+        np.save(path, np.zeros(10_000))
+
+    def as_rust(path: Path) -> None:
+        try:
+            path.write_bytes(bytes(10_000))
+        except OSError:
+            raise LibraryError("write failed") from None
+
+    for write in (as_python, as_numpy, as_rust):
+        with (
+            pytest.raises(StoreError, match=r"the file would be larger than may be written here\n  where: .*model"),
+            files_of_at_most(4096),
+            atomic_folder(target) as folder,
+        ):
+            write(folder / "weights.npy")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(LibraryError), atomic_folder(target):
         raise LibraryError("nothing to do with the disk")

@@ -16,6 +16,7 @@ import yaml
 from mcontriever.disk import FolderLock
 from mcontriever.prompt_end import ADVICE, INTERRUPTED
 from tests.retrieval.small_corpora import make_store, mixed_documents
+from tests.sentences_to_mine import write_smallest_mining
 from tests.two_ranks import free_port
 from tests.warm_processes import CONTEXT, run_command
 
@@ -162,23 +163,14 @@ def verbs(tmp_path: Path) -> dict[str, tuple[list[object], Path, str]]:
     """Each verb's command, and the lock that it waits for if another process holds it."""
     store, corpus = tmp_path / "store", tmp_path / "store.jsonl"
     make_store(store, mixed_documents(12), None)
-    (tmp_path / "collection.tsv").write_text("d1\train on the hills\nd2\ta warm room\n")
-    (tmp_path / "queries.tsv").write_text("q1\train\n")
-    (tmp_path / "qrels.tsv").write_text("q1\t0\td1\t1\n")
-    files = {name: str(tmp_path / f"{name}.tsv") for name in ("collection", "queries", "qrels")}
-    mining = {
-        "examples": {"format": "msmarco", "cache": str(tmp_path / "cache"), **files},
-        "corpus": str(store),
-        "searchers": [{"kind": "bm25", "negatives": 1, "last_rank": 2}],
-        "output": str(tmp_path / "mined"),
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mining))
+    searcher = {"kind": "bm25", "negatives": 1, "last_rank": 2}
+    mining = write_smallest_mining(tmp_path, corpus=str(store), searchers=[searcher], output=str(tmp_path / "mined"))
     embed: list[object] = ["embed", str(corpus), "--model", "bm25", "--output", str(tmp_path / "out")]
     (tmp_path / "plan.yaml").write_text(json.dumps({"output": str(tmp_path / "plan"), "stages": [{"command": embed}]}))
     return {
         "embed": (embed, tmp_path / "out", ".lock-plan"),
         "index": (["index", store, "--kind", "bm25"], store / "indexes", ".lock"),
-        "mine": (["mine", "--config", tmp_path / "mine.yaml"], store / "indexes", ".lock"),
+        "mine": (["mine", "--config", mining], store / "indexes", ".lock"),
         "run": (["run", tmp_path / "plan.yaml"], tmp_path / "out", ".lock-plan"),
     }
 

@@ -36,12 +36,12 @@ def score_terms(
     lengths = array("i")
     with tempfile.TemporaryFile(dir=scratch) as spool:
         for batch in texts:
-            _count_terms(batch, tokenize, vocabulary, lengths).tofile(spool)
+            spool.write(_count_terms(batch, tokenize, vocabulary, lengths).tobytes())
         if not vocabulary:  # bm25s needs a row and a term; no query has this one
             vocabulary[""] = 0
             lengths.extend([0] if not lengths else [])
             lengths[0] = 1
-            np.array([(0, 0, 1)], dtype=PAIR).tofile(spool)
+            spool.write(np.array([(0, 0, 1)], dtype=PAIR).tobytes())
         lengths_N = np.frombuffer(lengths, dtype=np.int32)
         return vocabulary, _scores(spool, lengths_N, len(vocabulary), scratch)
 

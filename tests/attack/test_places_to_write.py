@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.attack.attempt import attempt, content
 from tests.attack.damage import ANY_FILE
 from tests.attack.rights import without_right_to_write
 from tests.attack.test_options import files_of_at_most
+from tests.sentences_to_mine import write_smallest_mining
 from tests.training.tiny_runs import tiny_values, write_config
 
 Words = Callable[[Path, Path], tuple[object, ...]]
@@ -52,17 +52,8 @@ def place(whole: Path, tmp_path: Path) -> Path:
     ANY_FILE["noise"](place / "broken" / "vectors-00001.npy")
     (tmp_path / "more.jsonl").write_text('{"id": "new", "text": "rain", "language": "en"}\n')
     write_config(tmp_path / "train.yaml", tiny_values(place / "out", whole / "tokens", whole / "tokenizer"))
-    (tmp_path / "collection.tsv").write_text("d1\train on the hills\nd2\ta warm room\n")
-    (tmp_path / "queries.tsv").write_text("q1\train\n")
-    (tmp_path / "qrels.tsv").write_text("q1\t0\td1\t1\n")
-    files = {name: str(tmp_path / f"{name}.tsv") for name in ("collection", "queries", "qrels")}
-    mining = {
-        "examples": {"format": "msmarco", "cache": str(tmp_path / "cache"), **files},
-        "model": str(whole / "model"),
-        "searchers": [{"kind": "dense", "negatives": 1, "last_rank": 2}],
-        "output": str(place / "out"),
-    }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mining))
+    searcher = {"kind": "dense", "negatives": 1, "last_rank": 2}
+    write_smallest_mining(tmp_path, model=str(whole / "model"), searchers=[searcher], output=str(place / "out"))
     embed = ["embed", str(whole / "corpus.jsonl"), "--model", "bm25", "--output", str(place / "out")]
     plan = {"output": str(place / "plan"), "stages": [{"command": embed}]}
     (tmp_path / "plan.yaml").write_text(json.dumps(plan))
