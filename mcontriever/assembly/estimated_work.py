@@ -8,7 +8,6 @@ from mcontriever.assembly.training_config import FinetuneConfig, TrainConfig
 from mcontriever.disk import read_json
 from mcontriever.errors import ConfigError
 from mcontriever.hub import is_at_hand, model_folder
-from mcontriever.pretraining.inbatch import InBatchSettings
 from mcontriever.pretraining.moco import QueueSettings
 from mcontriever.tokens import SPECIALS_PER_ROW, load_tokenizer
 from mcontriever.training.engine_settings import autocast_dtype
@@ -82,6 +81,6 @@ def _rows_of_a_sample(config: TrainConfig) -> tuple[int, int, float]:
     taught = 0
     if texts is not None:
         taught, length = 1, max(length, texts.max_tokens + SPECIALS_PER_ROW)  # of all rows: an estimate from above
-    if isinstance(config.contrast, InBatchSettings):
+    if not isinstance(config.contrast, QueueSettings):  # keys have gradients too
         return 2 + taught, 0, length
     return 1 + taught, view.keys_per_query if view.kind == "crops" else 1, length

@@ -15,7 +15,6 @@ from mcontriever.assembly.pretraining_pairs import open_pairs
 from mcontriever.assembly.training_config import PretrainConfig
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError
-from mcontriever.pretraining.inbatch import InBatchSettings
 from mcontriever.pretraining.moco import QueueSettings
 from mcontriever.pretraining.pairs import PairLoader, PairSource
 from mcontriever.tokens import SPECIALS_PER_ROW, prefix_tokens
@@ -31,15 +30,15 @@ class PretrainingStage:
         """A query that meets no negative has loss 0 and teaches nothing."""
         contrast = self.config.contrast
         check_taught(self.config, rows_in_a_loss(self.settings))
-        if isinstance(contrast, InBatchSettings):
-            self._check_in_batch()
+        if contrast is not None and not isinstance(contrast, QueueSettings):
+            self._check_in_batch(contrast.kind)
         if isinstance(contrast, QueueSettings) and self.config.run.asam is not None:
             raise ConfigError(
                 f"run.asam needs two forwards a step, and the objective {contrast.kind} would queue its keys twice",
                 fix="omit run.asam, or choose another objective",
             )
 
-    def _check_in_batch(self) -> None:
+    def _check_in_batch(self, kind: str) -> None:
         rows, view = rows_in_a_loss(self.settings), self.config.data.view
         if rows < 2:
             raise ConfigError(
@@ -48,7 +47,7 @@ class PretrainingStage:
             )
         if view.kind == "crops" and view.keys_per_query > 1:
             raise ConfigError(
-                f"data.view.keys_per_query is {view.keys_per_query}, but the objective inbatch takes one key per query",
+                f"data.view.keys_per_query is {view.keys_per_query}, but the objective {kind} takes one key per query",
                 fix="set data.view.keys_per_query to 1, or choose the objective relevance",
             )
 

@@ -81,7 +81,7 @@ class RecipeSource(Section):
         in_path = any("{language}" in path for path in [*self.paths, self.configuration or ""])
         if in_path and not self.languages:
             raise ValueError("a path has {language}, but no languages are listed")
-        has_fields = self.reader in ("ccnet", "jsonl") or (self.reader in ("parquet", "hub") and self.fields.language)
+        has_fields = self.reader in READERS_WITH_FIELDS and self.fields.language is not None
         if not in_path and not has_fields and len(self.languages) != 1:
             raise ValueError(
                 f"the reader {self.reader} cannot tell the language: list one language, or put {{language}} in the path"

@@ -26,9 +26,11 @@ def collapse_advice(history: Sequence[Record]) -> str | None:
     if _at_chance(last) and _shrunk(history[0], last):
         return f"the run has collapsed: {_sight(last)}. {_advice(last[-1])}"
     if len(history) >= PATIENCE and _at_chance(history[-PATIENCE:]):
+        now = last[-1].get("temperature")  # not every loss has one
+        rates = "learning rate" if now is None else f"learning rate or the temperature (now {now:.3g})"
         return (
-            f"the run learns nothing: {_sight(history[-PATIENCE:])}. Raise the learning rate or the temperature "
-            f"(now {last[-1]['temperature']:.3g}), normalise embeddings, or check that queries belong to their keys."
+            f"the run learns nothing: {_sight(history[-PATIENCE:])}. Raise the {rates}, normalise embeddings, or check "
+            "that queries belong to their keys."
         )
     return None
 
@@ -58,7 +60,7 @@ def _sight(records: Sequence[Record]) -> str:
 
 def _advice(now: Record) -> str:
     fix = "Lower the learning rate, warm it up for longer, clip gradients at 1"
-    if now["temperature"] < 0.01:
+    if now.get("temperature", 1.0) < 0.01:
         fix = f"Raise the temperature ({now['temperature']:.3g}; 0.05 is usual). {fix}"
     return f"{fix}, normalise embeddings, and start again from the last good checkpoint."
 

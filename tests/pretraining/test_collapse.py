@@ -98,3 +98,15 @@ def test_a_run_that_never_leaves_chance_is_given_up_after_patience() -> None:
     assert "the run learns nothing: over the last 50 records" in advice
     assert "2.10% of cases (chance 2.00%)" in advice
     assert collapse_advice([record(accuracy=0.04)] * PATIENCE) is None
+
+
+def test_a_loss_without_a_temperature_is_judged_too() -> None:
+    """The advice then names none: the hinge of CONTRIBUTING.md has a margin instead."""
+    healthy = [{name: value for name, value in record().items() if name != "temperature"}] * 5
+    lost = {**healthy[0], "accuracy": 0.02, "mean_cosine": 0.99999}
+    advice = collapse_advice(healthy + [lost] * 5)
+    assert advice is not None
+    assert "temperature" not in advice
+    advice = collapse_advice([{**lost, "mean_cosine": 0.5}] * PATIENCE)
+    assert advice is not None
+    assert "Raise the learning rate, normalise" in advice
