@@ -80,7 +80,7 @@ class DenseSearch:
             find = finder_by_language(_finder(store, store, kind, memory_bytes), vectors, store.live_N)
         else:
             find = _finder(store, vectors, kind, memory_bytes)
-        return cls(store, encoder, vectors, find, calibration=calibration)
+        return cls(store, encoder, vectors, find, calibration=calibration, kind=kind)
 
     @classmethod
     def rough(

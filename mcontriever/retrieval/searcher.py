@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcontriever.errors import DataError, ModelError, StoreError
+from mcontriever.progress import log
 from mcontriever.retrieval.combined_search import CombinedSearch, RankedDocument
 from mcontriever.retrieval.fusion import Fusion
 from mcontriever.retrieval.language_filter import rows_in_languages
@@ -43,6 +44,11 @@ __all__ = ["Index", "SearchOptions"]
 
 MEMORY_MB = 200
 QUERIES_AT_ONCE = 256
+
+CALIBRATED_WORDS = (
+    "words: by this package's BM25, because calibrated search weighs a word by how rare it is in each language, which "
+    "Milvus's scores do not tell; --merge raw takes Milvus's"
+)
 
 
 class Index:
@@ -169,6 +175,9 @@ class Index:
         if self.reranker is not None:
             self._require_texts("re-ranking")
         search = CalibratedSearch(store=self.store, dense=self._calibrated_dense(options.index), lexical=lexical)
+        if lexical and search.dense.kind == "milvus" and ("words", "told") not in self._searches:
+            self._searches["words", "told"] = True
+            log.info(CALIBRATED_WORDS)
         return replace(
             search,
             unanswered=self._unanswered(search, options.terms if lexical else "dense"),

@@ -26,7 +26,7 @@ from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.vector_search.exact import ExactSearch
 from mcontriever.retrieval.vector_search.milvus_collection import ROWS_PER_CALL, batches, create_collection
-from mcontriever.retrieval.vector_search.vectors import Vectors
+from mcontriever.retrieval.vector_search.vectors import ArrayVectors, Vectors
 
 MOST_RESULTS = 16_384  # Milvus returns no more for a query
 
@@ -81,6 +81,7 @@ class MilvusIndex:
         self, queries_QH: np.ndarray, k: int, allowed_N: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """(scores_QK, rows_QK), best first, row -1 for none. Exact search answers what Milvus cannot."""
+        allowed_N = self.store.live_N if allowed_N is None else allowed_N
         queries, condition = list(np.asarray(queries_QH, dtype=np.float32)), language_filter(self.store, allowed_N)
 
         def ask(depth: int) -> Any:
@@ -95,10 +96,19 @@ class MilvusIndex:
             )
 
         scores_QK, rows_QK, complete = rows_found(self.store, ask, k, allowed_N)
+        allowed = np.arange(len(self.store)) if allowed_N is None else np.flatnonzero(allowed_N)
+        found = int((rows_QK >= 0).sum(axis=1).min(initial=len(allowed)))
+        if found < min(k, len(allowed)) and len(allowed) <= MOST_RESULTS:
+            return self._among(allowed, queries_QH, k)
         if complete:
             return scores_QK, rows_QK
         log.warning("Milvus could not find enough rows among those allowed; searching exactly")
         return ExactSearch(self.vectors).search(queries_QH, k, allowed_N)
+
+    def _among(self, rows_R: np.ndarray, queries_QH: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Exact search of few rows: an index that is a graph does not reach all of them when most are wanted."""
+        scores_QK, places_QK = ExactSearch(ArrayVectors(self.vectors.take(rows_R))).search(queries_QH, k)
+        return scores_QK, np.where(places_QK >= 0, rows_R[np.maximum(places_QK, 0)], -1)
 
 
 def rows_found(

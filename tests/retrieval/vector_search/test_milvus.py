@@ -78,6 +78,8 @@ def test_milvus_returns_what_exact_search_returns(
         exact_scores, exact_rows = exact(queries, 10, allowed)
         np.testing.assert_array_equal(rows, exact_rows)  # recall 1
         np.testing.assert_allclose(scores, exact_scores, rtol=1e-4)
+    found, all_rows = (find(queries, 59, store.live_N)[1] for find in (milvus, exact))  # all there are
+    np.testing.assert_array_equal(found, all_rows)
     index = milvus.__self__  # type: ignore[attr-defined]
     assert isinstance(index, MilvusIndex)
     condition = language_filter(store, swahili)

@@ -103,6 +103,22 @@ def test_hybrid_search_says_whose_words_it_uses(
         assert any(name.startswith("bm25") for name in parts)
 
 
+def test_calibrated_search_over_milvus_uses_our_words_and_says_why(
+    store: EmbeddingStore, encoder: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = Index(store, encoder=encoder)
+    with caplog.at_level(logging.INFO, logger="mcontriever"):
+        for question in QUESTIONS:
+            found, exact = (index.search(question, mode="hybrid", index=kind, k=20) for kind in ("milvus", "exact"))
+            np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in exact], rtol=1e-3, atol=1e-3)
+            parts = {hit.id: hit.parts["bm25"] for hit in found}
+            for hit in exact:  # equal texts may change places
+                assert parts.get(hit.id, hit.parts["bm25"]) == pytest.approx(hit.parts["bm25"], abs=1e-6)
+    assert caplog.text.count("because calibrated search weighs a word by how rare it is in each language") == 1
+    assert "--merge raw takes Milvus's" in caplog.text
+    assert "by Milvus's own BM25" not in caplog.text
+
+
 def test_a_milvus_without_bm25_gets_no_words_and_search_uses_ours(
     tmp_path: Path,
     encoder: Encoder,
