@@ -16,7 +16,7 @@ from mcontriever.progress import log, track
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.term_scores import K1, B, Tokenize, idf, score_terms
-from mcontriever.retrieval.terms import REVISION, index_terms
+from mcontriever.retrieval.terms import REVISION, document_terms, index_terms
 
 Term = Literal["words", "subwords"]
 Terms = Literal["words", "subwords", "both"]
@@ -25,6 +25,10 @@ TEXTS_PER_CALL = 1000
 
 def tokenize_words(texts: Sequence[str]) -> list[list[str]]:
     return [index_terms(text) for text in texts]
+
+
+def tokenize_document_words(texts: Sequence[str]) -> list[list[str]]:
+    return [document_terms(text) for text in texts]
 
 
 def subword_tokenizer(tokenizer: Any) -> Tokenize:
@@ -54,8 +58,10 @@ class LexicalIndex:
         """From batches of texts. In memory is the vocabulary; the rest lies in files that nobody sees."""
         import bm25s
 
+        of_documents = tokenize_document_words if tokenize is tokenize_words else tokenize
+
         model = bm25s.BM25(k1=K1, b=B)
-        model.vocab_dict, model.scores = score_terms(texts, tokenize, scratch)
+        model.vocab_dict, model.scores = score_terms(texts, of_documents, scratch)
         model.nonoccurrence_array = None
         return cls(model, tokenize)
 

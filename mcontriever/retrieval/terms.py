@@ -3,7 +3,7 @@
 Runs of letters, digits and their combining marks are words. Scripts without spaces between words (Chinese, Japanese,
 Thai, Lao, Khmer, Burmese, Tibetan) become overlapping pairs of characters; marks stay with their letter. Arabic and
 Hebrew lose their points, and forms of a letter that writers use for each other become one: ARCD's nDCG@10 by BM25 rose
-from 78.3 to 82.4.
+from 78.3 to 82.4. A document's words with accents can be asked without them (results/bm25/README.md).
 """
 
 import functools
@@ -28,7 +28,9 @@ _BEYOND = (0x10000, 0x1EFFF)  # scripts beyond the basic plane; emoji are above
 _ARABIC_AND_HEBREW_POINTS = re.compile("[\u0591-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed]")
 
 _LETTER_FORMS = str.maketrans("آأإٱىةکیךםןףץ", "اااايهكيכמנפצ")
-REVISION = "words-2"  # an index of other words is made again
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_UNMARKED = str.maketrans("øłđħı", "oldhi")  # letters that are not made of a letter and a mark
+REVISION = "words-3"  # an index of other words is made again
 
 
 def index_terms(text: str) -> list[str]:
@@ -41,6 +43,22 @@ def index_terms(text: str) -> list[str]:
             clusters = _cluster().findall(match[0])
             found.extend(map("".join, itertools.pairwise(clusters)) if len(clusters) > 1 else clusters)
     return found
+
+
+def document_terms(text: str) -> list[str]:
+    """The index terms of a text that is searched: words with accents stand there without them too.
+
+    So a question without accents finds them, and one with accents, which tell words apart, finds what it says.
+    """
+    terms = index_terms(text)
+    if text.isascii() or without_accents(text) == text:
+        return terms
+    return [form for term in terms for form in dict.fromkeys((term, without_accents(term)))]
+
+
+def without_accents(text: str) -> str:
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFD", text))
+    return unicodedata.normalize("NFC", bare).translate(_UNMARKED)
 
 
 def _folded(text: str) -> str:

@@ -19,15 +19,21 @@ from mcontriever.retrieval.lexical_index import (
 )
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import index_terms
+from mcontriever.retrieval.terms import document_terms, index_terms
 from tests.conftest import SENTENCES
 from tests.retrieval.small_corpora import make_store, mixed_documents
 
-TEXTS = [text for texts in SENTENCES.values() for text in texts] + ["", "rain rain rain", "雨水雨水"]
+TEXTS = [text for texts in SENTENCES.values() for text in texts] + [
+    "",
+    "rain rain rain",
+    "雨水雨水",
+    "la pluie a passé",
+    "le passe",
+]
 
 
 def naive_bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -> list[float]:
-    documents = [Counter(index_terms(text)) for text in texts]
+    documents = [Counter(document_terms(text)) for text in texts]
     mean = sum(document.total() for document in documents) / len(documents)
     scores = []
     for document in documents:
@@ -41,7 +47,9 @@ def naive_bm25(texts: list[str], query: str, k1: float = 1.5, b: float = 0.75) -
     return scores
 
 
-@pytest.mark.parametrize("query", ["the rain falls on the hills", "雨水", "المطر على السفوح", "rain", "नदी समुद्र"])
+@pytest.mark.parametrize(
+    "query", ["the rain falls on the hills", "雨水", "المطر على السفوح", "rain", "नदी समुद्र", "pluie passé", "passe"]
+)
 def test_scores_are_the_formulas(query: str) -> None:
     expected = np.array(naive_bm25(TEXTS, query))
     scores, rows = LexicalIndex.build([TEXTS[:9], TEXTS[9:]]).search([query], len(TEXTS))
@@ -49,6 +57,12 @@ def test_scores_are_the_formulas(query: str) -> None:
     assert found.sum() == (expected > 0).sum()
     np.testing.assert_allclose(scores[0][found], np.sort(expected[expected > 0])[::-1], rtol=1e-5)
     np.testing.assert_allclose(expected[rows[0][found]], scores[0][found], rtol=1e-5)
+
+
+def test_a_question_may_leave_accents_out_and_with_them_finds_only_them() -> None:
+    index = LexicalIndex.build([["el año nuevo", "un ano", "sin nada"]])
+    found = [sorted(row for row in rows if row >= 0) for rows in index.search(["ano", "año"], 3)[1].tolist()]
+    assert found == [[0, 1], [0]]
 
 
 def test_no_shared_term_no_hit_and_masked_rows_stay_out(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mcontriever.retrieval.terms import index_terms, word_spans
+from mcontriever.retrieval.terms import document_terms, index_terms, word_spans
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,21 @@ from mcontriever.retrieval.terms import index_terms, word_spans
 )
 def test_words(text: str, expected: list[str]) -> None:
     assert index_terms(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Pão e ação, em Łódź", ["pão", "pao", "e", "ação", "acao", "em", "łódź", "lodz"]),
+        ("Ёлки и ель", ["ёлки", "елки", "и", "ель"]),
+        ("Việt Nam đã", ["việt", "viet", "nam", "đã", "da"]),
+        ("Αθήνα", ["αθήνα", "αθηνα"]),
+        ("नदी 한국어 이름é パリ", ["नदी", "한국어", "이름é", "이름e", "パリ"]),  # signs that are letters stay
+        ("plain words", ["plain", "words"]),
+    ],
+)
+def test_words_of_a_document_stand_without_their_accents_too(text: str, expected: list[str]) -> None:
+    assert document_terms(text) == expected
 
 
 def test_spans_point_into_the_text_and_unspaced_characters_weigh_half() -> None:

@@ -8,14 +8,14 @@ import contextlib
 import functools
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from mcontriever.progress import log
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import REVISION, index_terms
+from mcontriever.retrieval.terms import REVISION, document_terms
 from mcontriever.retrieval.vector_search.vectors import Vectors
 
 ROWS_PER_CALL = 1000
@@ -89,9 +89,9 @@ def batches(store: EmbeddingStore, vectors: Vectors, first: int, with_words: boo
         yield batch
 
 
-def coded_terms(text: str) -> str:
-    """The terms of a text, as the collection has them."""
-    return " ".join(_code(term) for term in index_terms(text))
+def coded(terms: Sequence[str]) -> str:
+    """Terms as the collection has them."""
+    return " ".join(_code(term) for term in terms)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -101,7 +101,7 @@ def _code(term: str) -> str:
 
 def _terms_of(store: EmbeddingStore, rows: np.ndarray) -> list[str]:
     shown = store.rows_shown(rows, ["title", "text"])
-    terms = [coded_terms(f"{row['title']} {row['text']}") for row in shown]
+    terms = [coded(document_terms(f"{row['title']} {row['text']}")) for row in shown]
     cut = sum(len(one) > TERMS_BYTES for one in terms)
     if cut:
         log.warning(f"{cut:,} texts have more words than Milvus takes ({MOST_TERMS:,}); their beginning counts")

@@ -13,9 +13,9 @@ import numpy as np
 from mcontriever.progress import log
 from mcontriever.retrieval.store import derived
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
-from mcontriever.retrieval.terms import REVISION
+from mcontriever.retrieval.terms import REVISION, index_terms
 from mcontriever.retrieval.vector_search.milvus import MilvusIndex, language_filter, rows_found
-from mcontriever.retrieval.vector_search.milvus_collection import coded_terms
+from mcontriever.retrieval.vector_search.milvus_collection import coded
 from mcontriever.texts.documents import Query
 
 
@@ -37,7 +37,7 @@ class MilvusWords:
         return cls(store, index.client, index.collection)
 
     def ask(self, queries: Sequence[Query]) -> "MilvusWordsAnswer":
-        return MilvusWordsAnswer(self, [coded_terms(query.text) for query in queries])
+        return MilvusWordsAnswer(self, [coded(index_terms(query.text)) for query in queries])
 
 
 @dataclass(frozen=True, eq=False)
