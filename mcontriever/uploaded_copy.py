@@ -111,9 +111,11 @@ class UploadedCopy:
         thread.start()
         try:
             yield
-        finally:
-            ended.set()
-            thread.join()
+        except BaseException:
+            ended.set()  # nobody waits for a large file after Ctrl-C
+            raise
+        ended.set()
+        thread.join()
 
     def put_up(self, *, complete: bool) -> None:
         """What is new or has changed; of a folder that is being made, its finished shards."""

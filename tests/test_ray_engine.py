@@ -39,7 +39,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def files(folder: Path) -> dict[str, str]:
     found = contents(folder).items()
-    return {name: hashlib.sha256(data).hexdigest() for name, data in found if not Path(name).name.startswith(".lock")}
+    return {
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in found
+        if not Path(name).name.startswith((".lock", ".uploaded"))
+    }
 
 
 def wait_for_shards(store: Path, count: int, done: Any) -> None:
@@ -83,8 +87,11 @@ def test_prepare_on_two_machines_writes_the_local_engines_bytes(
     recipe = {"name": "ray", "licence": "none", "sources": [jsonl(Path("*.jsonl"))]}
     write_json_lines(tmp_path / "recipe.yaml", [recipe])
     words = ["prepare", "recipe.yaml", "--tokenizer", tiny_tokenizer_dir, "--workers", 2]
-    done = run_cli(*words, "--output", "ray", "--engine", f"ray://{cluster.address}", cwd=tmp_path)
+    upload = {"anew": True, "FSSPEC_LOCAL": '{"auto_mkdir": true}'}  # which fsspec reads when it is imported
+    copy = ("--upload", f"local://{tmp_path / 'copy'}")
+    done = run_cli(*words, "--output", "ray", "--engine", f"ray://{cluster.address}", *copy, cwd=tmp_path, **upload)
     assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "copy") == files(tmp_path / "ray")
     assert run_cli(*words, "--output", "local", cwd=tmp_path).returncode == 0
     assert files(tmp_path / "ray") == files(tmp_path / "local")
 
