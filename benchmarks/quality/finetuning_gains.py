@@ -5,12 +5,15 @@
 
 DATA holds supervised/en.jsonl.gz and eval/xquad-ar-en. Questions about tales are learned, tales that no row saw are
 asked about. Every row starts from the encoder and reads equally many passages in equally many steps. Even questions
-choose the learning rate; the table is of odd ones. What is done is not done again.
+choose the learning rate; the table is of odd ones, and also in WORK/gains.json. What is done is not done again.
 """
 
 import argparse
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gains_data import SETS, write_data
@@ -21,6 +24,7 @@ from mcontriever.evaluation.significance import paired_test
 
 RATES = {"nano": [3e-4, 1e-3], "mini": [2e-5, 1e-4]}
 METRIC = "ndcg_at_10"
+Row = dict[str, Any]
 # The row that each is compared with: what it adds to.
 BESIDE = {
     "in-batch": "start",
@@ -57,7 +61,11 @@ def main() -> None:
     scores = Benchmark.load(work.folder / "scores")
     print(f"{given.encoder}, learning rate {rate}, seeds {given.seeds}\n")
     values = {row: [by_question(scores, model) for model in seeds] for row, seeds in models.items()}
-    print("\n".join(table(given.sets, values)))
+    rows = compared(given.sets, values)
+    print("\n".join(table(given.sets, rows)))
+    command = " ".join(["python", "benchmarks/quality/finetuning_gains.py", "DATA", *sys.argv[2:]])
+    facts = {"command": command, "learning_rate": rate, "steps": work.steps, "passages": work.passages, "rows": rows}
+    (work.folder / "gains.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def chosen_rate(work: Work) -> float:
@@ -80,26 +88,43 @@ def by_question(scores: Benchmark, model: Path) -> dict[str, np.ndarray]:
     }
 
 
-def table(sets: Sequence[str], rows: dict[str, list[dict[str, np.ndarray]]]) -> Iterator[str]:
-    """The mean over seeds, and the difference to another row with 95 % of bootstrap samples of the questions."""
-    yield "| row | beside | " + " | ".join(sets) + " |"
-    yield "| --- | --- |" + " --- |" * len(sets)
+def compared(sets: Sequence[str], rows: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Row]:
+    """Of each row and set, in percent, the mean over seeds and the difference to the other row, with its interval."""
+    found: dict[str, Row] = {}
     for row, seeds in rows.items():
-        other = BESIDE.get(row, "")
-        cells = [cell(mean(seeds, name), mean(rows[other], name) if other in rows else None) for name in sets]
-        yield f"| {row} | {other} | " + " | ".join(cells) + " |"
+        other = BESIDE.get(row)
+        found[row] = {"beside": other}
+        for name in sets:
+            values = mean(seeds, name)
+            found[row][name] = {"ndcg_at_10": percent(values.mean())}
+            if other in rows:
+                test = paired_test(mean(rows[other], name), values)
+                differences = {"difference": test.difference, "low": test.low, "high": test.high}
+                found[row][name] |= {key: percent(value) for key, value in differences.items()}
+    return found
 
 
 def mean(seeds: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray:
     return np.mean([values[name] for values in seeds], axis=0)
 
 
-def cell(values: np.ndarray, other: np.ndarray | None) -> str:
-    if other is None:
-        return f"{100 * values.mean():.1f}"
-    test = paired_test(other, values)
-    interval = f"{100 * test.low:+.1f} to {100 * test.high:+.1f}"
-    return f"{100 * values.mean():.1f} ({100 * test.difference:+.1f}; {interval})"
+def percent(value: float) -> float:
+    return round(100 * float(value), 2)
+
+
+def table(sets: Sequence[str], rows: dict[str, Row]) -> Iterator[str]:
+    """With 95 % of bootstrap samples of the questions."""
+    yield "| row | beside | " + " | ".join(sets) + " |"
+    yield "| --- | --- |" + " --- |" * len(sets)
+    for name, row in rows.items():
+        yield f"| {name} | {row['beside'] or ''} | " + " | ".join(cell(row[one]) for one in sets) + " |"
+
+
+def cell(found: dict[str, float]) -> str:
+    if "difference" not in found:
+        return f"{found['ndcg_at_10']:.1f}"
+    interval = f"{found['low']:+.1f} to {found['high']:+.1f}"
+    return f"{found['ndcg_at_10']:.1f} ({found['difference']:+.1f}; {interval})"
 
 
 if __name__ == "__main__":
