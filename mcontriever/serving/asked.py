@@ -70,6 +70,14 @@ class SearchRequest(Section):
     explain: bool = pydantic.Field(default=False, description="With the scores behind each hit's rank.")
     marks: bool = pydantic.Field(default=False, description="With the places of the query's words in title and text.")
 
+    @pydantic.field_validator("prefer", mode="wrap")
+    @classmethod
+    def _one_message(cls, value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except pydantic.ValidationError:
+            raise ValueError("it is any, own or a number") from None
+
     @pydantic.model_validator(mode="after")
     def _check_paging(self) -> "SearchRequest":
         if self.offset + self.k > MOST_HITS:
