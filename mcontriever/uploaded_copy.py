@@ -9,11 +9,14 @@ command puts up what is missing; on a machine without the folder it fetches the 
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
 
 from mcontriever.disk import FolderLock, atomic_path, is_plain_name, read_json, write_json
 from mcontriever.drops import shown
@@ -62,7 +65,9 @@ class UploadedCopy:
             self.files.invalidate_cache()
             found = self.files.find(self.root, detail=True)
         inside = self.root.rstrip("/") + "/"
-        self.there = {path.removeprefix(inside): int(facts["size"]) for path, facts in found.items()}
+        sizes = {path.removeprefix(inside): int(facts["size"]) for path, facts in found.items()}
+        self.unfinished = [name for name in sizes if is_passing(Path(name).name)]  # of a disk, by a run that was killed
+        self.there = {name: size for name, size in sizes.items() if name not in self.unfinished}
 
     def fetch(self) -> None:
         """Bring what is there into a new folder. What another folder put there is neither replaced nor removed."""
@@ -138,7 +143,7 @@ class UploadedCopy:
         """False if the file was removed meanwhile, because its run is complete."""
         with self._failures_told():
             try:
-                self.files.put_file(str(self.folder / name), f"{self.root}/{name}")
+                self._put_whole(name)
             except FileNotFoundError:  # a bucket that does not exist is told in this way, too
                 if (self.folder / name).exists():
                     raise
@@ -146,7 +151,18 @@ class UploadedCopy:
             self.there[name] = int(self.files.info(f"{self.root}/{name}")["size"])
         return True
 
+    def _put_whole(self, name: str) -> None:
+        """Object stores show a file once it is whole. A disk, mounted from afar or not, needs a rename for that."""
+        source, target = self.folder / name, f"{self.root}/{name}"
+        if not isinstance(self.files, LocalFileSystem):
+            self.files.put_file(str(source), target)
+            return
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
+
     def remove_what_is_gone(self) -> None:
+        for name in self.unfinished:
+            self._remove_there(name)
         for name in sorted(self.known.keys() - self._names(True, json=True) - self._names(True, json=False)):
             self._remove(name)
             del self.known[name]
@@ -154,8 +170,11 @@ class UploadedCopy:
 
     def _remove(self, name: str) -> None:
         if self.there.pop(name, None) is not None:
-            with self._failures_told():
-                self.files.rm_file(f"{self.root}/{name}")
+            self._remove_there(name)
+
+    def _remove_there(self, name: str) -> None:
+        with self._failures_told():
+            self.files.rm_file(f"{self.root}/{name}")
 
     def _names(self, complete: bool, *, json: bool) -> set[str]:
         found = set()

@@ -21,8 +21,28 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest come first, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Each process begins with a part of the longest: `long(SECONDS)`, of a test or of a module that shares a fixture.
+
+    xdist gives each process a row of consecutive tests. One that has none left takes them from the end of another's.
+    """
+    rest, modules = list[pytest.Item](), dict[tuple[str, float], list[pytest.Item]]()
+    for item in items:
+        mark = item.get_closest_marker("long")
+        group = rest if mark is None else modules.setdefault((item.nodeid.partition("::")[0], mark.args[0]), [])
+        group.append(item)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    parts: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    loads = [0.0] * processes
+    for (_, seconds), group in sorted(modules.items(), key=lambda entry: -entry[0][1]):
+        least = loads.index(min(loads))
+        parts[least] += group
+        loads[least] += seconds
+    for number, part in enumerate(parts):
+        size = (len(rest) + sum(map(len, parts[number:]))) // (processes - number)
+        missing = max(size - len(part), 0)
+        part += rest[:missing]
+        del rest[:missing]
+    items[:] = [item for part in parts for item in part] + rest
 
 
 SENTENCES = {

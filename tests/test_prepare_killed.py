@@ -73,7 +73,7 @@ def stop(process: subprocess.Popen[str], output: Path, shards: int, how: str, pa
     return printed
 
 
-@pytest.mark.long
+@pytest.mark.long(28)
 def test_disturbed_in_every_way_the_result_is_the_same(tmp_path: Path, recipe: Path, tiny_tokenizer_dir: Path) -> None:
     undisturbed = tmp_path / "undisturbed"
     prepare.run(load_recipe(str(recipe)), undisturbed, str(tiny_tokenizer_dir), workers=1)

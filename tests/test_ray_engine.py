@@ -19,6 +19,8 @@ from tests.retrieval.small_corpora import mixed_documents, write_lines
 from tests.small_recipes import contents, document, jsonl
 from tests.small_recipes import write_lines as write_json_lines
 
+pytestmark = pytest.mark.long(70)
+
 NODE = {"object_store_memory": 80 << 20}
 # A node that is gone is found within seconds; workers are no nicer than others, for the tests run on busy machines.
 SETTINGS = {"health_check_period_ms": 1000, "worker_niceness": 0}

@@ -46,7 +46,7 @@ def followed(stages: list[dict[str, Any]], output: Path) -> None:
     plan.run(parse_config(PlanConfig, {"output": str(output), "stages": stages}, source="plan.yaml"))
 
 
-@pytest.mark.long
+@pytest.mark.long(23)
 def test_a_plan_is_followed_to_its_end_once(stages: list[dict[str, Any]], tmp_path: Path, run_cli: RunCli) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump({"output": str(tmp_path / "plan"), "stages": stages}))

@@ -23,6 +23,8 @@ from tests.training.tiny_runs import AUTOCAST, logged, tiny_values, write_config
 from tests.two_ranks import free_port, start_as_launched
 from tests.warm_processes import run_command
 
+pytestmark = pytest.mark.long(75)
+
 STAGES = (0, 1, 2, 3)
 TRAIN = REPOSITORY / "mcontriever" / "train.py"
 

@@ -20,6 +20,8 @@ from tests.retrieval.small_corpora import mixed_documents, write_lines
 from tests.small_recipes import contents, document, jsonl, recipe_of
 from tests.small_recipes import write_lines as write_json_lines
 
+pytestmark = pytest.mark.long(40)
+
 
 @pytest.fixture(params=["files", "s3"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
@@ -60,14 +62,16 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def test_a_lost_machine_costs_what_it_had_not_put_up(bucket: str, tmp_path: Path, run_cli: RunCli) -> None:
     """Killed half-way, its disk lost; the same command on another disk goes on from the copy."""
-    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(3000))
-    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "50"]
+    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(12_000))
+    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "100"]
     url = f"{bucket}/stores/one"
     command = [sys.executable, "-m", "mcontriever", *words, "--output", str(tmp_path / "lost"), "--upload", url]
+    file_system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        while not any(name.startswith("shard-") for name in copied(url)):
+        while not any("/shard-" in path for path in file_system.find(root)):
             assert process.poll() is None, process.communicate()[1].decode()
-            time.sleep(0.05)
+            time.sleep(0.01)
+            file_system.invalidate_cache()
         os.kill(process.pid, signal.SIGKILL)
     assert "manifest.json" not in copied(url)
     again = run_cli(*words, "--output", tmp_path / "new", "--upload", url, anew=True)

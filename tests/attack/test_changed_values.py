@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.attack.attempt import attempt, content
 from tests.attack.damage import ODD_VALUES, places_in, with_value
 from tests.attack.test_damaged_files import VERBS
+
+pytestmark = pytest.mark.long(33)
 
 FILES = {
     "store": (

@@ -83,7 +83,7 @@ def offline_run(run_cli: RunCli, tmp_path: Path) -> Callable[..., subprocess.Com
     return run
 
 
-@pytest.mark.long
+@pytest.mark.long(19)
 def test_what_prefetch_brings_is_what_offline_needs(
     hub: str, tmp_path: Path, offline_run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

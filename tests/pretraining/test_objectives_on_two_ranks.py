@@ -17,6 +17,8 @@ from tests.distillation.test_distil import objective_of
 from tests.pretraining.tiny_pairs import gradients, new_encoder, pair_batch
 from tests.two_ranks import on_two_new_ranks, on_two_ranks
 
+pytestmark = pytest.mark.long(17)
+
 ROWS, UPDATES, MICRO_STEPS, RATE = 4, 3, 2, 0.2
 KINDS = (
     "moco",

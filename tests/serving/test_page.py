@@ -19,7 +19,10 @@ from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import write_lines
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.long(14),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 WORLD_CUP = "أي بلد استضاف أول بطولة لكأس العالم لكرة القدم؟"
 EVIL = '<img src=x onerror="window.acted=1"><script>window.acted=1</script>'

@@ -20,6 +20,8 @@ import pytest
 
 from tests.conftest import REPOSITORY, RunCli
 
+pytestmark = pytest.mark.long(15)
+
 SECONDS = 120
 TOKEN = "let-me-in"
 
