@@ -1,9 +1,10 @@
 """locations.py: paths in order, and clear words for schemes and files that cannot be read."""
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry
 
 from mcontriever.errors import ConfigError, DataError
 from mcontriever.texts.locations import expand_paths, file_bytes, file_state, is_remote, plain_suffix
@@ -48,7 +49,9 @@ def test_a_scheme_that_nothing_reads_is_one_message() -> None:
         file_bytes("weird://bucket/a.txt")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
-def test_a_bucket_names_the_extra_that_reads_it() -> None:
+def test_a_bucket_names_the_extra_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where s3fs is not installed; fsspec keeps the classes that it has found."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
     with pytest.raises(ConfigError, match=r"s3:// cannot be used here.*\n.*\n  fix: pip install 'mcontriever\[s3\]'"):
         file_bytes("s3://bucket/a.txt")
