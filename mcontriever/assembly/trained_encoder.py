@@ -31,13 +31,14 @@ def open_encoder(config: TrainConfig, tokenizer: Any, checkpoint: Path | None) -
     if isinstance(encoder, TwoEncoders):
         check_two_encoders(config)
     for part in parts_of(encoder):
-        if section.name is not None and is_weighted_bag(vars(part.backbone.config)):
+        stays = section.frozen_passages and part is encoder  # to the bit, or its stores would not be searched
+        if not stays and section.name is not None and is_weighted_bag(vars(part.backbone.config)):
             part.token_weights = unfold_token_weights(part.backbone, scale_free=part.normalize)
         part.checkpoint_layers = section.checkpoint_layers
         part.precision = "auto" if autocast_dtype(config.deepspeed) else "float32"  # of dev scores
         if section.dropout is not None:
             _set_dropout(part.backbone, section.dropout)
-        if section.rounding is not None:
+        if section.rounding is not None and not stays:
             feel_rounding(part.backbone)
         freeze(part.backbone, embeddings=bool(section.frozen_embeddings), layers=section.frozen_layers or 0)
     if isinstance(encoder, TwoEncoders) and section.frozen_passages:
