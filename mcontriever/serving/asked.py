@@ -36,7 +36,17 @@ OneOrMoreTexts = Annotated[
 Codes = Annotated[tuple[str, ...], pydantic.BeforeValidator(_codes)]
 
 
-class SearchRequest(Section):
+class Asked(Section):
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_as_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """To Python `true` is 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("it takes neither true nor false")
+        return value
+
+
+class SearchRequest(Asked):
     """As `mcontriever search` takes it."""
 
     query: QueryText = pydantic.Field(description="The question, in any language.")
@@ -89,7 +99,7 @@ class SearchRequest(Section):
         return 1
 
 
-class EmbedRequest(Section):
+class EmbedRequest(Asked):
     texts: Texts = pydantic.Field(description="What to embed.")
     kind: Kind = pydantic.Field(
         default="document", description="query or document: many models prefix them differently."
@@ -103,7 +113,7 @@ class EmbedRequest(Section):
         return len(self.texts)
 
 
-class OpenAIRequest(Section):
+class OpenAIRequest(Asked):
     """As OpenAI's clients send it, and `input_type`."""
 
     input: OneOrMoreTexts = pydantic.Field(description="A text, or several.")

@@ -1,7 +1,7 @@
 """The gate before the application: who may come in, how much they may bring, and how long they may take to bring it.
 
 Without a token the server listens on this machine only, and the Host header must name it, so that a web page elsewhere
-cannot reach it through a name that it controls.
+cannot reach it through a name that it controls. HEAD, with which balancers ask for health, is GET without the body.
 """
 
 import asyncio
@@ -39,9 +39,12 @@ class Gate:
         async def counted_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.on_answer(scope["path"], message["status"], time.monotonic() - started)
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
-        await self._answer(scope, receive, counted_send)
+        as_get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        await self._answer(as_get, receive, counted_send)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}

@@ -9,6 +9,7 @@ import pydantic
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from mcontriever.config.mistakes import explain_items
 from mcontriever.config.sections import Section
@@ -76,10 +77,12 @@ def answer_errors(app: FastAPI, models: dict[str, type[Section]]) -> None:
         if error.status_code == HTTPStatus.BAD_REQUEST:  # what a parser of JSON says without a place
             what, fix = "the body is not valid JSON, or is nested too deeply", "send one JSON object in UTF-8"
             return RefusedError(error.status_code, what, fix).response()
-        allowed = (error.headers or {}).get("allow", "GET or POST")
-        return RefusedError(
-            error.status_code, str(error.detail), f"use {allowed}; /openapi.json describes all"
-        ).response()
+        here = [route for route in app.routes if isinstance(route, Route) and route.path == request.url.path]
+        allowed = ", ".join(sorted({method for route in here for method in route.methods or ()}))
+        fix = f"use {allowed}; /openapi.json describes all"
+        answer = RefusedError(error.status_code, f"{request.method} is not for {request.url.path}", fix).response()
+        answer.headers["Allow"] = allowed
+        return answer
 
     @app.exception_handler(RefusedError)
     @app.exception_handler(UserError)

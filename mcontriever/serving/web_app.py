@@ -128,7 +128,7 @@ def _add_facts(app: FastAPI, served: Served, metrics: ServerMetrics) -> None:
     @app.get("/health", summary="Whether stores can be searched")
     async def health() -> Response:
         is_well = all(card.is_there for card in served.cards())
-        return Response(orjson.dumps({"status": "ok" if is_well else "a store is gone"}), 200 if is_well else 503)
+        return _json({"status": "ok" if is_well else "a store is gone"}, 200 if is_well else 503)
 
     @app.get("/metrics", summary="For Prometheus")
     async def prometheus() -> Response:
@@ -149,5 +149,5 @@ def _written(vector_H: np.ndarray, encoding: str) -> Any:
     return base64.b64encode(vector_H.astype("<f4").tobytes()).decode() if encoding == "base64" else vector_H
 
 
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")

@@ -49,6 +49,8 @@ def test_one_text_and_the_models(openai_client: openai.OpenAI, encoder: Encoder)
     [
         ({"model": "tinny", "input": "x"}, 404, "no model 'tinny' is served"),
         ({"model": "tiny", "input": "x", "dimensions": 7}, 422, "the model has 32 dimensions, 7 were asked for"),
+        ({"model": "tiny", "input": "x", "dimensions": True}, 422, "dimensions: it takes neither true nor false"),
+        ({"model": "tiny", "input": [True, 2]}, 422, "token numbers are another model's"),
         ({"model": "tiny", "input": [1, 2, 3]}, 422, "token numbers are another model's"),
         ({"model": "tiny", "input": ["x", " "]}, 422, "the text is empty"),
         ({"model": "tiny", "input": []}, 422, "input: Tuple should have at least 1 item"),

@@ -43,6 +43,12 @@ def error_of(answer: Any, status: int) -> dict[str, Any]:
         ('{"query": 7}', 422, "query: Input should be a valid string", "correct"),
         ('{"query": "x", "k": 0}', 422, "k: Input should be greater than or equal to 1", "correct"),
         ('{"query": "x", "k": 1001}', 422, "less than or equal to 1000", "correct"),
+        ('{"query": "x", "k": true}', 422, "k: it takes neither true nor false (found True)", "correct"),
+        ('{"query": "x", "offset": false}', 422, "offset: it takes neither true nor false", "correct"),
+        ('{"query": "x", "depth": true}', 422, "depth: it takes neither true nor false", "correct"),
+        ('{"query": "x", "min_confidence": true}', 422, "min_confidence: it takes neither true nor false", "correct"),
+        ('{"query": "x", "dense_weight": true}', 422, "dense_weight: it takes neither true nor false", "correct"),
+        ('{"query": "x", "prefer": true}', 422, "prefer: it is any, own or a number (found True)", "correct"),
         ('{"query": "x", "k": 600, "offset": 600}', 422, "1200 together, at most 1000 are served", "correct"),
         ('{"query": "x", "mode": "vectors"}', 422, "mode: Input should be 'dense', 'bm25' or 'hybrid'", "correct"),
         ('{"query": "x", "language": [7]}', 422, "language", "correct"),
@@ -68,7 +74,9 @@ def test_bad_searches(client: TestClient, body: str, status: int, message: str, 
 
 def test_other_mistakes(client: TestClient) -> None:
     assert "/search" in error_of(client.get("/serach"), 404)["fix"]
-    assert "GET" in error_of(client.delete("/search"), 405)["fix"]
+    wrong = client.delete("/search")
+    assert error_of(wrong, 405)["message"] == "DELETE is not for /search"
+    assert wrong.headers["Allow"] == "GET, POST"
     error_of(client.post("/search", content='{"query": "x"}', headers={"Content-Type": "text/plain"}), 400)
     error_of(client.post("/search", content=b'{"query": "\xff\xfe"}', headers=JSON), 400)
     assert "unknown key q" in error_of(client.get("/search?q=x"), 422)["message"]

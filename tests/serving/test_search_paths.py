@@ -146,3 +146,12 @@ def test_health_metrics_and_the_description(client: TestClient) -> None:
     assert set(described["paths"]) == {
         "/search", "/embed", "/v1/embeddings", "/v1/models", "/stores", "/stats", "/health", "/metrics",
     }  # fmt: skip
+
+
+def test_head_is_get_without_a_body(client: TestClient) -> None:
+    for path in ("/", "/page.js", "/health", "/search?query=x", "/stores", "/stats", "/v1/models", "/nothing"):
+        head, got = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["Content-Type"] == got.headers["Content-Type"]
+        assert int(head.headers["Content-Length"]) > 0
+    assert (client.head("/embed").status_code, client.head("/search").status_code) == (405, 422)

@@ -1,6 +1,7 @@
 """`mcontriever serve` as a process with two workers: strangers' connections, a killed worker, the end."""
 
 import contextlib
+import http.client
 import json
 import os
 import resource
@@ -82,6 +83,16 @@ def test_it_answers_and_asks_for_its_token(server: Server) -> None:
     assert (status, len(json.loads(text)["hits"])) == (200, 2)
     status, text = server.get("/search?query=telescope", token="no")
     assert (status, json.loads(text)["error"]["message"]) == (401, "the token is wrong")
+
+
+def test_head_and_the_next_request_on_one_connection(server: Server) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+    for method in ("HEAD", "GET", "HEAD", "GET"):
+        kept.request(method, "/health")
+        answer = kept.getresponse()
+        assert (answer.status, int(answer.headers["Content-Length"])) == (200, len(b'{"status":"ok"}'))
+        assert answer.read() == (b'{"status":"ok"}' if method == "GET" else b"")
+    kept.close()
 
 
 @pytest.fixture
