@@ -61,6 +61,21 @@ def beir_task(
     if pool == "own":
         relevance = asked_in_their_own_language(documents, queries, relevance)
     relevance, kept, counts = _reconcile(beir, relevance, documents, queries)
+    dataset, directions = subsets_of(documents, kept, relevance, split)
+    pool_languages = {short_code(document.language) for document in documents.values()}
+    if len(dataset) == 1:
+        directions = {"default": next(iter(directions.values()))}
+        dataset = {"default": next(iter(dataset.values()))}
+    task = BeirFolderTask(_metadata(beir, name, split, directions, pool_languages), dataset, directions)
+    task.counts = counts
+    _report(task, counts, pool_languages, {short_code(query.language) for query in kept})
+    return task
+
+
+def subsets_of(
+    documents: dict[str, Document], queries: list[Query], relevance: dict[str, dict[str, int]], split: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """MTEB's data and the direction of each language of the questions, all over the same documents."""
     corpus = Dataset.from_dict(
         {
             "id": [document.id for document in documents.values()],
@@ -69,18 +84,9 @@ def beir_task(
             "language": [short_code(document.language) for document in documents.values()],
         }
     )
-    pool_languages = set(corpus["language"][:])
-    dataset, directions = {}, {}
-    for subset, asked in _by_language(kept).items():
-        directions[subset] = direction(subset, pool_languages)
-        dataset[subset] = {split: _split_data(corpus, asked, relevance)}
-    if len(dataset) == 1:
-        directions = {"default": next(iter(directions.values()))}
-        dataset = {"default": next(iter(dataset.values()))}
-    task = BeirFolderTask(_metadata(beir, name, split, directions, pool_languages), dataset, directions)
-    task.counts = counts
-    _report(task, counts, pool_languages, {short_code(query.language) for query in kept})
-    return task
+    groups, pool_languages = _by_language(queries), set(corpus["language"][:])
+    directions = {subset: direction(subset, pool_languages) for subset in groups}
+    return {subset: {split: _split_data(corpus, asked, relevance)} for subset, asked in groups.items()}, directions
 
 
 def _unique(records: Iterable[Any], path: Path) -> dict[str, Any]:

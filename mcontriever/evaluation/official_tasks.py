@@ -17,10 +17,12 @@ from mcontriever.errors import ConfigError, DataError, HubError
 from mcontriever.evaluation.cross_xquad import CrossLingualXQuAD
 from mcontriever.evaluation.language_names import ALL, direction, short_code
 from mcontriever.evaluation.mteb_run import leaves_of
+from mcontriever.evaluation.parallel_tasks import ParallelTask
 from mcontriever.evaluation.suites import SuiteTask
 from mcontriever.progress import log
 
 PREFERRED_SPLIT = "test"
+DOCUMENTS_FIRST = ("BelebeleRetrieval", "MLQARetrieval")  # MTEB names their subsets so
 
 
 def official_task(entry: SuiteTask) -> Any:
@@ -28,7 +30,10 @@ def official_task(entry: SuiteTask) -> Any:
     if entry.cross_xquad is not None:
         return CrossLingualXQuAD(entry.cross_xquad)
     assert entry.task is not None
-    task = _task_named(entry.task, _checked_subsets(entry))
+    subsets = _checked_subsets(entry)
+    if entry.pool != "all" and subsets is not None:
+        subsets = _among_their_languages(entry.task, subsets)
+    task = _task_named(entry.task, subsets)
     for leaf in leaves_of(task):
         if not isinstance(leaf, AbsTaskRetrieval) or leaf.metadata.type != "Retrieval":
             raise ConfigError(
@@ -36,8 +41,8 @@ def official_task(entry: SuiteTask) -> Any:
                 fix="run it with mteb: mteb.evaluate(mcontriever.Encoder.load(...), tasks)",
             )
         _keep_one_split(leaf, entry)
-        leaf.directions = _directions(leaf, entry.documents_first)
-    return task
+        leaf.directions = _directions(leaf, entry.documents_first or entry.task in DOCUMENTS_FIRST)
+    return task if entry.pool == "all" else ParallelTask(task, entry.pool)
 
 
 def use_offline(task: Any, folder: Path) -> None:
@@ -110,6 +115,13 @@ def _checked_subsets(entry: SuiteTask) -> list[str] | None:
                 f"{entry.task} has no subset {subset!r}", fix=f"the nearest are {', '.join(near or known[:5])}"
             )
     return entry.subsets
+
+
+def _among_their_languages(task: str, subsets: list[str]) -> list[str]:
+    """All subsets in these languages: which documents are parallel shows only if every language is read."""
+    languages_of: dict[str, list[str]] = _task_named(task).metadata.hf_subsets_to_langscripts
+    known = {language for subset in subsets for language in languages_of[subset]}
+    return [subset for subset, languages in languages_of.items() if known.issuperset(languages)]
 
 
 def _keep_one_split(task: Any, entry: SuiteTask) -> None:

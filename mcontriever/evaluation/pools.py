@@ -7,7 +7,7 @@ folder always gives the same pool.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mcontriever.errors import DataError
@@ -20,7 +20,13 @@ Relevance = dict[str, dict[str, int]]
 
 def scattered(documents: Mapping[str, Document], relevance: Relevance) -> tuple[dict[str, Document], Relevance]:
     """One version of each passage, and the judgements of those that stay. Documents without a judgement stay."""
-    passages = _passages(documents, relevance)
+    return deal_out(documents, relevance, passages_of(documents, relevance))
+
+
+def deal_out(
+    documents: Mapping[str, Document], relevance: Relevance, passages: Sequence[set[str]]
+) -> tuple[dict[str, Document], Relevance]:
+    """`passages` are sets of documents that are versions of each other."""
     given, removed = Counter[str](), set[str]()
     for versions in sorted(passages, key=lambda versions: hashlib.sha256(min(versions).encode()).hexdigest()):
         languages = _by_language(documents, versions)
@@ -51,7 +57,7 @@ def asked_in_their_own_language(
     }
 
 
-def _passages(documents: Mapping[str, Document], relevance: Relevance) -> list[set[str]]:
+def passages_of(documents: Mapping[str, Document], relevance: Relevance) -> list[set[str]]:
     """Sets of documents that some question joins."""
     passage_of: dict[str, set[str]] = {}
     for grades in relevance.values():

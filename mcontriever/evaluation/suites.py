@@ -27,7 +27,7 @@ class SuiteTask(Section):
     """`subsets` are named in MTEB's order, which for some tasks is documents first.
 
     `documents` keeps only the folder's documents in these languages. `pool` keeps one version of each parallel
-    document, asked in all languages (scattered) or in its own.
+    document, asked in all languages (scattered) or in its own; of MTEB's tasks in the languages of the subsets.
     """
 
     task: str | None = None
@@ -44,8 +44,8 @@ class SuiteTask(Section):
         given = [name for name in ("task", "folder", "cross_xquad") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of task, folder, cross_xquad; found {given or 'none'}")
-        if self.pool != "all" and self.folder is None:
-            raise ValueError("only a folder can be scattered: MTEB's tasks keep each language's documents apart")
+        if self.pool != "all" and self.cross_xquad is not None:
+            raise ValueError("pool: give task: XQuADRetrieval in place of cross_xquad")
         return self
 
 
@@ -131,11 +131,15 @@ def suite_names() -> list[str]:
 
 def scattered_suite(suite: Suite) -> Suite:
     """With each parallel document in one language only."""
-    if apart := [entry.task or "cross_xquad" for entry in suite.tasks if entry.folder is None]:
-        fix = "scatter folders in BEIR layout: --tasks FOLDER --scatter"
-        raise ConfigError(f"--scatter: {', '.join(apart)} keeps each language's documents apart", fix=fix)
-    tasks = [entry.model_copy(update={"pool": "scattered"}) for entry in suite.tasks if entry.documents is None]
+    tasks = [_scattered_task(entry) for entry in suite.tasks if entry.documents is None]
     return suite.model_copy(update={"tasks": tasks})
+
+
+def _scattered_task(entry: SuiteTask) -> SuiteTask:
+    if entry.cross_xquad is None:
+        return entry.model_copy(update={"pool": "scattered"})
+    languages = sorted({language for pair in entry.cross_xquad for language in pair.split("-")})
+    return SuiteTask(task="XQuADRetrieval", subsets=languages, pool="scattered")
 
 
 def suite_of_tasks(tasks: list[str]) -> Suite:

@@ -70,7 +70,7 @@ def hub_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("hub-copy")
     for name, files in official_files().items():
         dataset = mteb.get_task(name).metadata.dataset
-        _write_snapshot(home, dataset["path"], dataset["revision"], files)
+        write_snapshot(home, dataset["path"], dataset["revision"], files)
     return home
 
 
@@ -89,9 +89,9 @@ def official_files() -> dict[str, dict[str, bytes]]:
     readme = _readme({name: ("test", f"data/{name}.jsonl") for name in belebele})
     return {
         "BelebeleRetrieval": {"README.md": readme, **belebele_rows},
-        "XQuADRetrieval": _retrieval_files({"en-": "en", "ar-": "ar"}, "validation"),
-        "NanoNFCorpusRetrieval": _retrieval_files({"": "en"}, "train"),
-        **{name: _retrieval_files({"": "en"}, "test") for name in cqadupstack_parts()},
+        "XQuADRetrieval": retrieval_files({"en-": "en", "ar-": "ar"}, "validation"),
+        "NanoNFCorpusRetrieval": retrieval_files({"": "en"}, "train"),
+        **{name: retrieval_files({"": "en"}, "test") for name in cqadupstack_parts()},
     }
 
 
@@ -102,15 +102,22 @@ def cqadupstack_parts() -> list[str]:
     return [part.metadata.name for part in mteb.get_task("CQADupstackRetrieval").metadata.tasks]
 
 
-def _retrieval_files(prefixes: dict[str, str], split: str) -> dict[str, bytes]:
-    files, configurations = {}, {}
+def retrieval_files(prefixes: dict[str, str], split: str) -> dict[str, bytes]:
+    parts = {}
     for prefix, code in prefixes.items():
-        parts = {
+        parts[prefix] = {
             "corpus": [{"_id": f"{code}-d{i}", "title": "", "text": text} for i, text in enumerate(SENTENCES[code])],
             "queries": [{"_id": f"q{i}", "text": text} for i, text in enumerate(QUESTIONS[code])],
             "qrels": [{"query-id": f"q{i}", "corpus-id": f"{code}-d{i}", "score": 1} for i in range(4)],
         }
-        for part, rows in parts.items():
+    return repository_files(parts, split)
+
+
+def repository_files(parts: Mapping[str, Mapping[str, list[dict[str, object]]]], split: str) -> dict[str, bytes]:
+    """A repository with the rows of corpus, queries and qrels under each prefix."""
+    files, configurations = {}, {}
+    for prefix, tables in parts.items():
+        for part, rows in tables.items():
             files[f"{prefix}{part}/rows.jsonl"] = json_lines(rows)
             configurations[f"{prefix}{part}"] = (split, f"{prefix}{part}/rows.jsonl")
     return {"README.md": _readme(configurations), **files}
@@ -124,7 +131,7 @@ def _readme(configurations: dict[str, tuple[str, str]]) -> bytes:
     return ("\n".join([*lines, "---"]) + "\n").encode()
 
 
-def _write_snapshot(home: Path, repository: str, revision: str, files: Mapping[str, bytes]) -> None:
+def write_snapshot(home: Path, repository: str, revision: str, files: Mapping[str, bytes]) -> None:
     base = home / "hub" / f"datasets--{repository.replace('/', '--')}"
     (base / "blobs").mkdir(parents=True)
     for name, content in files.items():

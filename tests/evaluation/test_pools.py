@@ -50,7 +50,7 @@ def test_what_is_not_parallel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'d0' and 'd1' are both in en and answer the same questions"):
         beir_task(twice, pool="scattered")
     with pytest.raises(ConfigError, match="MIRACLRetrieval keeps each language's documents apart"):
-        run(Request(models=["bm25"], tasks=["MIRACLRetrieval"], scatter=True, output=tmp_path / "out"))
+        run(Request(models=["bm25:words"], tasks=["MIRACLRetrieval"], scatter=True, output=tmp_path / "out"))
 
 
 def test_a_scattered_benchmark_shows_every_pair_of_languages(mixed_folder: Path, tmp_path: Path) -> None:
