@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mcontriever import generate
+from mcontriever.chance import random_bits
 from mcontriever.config import GenerateConfig, parse_config
 from mcontriever.errors import ConfigError, ModelError, StoreError
 from mcontriever.finetuning.examples.training_set import open_training_set
@@ -82,6 +84,52 @@ def test_queries_become_training_examples(config: Config) -> None:
     of_first = [example for example in map(examples.__getitem__, range(len(examples))) if example.id.startswith("d0-")]
     assert {example.positives[0].text for example in of_first} == {SENTENCES["en"][0]}
     assert len({example.query for example in of_first}) == len(of_first) > 1
+
+
+def test_questions_are_those_that_transformers_draws(config: Config, t5_dir: Path, tmp_path: Path) -> None:
+    """T5, and an encoder and decoder of BERT's layers: the naive form is one call for the one batch, and no shards."""
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    for model in (t5_dir, save_encoder_decoder(tmp_path / "bert", t5_dir)):
+        made = config(
+            model=str(model), output=str(tmp_path / f"of-{model.name}"), max_passages=2, temperature=1.5, top_k=7
+        )
+        generate.run(made)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        inputs = tokenizer(SENTENCES["en"][:2], padding=True, return_tensors="pt")
+        writer = AutoModelForSeq2SeqLM.from_pretrained(model)
+        torch.manual_seed(int(random_bits(made.seed, "written queries", np.array(0), np.array(0))) >> 1)
+        drawn = writer.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=True,
+            num_return_sequences=3,
+            max_new_tokens=8,
+            temperature=1.5,
+            top_k=7,
+            top_p=0.95,
+        )
+        texts = [" ".join(text.split()) for text in tokenizer.batch_decode(drawn, skip_special_tokens=True)]
+        expected = [text for three in (texts[:3], texts[3:]) for text in dict.fromkeys(three) if text]
+        assert [record["question"] for record in lines(made.output)] == expected != []
+
+
+def save_encoder_decoder(folder: Path, tokenizer_folder: Path) -> Path:
+    """As benchmarks/quality/question_writer.py saves it."""
+    from transformers import AutoTokenizer, BertConfig, BertLMHeadModel, BertModel, EncoderDecoderModel
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(tokenizer), **sizes)
+    reader = BertConfig(vocab_size=len(tokenizer), **sizes, is_decoder=True, add_cross_attention=True)
+    torch.manual_seed(2)
+    model = EncoderDecoderModel(encoder=BertModel(config), decoder=BertLMHeadModel(reader))
+    for settings in (model.config, model.generation_config):
+        settings.decoder_start_token_id = tokenizer.bos_token_id
+        settings.pad_token_id, settings.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def test_expanded_passages_are_a_corpus(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Contrast within the batch, as in SimCLR: each query must find its key among all keys, and each key its query among
+"""Contrast within the batch: each query must find its key among all keys and, if `symmetric`, each key its query among
 all queries, over all ranks and with gradients on both sides.
 
     objective = InBatch(encoder, temperature=Temperature(0.05), rows_per_sub_batch=64)
