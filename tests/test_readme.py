@@ -24,7 +24,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert {language for language, _ in BLOCKS} <= {"bash", "sh", "python", "console"}
 
 
-@pytest.mark.long(90)
+@pytest.mark.long(80)
 def test_the_blocks_run_in_order(tmp_path: Path, run_cli: RunCli) -> None:
     """Our own commands in processes forked from a warm one: each start would cost seconds of imports."""
     for name in ("mcontriever", "configs", "data_recipes", "benchmarks"):

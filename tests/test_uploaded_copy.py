@@ -20,7 +20,7 @@ from tests.retrieval.small_corpora import mixed_documents, write_lines
 from tests.small_recipes import contents, document, jsonl, recipe_of
 from tests.small_recipes import write_lines as write_json_lines
 
-pytestmark = pytest.mark.long(40)
+pytestmark = pytest.mark.long(25)
 
 
 @pytest.fixture(params=["files", "s3"])
@@ -62,8 +62,8 @@ def made(folder: Path) -> dict[str, bytes]:
 
 def test_a_lost_machine_costs_what_it_had_not_put_up(bucket: str, tmp_path: Path, run_cli: RunCli) -> None:
     """Killed half-way, its disk lost; the same command on another disk goes on from the copy."""
-    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(12_000))
-    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "100"]
+    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(3_000))
+    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "50"]
     url = f"{bucket}/stores/one"
     command = [sys.executable, "-m", "mcontriever", *words, "--output", str(tmp_path / "lost"), "--upload", url]
     file_system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)

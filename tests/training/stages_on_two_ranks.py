@@ -33,4 +33,4 @@ def train_all(folder: Path) -> None:
             shutil.copytree(folder / f"pieces-{stage}", folder / f"for-one-rank-{stage}")
         run(f"pieces-{stage}", zero)
     run("whole-batch", *WHOLE_BATCH)
-    run("long", "run.steps=60", "run.log_every=1", "run.save_every=7")
+    run("long", "run.steps=24", "run.log_every=1", "run.save_every=3")
