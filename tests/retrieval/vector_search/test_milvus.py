@@ -1,7 +1,4 @@
-"""milvus.py against Milvus Lite and, where its package is installed, a standalone server: both give exact rows.
-
-`pip install milvus` brings the server, of version 2.3 (58 MB, and 250 MB when it runs).
-"""
+"""milvus.py against Milvus Lite and, where its package can be installed, a standalone server: both give exact rows."""
 
 import contextlib
 from collections.abc import Iterator
@@ -32,7 +29,9 @@ from mcontriever.retrieval.vector_search.milvus import (
 from mcontriever.retrieval.vector_search.vectors import FindRows
 from mcontriever.texts.documents import Document
 from tests.retrieval.small_corpora import all_vectors, make_store, mixed_documents, write_lines
+from tests.retrieval.vector_search.standalone_milvus import standalone_milvus
 
+pytestmark = pytest.mark.long(30)
 pytest.importorskip("milvus_lite")
 MEMORY = 1 << 28
 
@@ -44,11 +43,9 @@ def finder(store: EmbeddingStore, index: str) -> FindRows:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    milvus = pytest.importorskip("milvus", reason="no standalone server of Milvus: pip install milvus")
-    running = milvus.MilvusServer(milvus.MilvusServerConfig(data_dir=str(tmp_path_factory.mktemp("milvus"))))
-    running.start()
-    yield f"http://127.0.0.1:{running.listen_port}"
-    running.stop()
+    pytest.importorskip("milvus", reason="no standalone server of Milvus: the package milvus brings one for x86-64")
+    with standalone_milvus(tmp_path_factory.mktemp("milvus")) as address:
+        yield address
 
 
 @pytest.fixture(params=["lite", "server"])
