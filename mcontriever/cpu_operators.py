@@ -9,7 +9,7 @@
     keep_freed_memory    mallopt                                             training: no fresh pages in every step
 
 An operator is tried once on a small product before it is used: one that is missing, refuses or computes something else
-is replaced by its fallback.
+is replaced by its fallback. So is one that is right but oneDNN's slow reference, as two are on arm64.
 
 Shapes: T rows of values, I inputs, O outputs; Q queries, P rows of a store, H dimensions, A heads, D head size.
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import gelu, linear
 
-from mcontriever.processor import instruction_sets, multiplies_int8
+from mcontriever.processor import instruction_sets, is_arm64, multiplies_int8
 
 _ROWS_HINT = 2048  # the number of rows that oneDNN chooses its weight layout for
 _FUSED_ACTIVATIONS = {
@@ -78,6 +78,8 @@ def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @functools.cache
 def can_prepack(dtype: torch.dtype) -> bool:
+    if is_arm64() and dtype == torch.bfloat16:
+        return False
     values_TI, weight_OI, bias_O = _small_product()
     try:
         plain, activated = (
@@ -209,7 +211,7 @@ def multiply_float32(rows_TI: torch.Tensor, keys_OI: torch.Tensor) -> torch.Tens
 def has_onednn_product() -> bool:
     rows_TI, keys_OI, _ = _small_product()
     try:
-        return torch.allclose(_onednn_product(rows_TI, keys_OI), rows_TI @ keys_OI.T, atol=1e-5)
+        return torch.allclose(_onednn_product(rows_TI, keys_OI), rows_TI @ keys_OI.T, atol=1e-5) and not is_arm64()
     except _FAILURES:
         return False
 
@@ -231,8 +233,7 @@ def multiply_int8(rows_PH: torch.Tensor, queries_QH: torch.Tensor, out_PQ: torch
     if has_int8_product():
         torch._int_mm(rows_PH, queries_QH.T, out=out_PQ)
         return
-    is_exact = rows_PH.shape[1] * _LARGEST_INT8**2 < _EXACT_IN_FLOAT32
-    dtype = torch.float32 if is_exact else torch.float64
+    dtype = torch.float32 if rows_PH.shape[1] * _LARGEST_INT8**2 < _EXACT_IN_FLOAT32 else torch.float64
     out_PQ.copy_(rows_PH.to(dtype) @ queries_QH.to(dtype).T)
 
 

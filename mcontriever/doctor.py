@@ -78,7 +78,7 @@ def _version(package: str) -> str:
 
 def _processor() -> dict[str, Any]:
     found = {
-        "name": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
+        "name": processor.processor_name(),
         "instruction sets": sorted(processor.instruction_sets()),
         "torch's kernels": torch.backends.cpu.get_cpu_capability(),
         "native bfloat16": processor.multiplies_bf16(),

@@ -5,6 +5,8 @@ counts as missing here too, so one machine can test the choices of another.
 """
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -35,9 +37,27 @@ def instruction_sets() -> frozenset[str]:
     return frozenset(found)
 
 
+def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Its model; Linux on arm64 knows only the numbers of its maker and part."""
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "CPU part" in found:
+        return f"arm64, implementer {found.get('CPU implementer')}, part {found['CPU part']}"
+    return found.get("model name") or platform.processor() or platform.machine()
+
+
 def multiplies_int8() -> bool:
     """Whether 8-bit products are native. Without VNNI they are as slow as float32's, and saturate."""
     return not INT8.isdisjoint(instruction_sets())
+
+
+def missing_int8() -> str:
+    """What a processor without 8-bit products would need."""
+    return "i8mm" if is_arm64() else "VNNI"
+
+
+def is_arm64() -> bool:
+    return torch.cpu.get_capabilities().get("architecture") == "arm64"
 
 
 def multiplies_bf16() -> bool:

@@ -1,6 +1,7 @@
 """cpu_operators.py: every fallback and every private operator against plain arithmetic, whichever this machine uses."""
 
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -141,7 +142,7 @@ for thread in threads:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
 def test_large_blocks_are_used_again() -> None:
-    pages_of_three = 3 * 36_000_000 // 4096
+    pages_of_three = 3 * 36_000_000 // resource.getpagesize()
     found = {}
     for mode in ("keep", "leave"):
         command = [sys.executable, "-c", FRESH_PAGES, mode]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcontriever.doctor import HELD_DOWN_BY
-from mcontriever.processor import instruction_sets
+from mcontriever.processor import instruction_sets, processor_name
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -20,7 +20,7 @@ def machine_facts(*libraries: str, device: str = "cpu") -> dict[str, Any]:
     threads = {"threads": torch.get_num_threads()} if torch else {}
     gpu = {"gpu": torch.cuda.get_device_name()} if torch and device == "cuda" else {}
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "instruction_sets": sorted(instruction_sets()),
         "cores": len(os.sched_getaffinity(0)),
         **threads,
@@ -29,13 +29,6 @@ def machine_facts(*libraries: str, device: str = "cpu") -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in libraries},
     }
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.machine()
 
 
 def held_down() -> dict[str, str]:

@@ -18,7 +18,7 @@ import torch
 from mcontriever.cpu_operators import Int8Linear, can_int8, to_bytes
 from mcontriever.encoder.cpu_backbone import FastCpuBackbone, Watch, apply_norm, attend, joined_query_key_value
 from mcontriever.encoder.row_blocks import Block
-from mcontriever.processor import multiplies_bf16
+from mcontriever.processor import missing_int8, multiplies_bf16, multiplies_int8
 from mcontriever.progress import log
 from mcontriever.tokens import PackedBatch
 
@@ -43,7 +43,8 @@ def int8_backbone(backbone: Any, ranges: Mapping[str, torch.Tensor]) -> FastCpuB
 
 @functools.cache
 def _warn_without_int8() -> None:
-    log.warning("int8: this processor has no VNNI, so products run in float32; precision auto is faster here")
+    reason = "torch's 8-bit products are wrong here" if multiplies_int8() else f"this processor has no {missing_int8()}"
+    log.warning(f"int8: {reason}, so products run in float32; precision auto is faster here")
 
 
 def calibrate(backbone: Any, batches: Iterable[PackedBatch]) -> Ranges:

@@ -191,13 +191,14 @@ def _best_cpu_precision() -> str:
 
 @functools.cache
 def _report_cpu_precision(asked: str, used: str) -> None:
-    """Once per process: what `auto` chose, and what an emulated type costs."""
+    """Once per process: what `auto` chose, and what an emulated or a slow type costs."""
+    slow = "multiplies float32 faster" if multiplies_bf16() else "emulates bf16"
     if asked == "auto":
-        log.info(f"precision auto: {used}, because this processor {'has' if multiplies_bf16() else 'emulates'} bf16")
-    elif used == "bfloat16" and not multiplies_bf16():
+        log.info(f"precision auto: {used}, because this processor {'has bf16' if used == 'bfloat16' else slow}")
+    elif used == "bfloat16" and _best_cpu_precision() == "float32":
         log.warning(
-            f"precision bfloat16: this processor emulates it, so products take {bf16_slowdown():.1f} times as long "
-            "as in float32; auto is faster here"
+            f"precision bfloat16: this processor {slow}, so products take {bf16_slowdown():.1f} times as long as in "
+            "float32; auto is faster here"
         )
 
 

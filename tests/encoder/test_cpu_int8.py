@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mcontriever.cpu_operators import can_int8
 from mcontriever.encoder import Encoder, cpu_int8, texts_to_vectors
 from mcontriever.errors import ModelError
-from mcontriever.processor import multiplies_int8
+from mcontriever.processor import missing_int8, multiplies_int8
 from mcontriever.tokens import load_tokenizer
 
 SIZE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
@@ -103,8 +104,9 @@ def test_int8_without_8_bit_products_says_so_once(
     cpu_int8._warn_without_int8.cache_clear()
     for _ in range(2):
         Encoder.load(tiny_encoder_dir, precision="int8").embed_documents(texts)
-    said = [message for message in caplog.messages if "this processor has no VNNI" in message]
-    assert len(said) == (0 if multiplies_int8() else 1)
+    said = [message for message in caplog.messages if message.startswith("int8: ")]
+    assert len(said) == (0 if can_int8() else 1)
+    assert multiplies_int8() or f"this processor has no {missing_int8()}" in said[0]
 
 
 def test_int8_of_a_bag_has_nothing_to_quantise(tiny_tokenizer_dir: Path) -> None:
