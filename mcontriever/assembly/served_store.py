@@ -124,6 +124,7 @@ class ServedStore:
 
     def facts(self) -> dict[str, Any]:
         """Counted once for each state of the store."""
+        self._require_whole()
         opened = self._opened
         if self._facts is None or self._facts[0] is not opened:
             try:
@@ -143,6 +144,12 @@ class ServedStore:
         return Opened(index, marks, documents_by_language(store))
 
     def _found(self, opened: Opened, requests: Sequence[SearchRequest], options: SearchOptions) -> list[list[Hit]]:
+        self._require_whole()
+        index = opened.index
+        index.reranker = self._reranker if requests[0].rerank else None
+        return list(index.search_many([request.query for request in requests], options=options))
+
+    def _require_whole(self) -> None:
         if not self.is_there:
             what = f"the store {self.name!r} is not there any more"
             fix = "put its folder back; the server then opens it again"
@@ -151,9 +158,6 @@ class ServedStore:
             what = f"{self.cut_file} of the store {self.name!r} was cut while it was served"
             fix = "restore the file, or run mcontriever verify STORE --repair; the server then opens the store again"
             raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, what, fix)
-        index = opened.index
-        index.reranker = self._reranker if requests[0].rerank else None
-        return list(index.search_many([request.query for request in requests], options=options))
 
     def _marks(self) -> tuple[Mark, ...]:
         """Changes with the store or an index beside it; empty without a store. What searches make is not part of it."""

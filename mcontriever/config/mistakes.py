@@ -12,6 +12,7 @@ from mcontriever.config.sections import Section
 from mcontriever.errors import ConfigError
 
 DISCRIMINATORS = ("kind", "stage")
+MOST_SHOWN = 200  # characters of a wrong value
 
 
 def explain(models: Sequence[type[Section]], error: pydantic.ValidationError, source: str) -> ConfigError:
@@ -40,8 +41,10 @@ def _explain_one(models: Sequence[type[Section]], item: Any) -> tuple[str, str |
         return f"missing key {key}", f"add {key}"
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return _explain_choice(location, item["ctx"])
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{key or 'values'}: {message} (found {item['input']!r})"[:600], None
+    message, found = item["msg"].removeprefix("Value error, "), repr(item["input"])
+    if len(found) > MOST_SHOWN:
+        found = f"{found[:MOST_SHOWN]}..."
+    return f"{key or 'values'}: {message} (found {found})", None
 
 
 def _explain_choice(location: list[str], context: dict[str, str]) -> tuple[str, str | None]:

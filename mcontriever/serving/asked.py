@@ -1,4 +1,4 @@
-"""What a client may ask: the fields of `/search`, `/embed` and `/v1/embeddings`. Unknown fields are refused."""
+"""What a client may ask: the fields of `/search`, `/stats`, `/embed`, `/v1/embeddings`. Unknown ones are refused."""
 
 from typing import Annotated, Any, Literal
 
@@ -97,6 +97,10 @@ class SearchRequest(Asked):
     @property
     def size(self) -> int:
         return 1
+
+
+class StatsRequest(Asked):
+    store: str | None = pydantic.Field(default=None, description="The store's name; the first one if not given.")
 
 
 class EmbedRequest(Asked):

@@ -41,7 +41,8 @@ class PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(RefusedError(HTTPStatus.BAD_REQUEST, "this is not an HTTP request", "send HTTP/1.1"))
+        fix = "send HTTP/1.1; letters beyond ASCII in an address are written as %D9%83 (curl -G --data-urlencode)"
+        self._refuse(RefusedError(HTTPStatus.BAD_REQUEST, "this is not an HTTP request", fix))
 
     def _stay(self) -> None:
         if self._leaving is not None:

@@ -17,8 +17,9 @@ import orjson
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import FileResponse
 
+from mcontriever.config.sections import Section
 from mcontriever.serving.answers import EmbedAnswer, OpenAIAnswer, OpenAIModels, SearchResults, StoreList
-from mcontriever.serving.asked import EmbedRequest, OpenAIRequest, SearchRequest
+from mcontriever.serving.asked import EmbedRequest, OpenAIRequest, SearchRequest, StatsRequest
 from mcontriever.serving.gate import Gate
 from mcontriever.serving.limits import Limits
 from mcontriever.serving.refusals import RefusedError, answer_errors, described
@@ -57,7 +58,13 @@ def make_app(served: Served, *, limits: Limits | None = None, token: str | None 
         redoc_url=None,
         lifespan=lifespan,
     )
-    answer_errors(app, {"/search": SearchRequest, "/embed": EmbedRequest, "/v1/embeddings": OpenAIRequest})
+    asked: dict[str, type[Section]] = {
+        "/search": SearchRequest,
+        "/stats": StatsRequest,
+        "/embed": EmbedRequest,
+        "/v1/embeddings": OpenAIRequest,
+    }
+    answer_errors(app, asked)
     _add_search(app, line)
     _add_embedding(app, line, served)
     _add_facts(app, served, metrics)
@@ -121,9 +128,9 @@ def _add_facts(app: FastAPI, served: Served, metrics: ServerMetrics) -> None:
     async def stores() -> Response:
         return _json({"stores": [asdict(card) for card in served.cards()]})
 
-    @app.get("/stats", responses=described(401, 404, 409, 503), summary="What is in a store")
-    async def stats(store: str | None = None) -> Response:
-        return _json(await anyio.to_thread.run_sync(served.facts, store))
+    @app.get("/stats", responses=described(401, 404, 409, 422, 503), summary="What is in a store")
+    async def stats(request: Annotated[StatsRequest, Query()]) -> Response:
+        return _json(await anyio.to_thread.run_sync(served.facts, request.store))
 
     @app.get("/health", summary="Whether stores can be searched")
     async def health() -> Response:

@@ -99,12 +99,14 @@ def test_a_search_that_meets_a_compaction_is_repeated_on_the_new_files(
 
 def test_a_store_that_is_gone_and_comes_back(serve: Serve, folder: Path, tmp_path: Path) -> None:
     client = serve({"s": folder})
+    assert client.get("/stats").status_code == 200
     folder.rename(tmp_path / "elsewhere")
     wait_for(lambda: client.get("/health").status_code == 503)
-    answer = client.get("/search?query=telescope")
-    assert answer.status_code == 503
-    assert answer.json()["error"]["message"] == "the store 's' is not there any more"
-    assert str(tmp_path) not in answer.text
+    for path in ("/search?query=telescope", "/stats"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the store 's' is not there any more"
+        assert str(tmp_path) not in answer.text
     (tmp_path / "elsewhere").rename(folder)
     wait_for(lambda: client.get("/health").status_code == 200)
     assert client.get("/search?query=telescope").status_code == 200

@@ -113,9 +113,11 @@ def test_strange_connections_take_nothing_from_others(server: Server, many_files
         half_closed = connections.enter_context(server.raw(whole))
         half_closed.shutdown(socket.SHUT_WR)
         server.raw(whole).close()
+        unescaped = connections.enter_context(server.raw("GET /search?query=نهر HTTP/1.1\r\nHost: x\r\n\r\n".encode()))
         noise = connections.enter_context(server.raw(b"\x16\x03\x01 no http\r\n\r\n"))
         assert server.get("/search?query=telescope")[0] == 200
         assert b'"status":400' in received(noise)
+        assert b"curl -G --data-urlencode" in received(unescaped)
         assert b"200 OK" in received(half_closed)
         assert b'"status":408' in received(half_body)
         assert b'"status":408' in received(half_head)
