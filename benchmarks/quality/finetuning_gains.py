@@ -1,11 +1,13 @@
-"""What mining, ANCE, PAIR, TAS-B, late interaction and weighted pairs change, at equal steps, from one encoder.
+"""What written questions, mining, ANCE, PAIR, TAS-B, late interaction and weighted pairs change, from one encoder.
 
     python benchmarks/quality/finetuning_gains.py DATA nano runs/gains-nano
-    python benchmarks/quality/finetuning_gains.py DATA mini runs/gains-mini
+    python benchmarks/quality/finetuning_gains.py DATA runs/real/changes/long/model runs/gains-real --writer WRITER
 
-DATA holds supervised/en.jsonl.gz and eval/xquad-ar-en. Questions about tales are learned, tales that no row saw are
-asked about. Every row starts from the encoder and reads equally many passages in equally many steps. Even questions
-choose the learning rate; the table is of odd ones, and also in WORK/gains.json. What is done is not done again.
+The encoder is nano, mini or a folder. DATA holds supervised/en.jsonl.gz and eval/xquad-{en,ar}-en. Questions about
+tales are learned, tales that no row saw are asked about. Every row starts from the encoder and reads equally many
+passages in equally many steps. Even questions choose the learning rate; the table is of odd ones, and also in
+WORK/gains.json. WRITER, made by question_writer.py, writes the questions of GenQ and docT5query. What is done is not
+done again.
 """
 
 import argparse
@@ -17,17 +19,20 @@ from typing import Any
 
 import numpy as np
 from gains_data import SETS, write_data
-from gains_rows import ENCODERS, ROWS, Work, in_batch
+from gains_rows import DOC_T5_QUERY, ROWS, WRITTEN, expanded, in_batch
+from gains_work import Work
 
 from mcontriever.evaluation.results import Benchmark
 from mcontriever.evaluation.significance import paired_test
 
-RATES = {"nano": [3e-4, 1e-3], "mini": [2e-5, 1e-4]}
 METRIC = "ndcg_at_10"
 Row = dict[str, Any]
+Values = dict[str, np.ndarray]  # of each set, question by question
 # The row that each is compared with: what it adds to.
 BESIDE = {
     "in-batch": "start",
+    "genq": "in-batch",
+    "genq, asked tales": "start",
     "random": "in-batch",
     "mined": "random",
     "ance": "mined",
@@ -38,39 +43,56 @@ BESIDE = {
     "raw, one pair": "start",
     "raw, four pairs": "raw, one pair",
     "raw, four weighted pairs": "raw, four pairs",
+    "docT5query": "bm25",
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("encoder", choices=list(ENCODERS))
+    parser.add_argument("encoder", help="nano, mini or a folder")
     parser.add_argument("work", type=Path)
-    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--writer", type=Path, help="without it there are no rows of written questions")
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS))
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
     parser.add_argument("--rate", type=float, help="the learning rate, where none is to be chosen")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     given = parser.parse_args()
-    work = Work(given.encoder, given.work.resolve())
+    wanted = given.rows or [row for row in ROWS if given.writer or row not in WRITTEN]
+    if not given.writer and set(wanted) & set(WRITTEN):
+        parser.error(f"{WRITTEN} need --writer")
+    work = Work(given.encoder, given.work.resolve(), given.writer)
     write_data(given.data, work.folder)
     rate = given.rate or chosen_rate(work)
-    models = {row: [ROWS[row](work, rate, seed) for seed in given.seeds] for row in given.rows}
-    tasks = [work.folder / f"{name}-odd" for name in given.sets]
-    distinct = dict.fromkeys(model for row in models.values() for model in row)
-    work.run("benchmark", "--model", *distinct, "--tasks", *tasks, "--output", work.folder / "scores")
-    scores = Benchmark.load(work.folder / "scores")
+    values = {row: values_of(work, row, given.sets, rate, given.seeds) for row in wanted}
     print(f"{given.encoder}, learning rate {rate}, seeds {given.seeds}\n")
-    values = {row: [by_question(scores, model) for model in seeds] for row, seeds in models.items()}
     rows = compared(given.sets, values)
     print("\n".join(table(given.sets, rows)))
     command = " ".join(["python", "benchmarks/quality/finetuning_gains.py", "DATA", *sys.argv[2:]])
-    facts = {"command": command, "learning_rate": rate, "steps": work.steps, "passages": work.passages, "rows": rows}
+    facts = {
+        "command": command,
+        "learning_rate": rate,
+        "steps": work.kind.steps,
+        "passages": work.kind.passages,
+        "rows": rows,
+    }
     (work.folder / "gains.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def values_of(work: Work, row: str, sets: Sequence[str], rate: float, seeds: Sequence[int]) -> list[Values]:
+    """Each seed's values on the odd questions."""
+    models = [ROWS[row](work, rate, seed) for seed in seeds]
+    names = [f"{name}-odd" for name in sets]
+    tasks = [expanded(work, name) if row == DOC_T5_QUERY else work.folder / name for name in names]
+    folder = work.folder / "scores" / row.replace(", ", "-").replace(" ", "-")
+    work.run("benchmark", "--model", *dict.fromkeys(models), "--tasks", *tasks, "--output", folder)
+    scores = Benchmark.load(folder)
+    return [by_question(scores, model) for model in models]
 
 
 def chosen_rate(work: Work) -> float:
     """The better of two by in-batch training, on even questions about tales."""
-    models = {rate: in_batch(work, rate, 0, f"rate-{rate}") for rate in RATES[work.encoder]}
+    models = {rate: in_batch(work, rate, 0, f"rate-{rate}") for rate in work.kind.rates}
     found, task = work.folder / "rates", work.folder / "tales-even"
     work.run("benchmark", "--model", *models.values(), "--tasks", task, "--output", found)
     scores = Benchmark.load(found)
@@ -79,7 +101,7 @@ def chosen_rate(work: Work) -> float:
     return max(means, key=lambda rate: means[rate])
 
 
-def by_question(scores: Benchmark, model: Path) -> dict[str, np.ndarray]:
+def by_question(scores: Benchmark, model: Path) -> Values:
     """Each set's values, question by question, in one order for all models."""
     label = max((label for label in scores.scores if str(model).endswith(label)), key=len)  # the end of its path
     return {
@@ -88,7 +110,7 @@ def by_question(scores: Benchmark, model: Path) -> dict[str, np.ndarray]:
     }
 
 
-def compared(sets: Sequence[str], rows: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Row]:
+def compared(sets: Sequence[str], rows: dict[str, list[Values]]) -> dict[str, Row]:
     """Of each row and set, in percent, the mean over seeds and the difference to the other row, with its interval."""
     found: dict[str, Row] = {}
     for row, seeds in rows.items():
@@ -100,11 +122,13 @@ def compared(sets: Sequence[str], rows: dict[str, list[dict[str, np.ndarray]]]) 
             if other in rows:
                 test = paired_test(mean(rows[other], name), values)
                 differences = {"difference": test.difference, "low": test.low, "high": test.high}
-                found[row][name] |= {key: percent(value) for key, value in differences.items()}
+                found[row][name] |= {key: percent(value) for key, value in differences.items()} | {
+                    "p": round(test.p, 4)
+                }
     return found
 
 
-def mean(seeds: Sequence[dict[str, np.ndarray]], name: str) -> np.ndarray:
+def mean(seeds: Sequence[Values], name: str) -> np.ndarray:
     return np.mean([values[name] for values in seeds], axis=0)
 
 

@@ -1,4 +1,4 @@
-"""The data of finetuning_gains.py: tales to learn from, other tales and Arabic questions to be asked about."""
+"""The data of finetuning_gains.py: tales to learn from, other tales and questions of XQuAD to be asked about."""
 
 import gzip
 import json
@@ -10,44 +10,53 @@ from typing import Any
 
 from mcontriever.texts.beir_folder import BeirFolder
 
-HELD_OUT, TRAINING = 600, 1500  # questions, in whole tales
+HELD_OUT = 600  # questions at least, in whole tales
 MOST_WORDS = 100  # of a passage, so that it is read whole
-SETS = ("tales", "xquad-ar-en")
+SETS = ("tales", "xquad-en-en", "xquad-ar-en")
+TALES = "fairytaleqa"
+Pair = dict[str, str]
 
 
 def write_data(data: Path, folder: Path) -> None:
     """Tales to learn from, others to be asked about, and all passages of both as raw text."""
     if (folder / "texts.jsonl").is_file():
         return
-    tales: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with gzip.open(data / "supervised" / "en.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for row in map(json.loads, lines):
-            if row["source"] == "fairytaleqa" and len(row["text"].split()) <= MOST_WORDS:
-                tales[row["title"]].append(row)
-    order = sorted(tales)
-    random.Random(0).shuffle(order)
-    asked, learned = taken(order, tales, HELD_OUT), taken(order[::-1], tales, TRAINING)
+    asked, learned, _ = pairs_in_parts(data)
     folder.mkdir(parents=True, exist_ok=True)
     write_lines(folder / "train.jsonl", ({"query": row["query"], "positive": row["text"]} for row in learned))
     passages = list(dict.fromkeys(row["text"] for row in asked))
     names = {text: f"d{number}" for number, text in enumerate(passages)}
     questions = [(f"q{number}", row["query"], names[row["text"]]) for number, row in enumerate(asked)]
     write_halves(folder, "tales", "en", [(name, text) for text, name in names.items()], questions)
-    xquad = BeirFolder.load(data / "eval" / "xquad-ar-en")
-    relevant = xquad.relevance("test")
-    arabic = [(query.id, query.text, next(iter(relevant[query.id]))) for query in xquad.queries()]
-    documents = [(document.id, document.text) for document in xquad.documents()]
-    write_halves(folder, "xquad-ar-en", "ar", documents, arabic)
+    for language in ("en", "ar"):
+        xquad = BeirFolder.load(data / "eval" / f"xquad-{language}-en")
+        relevant = xquad.relevance("test")
+        questions = [(query.id, query.text, next(iter(relevant[query.id]))) for query in xquad.queries()]
+        documents = [(document.id, document.text) for document in xquad.documents()]
+        write_halves(folder, f"xquad-{language}-en", language, documents, questions)
+    (folder / "learned").mkdir()
+    distinct = enumerate(dict.fromkeys(row["text"] for row in learned))
+    write_lines(folder / "learned" / "corpus.jsonl", ({"_id": f"l{place}", "text": text} for place, text in distinct))
     texts = dict.fromkeys(row["text"] for rows in (learned, asked) for row in rows)
     write_lines(folder / "texts.jsonl", ({"text": text, "language": "en"} for text in texts))
 
 
-def taken(order: list[str], tales: dict[str, list[dict[str, str]]], count: int) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = []
-    for title in order:
-        if len(rows) < count:
-            rows += tales[title]
-    return rows
+def pairs_in_parts(data: Path) -> tuple[list[Pair], list[Pair], list[Pair]]:
+    """Questions that are asked, those that are learned, both of whole tales, and those about all other tales."""
+    with gzip.open(data / "supervised" / "en.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows: list[Pair] = [row for row in map(json.loads, lines) if row["source"] == TALES]
+    tales: dict[str, list[Pair]] = defaultdict(list)
+    for row in rows:
+        if len(row["text"].split()) <= MOST_WORDS:
+            tales[row["title"]].append(row)
+    order = sorted(tales)
+    random.Random(0).shuffle(order)
+    asked: list[Pair] = []
+    while len(asked) < HELD_OUT:
+        asked += tales.pop(order.pop(0))
+    learned = [row for title in order for row in tales[title]]
+    used = {row["title"] for row in asked + learned}
+    return asked, learned, [row for row in rows if row["title"] not in used]
 
 
 def write_halves(

@@ -3,108 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from gains_data import write_lines
+from gains_work import Config, Work, finetuned, mining, named, questions, schedule
 
-from mcontriever.cli import main
-
-ENCODERS: dict[str, dict[str, Any]] = {"nano": {"name": "nano"}, "mini": {"name": "mini", "frozen_layers": 5}}
-STEPS, PASSAGES = {"nano": 40, "mini": 30}, {"nano": 64, "mini": 32}  # passages of a step, in every row
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Work:
-    """Where the rows of one encoder are made, and with what."""
-
-    encoder: str
-    folder: Path
-
-    @property
-    def steps(self) -> int:
-        return STEPS[self.encoder]
-
-    @property
-    def passages(self) -> int:
-        return PASSAGES[self.encoder]
-
-    def run(self, *words: object) -> None:
-        """One of mcontriever's commands, in this process: to start a new one for each takes longer than to train."""
-        try:
-            main([str(word) for word in words])
-        except SystemExit as ended:
-            if ended.code:
-                raise
-
-    def write(self, name: str, values: Config) -> Path:
-        path = self.folder / "configs" / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=1))
-        return path
-
-    def model(self, row: str) -> Path:
-        return self.folder / row / "model"
-
-    def trained(self, row: str, values: Config) -> Path:
-        if not self.model(row).is_dir():
-            self.run("train", "--config", self.write(row, values))
-            if not self.model(row).is_dir():
-                raise SystemExit(f"{row} was stopped; the same command goes on")
-            shutil.rmtree(self.folder / row / "checkpoints")  # the optimizer's moments of a dozen rows fill a disk
-        return self.model(row)
-
-    def of_mined(self, name: str) -> Config:
-        return {"format": "dpr", "paths": [str(self.folder / name / "mined-*.jsonl")]}
-
-
-def finetuned(work: Work, row: str, rate: float, seed: int, **changes: Any) -> Config:
-    """A configuration with a mined negative for each question; `changes` replace sections or parts of them."""
-    values: Config = {
-        "stage": "finetune",
-        "encoder": ENCODERS[work.encoder],
-        "data": {
-            "examples": work.of_mined("mined"),
-            "negatives": 1,
-            "hard_ratio": 1.0,
-            "query_length": 32,
-            "passage_length": 128,
-        },
-        "objective": {"kind": "contrastive", "temperature": 0.05},
-        "run": {
-            "output": str(work.folder / row),
-            "steps": work.steps,
-            "log_every": 10,
-            "save_every": work.steps,
-            "seed": seed,
-        },
-        "deepspeed": schedule(rate, work.passages // 2),
-    }
-    return values | {name: values.get(name, {}) | part if name == "data" else part for name, part in changes.items()}
-
-
-def schedule(rate: float, batch: int) -> Config:
-    adam = {"lr": rate, "betas": [0.9, 0.98], "eps": 1e-6, "weight_decay": 0.01, "torch_adam": True}
-    warm_up = {"warmup_max_lr": rate, "warmup_num_steps": 6, "warmup_type": "linear"}
-    return {
-        "train_batch_size": batch,
-        "gradient_clipping": 1.0,
-        "optimizer": {"type": "AdamW", "params": adam},
-        "scheduler": {"type": "WarmupDecayLR", "params": warm_up},
-    }
-
-
-def questions(work: Work) -> Config:
-    return {"format": "columns", "paths": [str(work.folder / "train.jsonl")]}
-
-
-def mining(work: Work) -> Config:
-    searcher = {"kind": "dense", "negatives": 4, "last_rank": 30, "relative_margin": 0.95}
-    return {"searchers": [searcher], "device": "cpu"}
+DOC_T5_QUERY = "docT5query"
+PRESETS = Path(__file__).parents[2] / "configs" / "generate"
 
 
 def mined(work: Work) -> None:
@@ -113,18 +20,16 @@ def mined(work: Work) -> None:
         work.run("mine", "--config", work.write("mine", values | mining(work)))
 
 
-def named(row: str, seed: int) -> str:
-    return row if seed == 0 else f"{row}-seed-{seed}"
-
-
 def start(work: Work, rate: float, seed: int) -> Path:
     return Path(work.encoder)
 
 
-def in_batch(work: Work, rate: float, seed: int, row: str = "") -> Path:
-    row = row or named("in-batch", seed)
-    data = {"examples": questions(work), "negatives": 0, "hard_ratio": 0.0}
-    return work.trained(row, finetuned(work, row, rate, seed, data=data, deepspeed=schedule(rate, work.passages)))
+def in_batch(work: Work, rate: float, seed: int, row: str = "in-batch", examples: Config | None = None) -> Path:
+    row = named(row, seed)
+    data = {"examples": examples or questions(work), "negatives": 0, "hard_ratio": 0.0}
+    return work.trained(
+        row, finetuned(work, row, rate, seed, data=data, deepspeed=schedule(work, rate, work.kind.passages))
+    )
 
 
 def random_negative(work: Work, rate: float, seed: int) -> Path:
@@ -143,8 +48,8 @@ def ance(work: Work, rate: float, seed: int) -> Path:
     """Mined with the start, and again after half of the steps."""
     mined(work)
     row = named("ance", seed)
-    train = finetuned(work, row, rate, seed, data={"refresh_every": work.steps // 2})
-    train["run"]["save_every"] = work.steps // 2
+    train = finetuned(work, row, rate, seed, data={"refresh_every": work.kind.steps // 2})
+    train["run"]["save_every"] = work.kind.steps // 2
     stages = [{"alternate": {"train": train, "mine": mining(work)}}]
     if not work.model(row).is_dir():
         work.run("run", work.write(row, {"output": str(work.folder / f"{row}-plan"), "stages": stages}))
@@ -199,6 +104,42 @@ def tas_b(work: Work, rate: float, seed: int) -> Path:
     return work.trained(row, finetuned(work, row, rate, seed, data=data, objective=objective))
 
 
+def written(work: Work, preset: str, corpus: Path) -> Path:
+    """What the writer writes for a corpus, by a preset of configs/generate/."""
+    output = work.folder / "written" / f"{preset}-{corpus.parent.name}"
+    values = {"corpus": corpus, "model": work.writer, "output": output, "device": "cpu"}
+    changes = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    work.run("generate", "--config", PRESETS / f"{preset}.yaml", *changes)
+    return output
+
+
+def genq(of: str) -> Callable[[Work, float, int], Path]:
+    """In-batch training on written questions: those of the learned tales, or of the very tales that are asked about."""
+
+    def train(work: Work, rate: float, seed: int) -> Path:
+        output = written(work, "queries", work.folder / of / "corpus.jsonl")
+        examples = {"format": "dpr", "paths": [str(output / "generated-*.jsonl")]}
+        return in_batch(work, rate, seed, f"genq-{of}", examples)
+
+    return train
+
+
+def bm25(work: Work, rate: float, seed: int) -> Path:
+    return Path("bm25")
+
+
+def expanded(work: Work, task: str) -> Path:
+    """The same task with the questions that its documents answer behind them (docT5query)."""
+    source, target = work.folder / task, work.folder / "expanded" / task
+    if not target.is_dir():
+        output = written(work, "expanded_documents", source / "corpus.jsonl")
+        shutil.copytree(source, target)
+        parts = [path.read_text(encoding="utf-8") for path in sorted(output.glob("expanded-*.jsonl"))]
+        records = [json.loads(line) for line in "".join(parts).splitlines()]
+        write_lines(target / "corpus.jsonl", ({**record, "_id": record["id"]} for record in records))
+    return target
+
+
 def raw_text(keys: int, objective: Config) -> Callable[[Work, float, int], Path]:
     """Continued pre-training on the tales as raw text."""
 
@@ -216,9 +157,9 @@ def raw_text(keys: int, objective: Config) -> Callable[[Work, float, int], Path]
         view = {"kind": "crops", "min_ratio": 0.1, "max_ratio": 0.5, "keys_per_query": keys}
         values = finetuned(work, row, rate, seed) | {
             "stage": "pretrain",
-            "data": {"tokens": str(tokens), "samples_together": work.passages, "window": 256, "view": view},
+            "data": {"tokens": str(tokens), "samples_together": work.kind.passages, "window": 256, "view": view},
             "objective": {"temperature": 0.05, "queue_size": 1024, "momentum": 0.99} | objective,
-            "deepspeed": schedule(rate, work.passages),
+            "deepspeed": schedule(work, rate, work.kind.passages),
         }
         return work.trained(row, values)
 
@@ -228,6 +169,8 @@ def raw_text(keys: int, objective: Config) -> Callable[[Work, float, int], Path]
 ROWS: dict[str, Callable[[Work, float, int], Path]] = {
     "start": start,
     "in-batch": in_batch,
+    "genq": genq("learned"),
+    "genq, asked tales": genq("tales-odd"),
     "random": random_negative,
     "mined": mined_negative,
     "ance": ance,
@@ -238,4 +181,7 @@ ROWS: dict[str, Callable[[Work, float, int], Path]] = {
     "raw, one pair": raw_text(1, {"kind": "moco"}),
     "raw, four pairs": raw_text(4, {"kind": "moco"}),
     "raw, four weighted pairs": raw_text(4, {"kind": "relevance"}),
+    "bm25": bm25,
+    DOC_T5_QUERY: bm25,  # over expanded documents
 }
+WRITTEN = ("genq", "genq, asked tales", DOC_T5_QUERY)
