@@ -141,7 +141,7 @@ def test_why_modes_more_and_keys(page: Any) -> None:
     page.keyboard.press("Enter")
     reasons = page.locator(".hit:nth-child(2) dl")
     assert reasons.is_visible()
-    for label in ("Score", "Raw", "Calibrated", "Lexical", "Language"):
+    for label in ("Score", "Raw", "Calibrated", "Vectors", "Lexical", "Language"):
         assert label in reasons.inner_text()
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.id") == "query"
@@ -155,7 +155,7 @@ def test_the_stores_facts(page: Any) -> None:
     page.get_by_text("What is in this store").click()
     page.locator("#facts table").first.wait_for()
     shown = page.locator("#facts").inner_text()
-    for part in ("132 documents", "Swahili", "Median length", "0 passages repeat", "Distances", "bm25-words"):
+    for part in ("132 documents", "Swahili", "Median length", "word for word: 0.", "Distances", "bm25-words"):
         assert part in shown
 
 

@@ -6,6 +6,7 @@ const MODES = { dense: "Vectors", hybrid: "Hybrid", bm25: "Words" };
 const PARTS = {
   dense: ["Raw", "the encoder's own score"],
   calibrated: ["Calibrated", "deviations above unrelated documents of its language"],
+  vectors: ["Vectors", "what that adds to the score"],
   bm25: ["Words", "how many of the query's words it shares"],
   lexical: ["Lexical", "what the shared words add to the score"],
   language: ["Language", "what being in the query's language adds"],
@@ -242,7 +243,7 @@ function shownFacts(facts) {
     ]);
     shown.push(make("h3", `Lengths, in ${unit}`), chart(Object.fromEntries(ranges), (range) => range));
     shown.push(make("h3", "Median length by language"), chart(medians, nameOf, hueOf));
-    shown.push(make("p", `${number(facts.duplicates)} passages repeat an earlier one word for word.`));
+    shown.push(make("p", `Passages that repeat an earlier one word for word: ${number(facts.duplicates)}.`));
   }
   if (facts.language_distances) {
     shown.push(make("h3", "Distances between the languages' mean vectors (1 - cosine)"), heat(facts.language_distances));
