@@ -9,6 +9,7 @@ import pytest
 
 from mcontriever import prepare
 from mcontriever.errors import ConfigError, DataError, HubError, RunError
+from tests.conftest import RunCli
 from tests.small_recipes import Recipe, document, jsonl, recipe_of, write_lines
 
 DAMAGED_GOOD_LINES = 40
@@ -128,3 +129,27 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, tiny_tokenizer_dir: Path
         {"reader": "text", "paths": ["nosuch://bucket/a.txt"], "languages": ["sw"]}
     )
     assert "titles: true needs" in message({"reader": "text", "paths": [here], "languages": ["sw"], "titles": True})
+
+
+@pytest.mark.parametrize("named", [["ar", "no", "sw"], {"ar": "arb", "no": "nob", "sw": "swh"}])
+def test_languages_without_files_are_left_out_by_the_setting_that_the_error_names(
+    tmp_path: Path, tiny_tokenizer_dir: Path, cli: RunCli, named: list[str] | dict[str, str]
+) -> None:
+    names = named if isinstance(named, dict) else {code: code for code in named}
+    for code in ("no", "sw"):
+        write_lines(tmp_path / f"{names[code]}_0.jsonl", [document(f"Line {n} of {code}.", code) for n in range(3)])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        json.dumps(recipe_of({**jsonl(tmp_path / "{language}_*.jsonl"), "languages": named}).model_dump())
+    )
+    words = ["prepare", recipe, "--output", tmp_path / "out", "--tokenizer", tiny_tokenizer_dir, "--workers", 1]
+    failed = cli(*words)
+    assert failed.returncode == 2
+    message = " ".join(failed.stderr.split())
+    assert "no files of ar" in message
+    setting = message.split("prepare the others alone: --set '")[1].split("'")[0]
+    assert setting.startswith("sources.0.languages=")
+    done = cli(*words, "--set", setting)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {code: row["kept"] for code, row in report["languages"].items()} == {"no": 3, "sw": 3}

@@ -1,5 +1,6 @@
 """From a recipe's sources to shards, in a fixed order: sources, then patterns, languages, names."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mcontriever
-from mcontriever.errors import ConfigError
+from mcontriever.errors import ConfigError, DataError
 from mcontriever.preparation.filters import LANGUAGE_CODE, Rules
 from mcontriever.preparation.hub_parts import count_parts
 from mcontriever.preparation.readers import SourceShard
@@ -28,7 +29,7 @@ class Job:
 def plan_sources(sources: Iterable[Mapping[str, Any]]) -> list[Job]:
     """The shards of all sources of a recipe, numbered in its order."""
     jobs: list[Job] = []
-    for source in sources:
+    for place, source in enumerate(sources):
         languages, filters = source["languages"], dict(source["filters"])
         theirs = dict(languages) if isinstance(languages, Mapping) else {code: code for code in languages}
         for code in theirs:
@@ -42,12 +43,35 @@ def plan_sources(sources: Iterable[Mapping[str, Any]]) -> list[Job]:
             "max_line_bytes": filters.pop("max_line_bytes"),
         }
         rules = Rules(**{**filters, "buckets": tuple(filters["buckets"])})
-        inputs = _hub_inputs(source, theirs) if source["reader"] == "hub" else _file_inputs(source, theirs)
+        inputs = _hub_inputs(source, theirs) if source["reader"] == "hub" else _all_files(place, source, theirs)
         jobs += [
             Job(SourceShard(number, **shared, **given), rules, source["titles"])
             for number, given in enumerate(inputs, start=len(jobs))
         ]
     return jobs
+
+
+def _all_files(place: int, source: Mapping[str, Any], theirs: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Where some languages have no files, the error names the setting that leaves them out."""
+    try:
+        return list(_file_inputs(source, theirs))
+    except DataError as error:
+        there = [code for code in theirs if _has_files(source, {code: theirs[code]})]
+        if not there:
+            raise
+        chosen = {code: theirs[code] for code in there} if isinstance(source["languages"], Mapping) else there
+        setting = f"--set 'sources.{place}.languages={json.dumps(chosen)}'"
+        missing = ", ".join(code for code in theirs if code not in there)
+        raise DataError(
+            f"no files of {missing}", where=error.where, fix=f"get them, or prepare the others alone: {setting}"
+        ) from error
+
+
+def _has_files(source: Mapping[str, Any], one: Mapping[str, str]) -> bool:
+    try:
+        return bool(list(_file_inputs(source, one)))
+    except DataError:
+        return False
 
 
 def _file_inputs(source: Mapping[str, Any], theirs: Mapping[str, str]) -> Iterator[dict[str, Any]]:
