@@ -10,8 +10,8 @@ from mcontriever import cpu_operators, processor
 from mcontriever.encoder import cpu_int8, texts_to_vectors
 from mcontriever.retrieval.vector_search import rounded_block
 
-# By torch 2.13, less what it says of caches and ciphers.
-CORTEX_A72 = {"architecture": "arm64", "cpu_name": "Unknown", "neon": True, "crc32": True, "sve_max_length": 0}
+# In torch 2.13's words, less caches and ciphers. The second is what it said of an emulated one.
+CORTEX_A72 = {"architecture": "arm64", "cpu_name": "Unknown", "neon": True, "crc32": True}
 NEOVERSE_N1 = CORTEX_A72 | {"dot": True, "atomics": True, "fp16_arith": True, "bf16": False, "i8mm": False}
 NEOVERSE_V1 = NEOVERSE_N1 | {"bf16": True, "i8mm": True, "sve": True, "sve_bf16": True, "sve_max_length": 256}
 
