@@ -1,6 +1,7 @@
 """Tiny real things that every test may use: texts in five scripts, a 220-piece tokenizer, a two-layer XLM-R."""
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,6 +19,9 @@ import pytest
 from tests.warm_processes import run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a script starts what runs behind it, and commands inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
