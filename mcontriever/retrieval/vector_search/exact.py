@@ -148,8 +148,9 @@ def scores_of_rows(vectors: Vectors, queries_QH: np.ndarray, rows_QC: np.ndarray
     def score(start: int) -> None:
         part = slice(start, start + step)
         rows = np.maximum(rows_QC[part], 0)
-        own_QCH = torch.from_numpy(vectors.take(rows.ravel())).view(*rows.shape, -1)
-        scores_QC[part] = torch.bmm(own_QCH, torch.from_numpy(queries_QH[part])[:, :, None])[:, :, 0].numpy()
+        own_QCH = vectors.take(rows.ravel()).reshape(*rows.shape, -1)
+        # torch.bmm may round the last rows otherwise (MKL with AVX2), and equal rows would differ
+        scores_QC[part] = np.vecdot(own_QCH, queries_QH[part][:, None])
 
     starts = range(0, len(rows_QC), step)
     for _ in side_by_side(len(starts), torch.device("cpu"))(score, starts):
