@@ -23,15 +23,9 @@ PROCESSOR_TESTS := tests/test_cpu_operators.py tests/test_processor.py tests/tes
   tests/retrieval/vector_search tests/pretraining/test_infonce.py tests/pretraining/test_inbatch.py \
   tests/pretraining/test_moco.py tests/training/test_engine_settings.py
 
-# Held down, the products of some processors give equal rows scores that differ in the last bit, so ties come in another
-# order. These three compare that order; make test runs them.
-TIES := --deselect tests/retrieval/vector_search/test_exact.py::test_of_many_copies_the_first_are_found \
-  --deselect tests/retrieval/vector_search/test_exact.py::test_a_store_in_small_blocks_or_kept_whole \
-  --deselect tests/retrieval/test_calibrated_search.py::test_a_finder_over_raw_vectors_is_asked_for_every_language
-
 test-avx2: $(STAMP)
 	@if $(BIN)/python -c '$(BEYOND_AVX2)'; then \
-	  $(AVX2_ONLY) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PROCESSOR_TESTS) $(TIES); \
+	  $(AVX2_ONLY) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PROCESSOR_TESTS); \
 	else echo "make test-avx2: this processor has nothing beyond AVX2, so make test covers it"; fi
 
 check: $(STAMP)

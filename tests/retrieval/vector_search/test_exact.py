@@ -27,6 +27,17 @@ def brute_force(
     return np.take_along_axis(scores, rows, 1), rows
 
 
+def finds_the_best(
+    search: ExactSearch, vectors: np.ndarray, queries: np.ndarray, k: int, allowed: np.ndarray | None = None
+) -> None:
+    expected_scores, expected_rows = brute_force(vectors, queries, k, allowed)
+    scores, rows = search.search(queries, k, allowed)
+    np.testing.assert_allclose(scores, expected_scores, rtol=2e-5, atol=2e-6)
+    swapped = rows != expected_rows  # only where fp32 cannot tell two rows apart
+    own = np.einsum("qh,qkh->qk", queries.astype(np.float64), vectors[rows].astype(np.float64))
+    np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
+
+
 def collections() -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     yield "everywhere", unit_rows(rng, 3000, 48)
@@ -58,12 +69,7 @@ def test_equals_brute_force(name: str, dtype: torch.dtype, cores: int) -> None:
     assert search.block_rows * BLOCKS_AT_ONCE > len(vectors) > 3 * search.block_rows > 3 * search.rough.block_rows
     every = [None, rng.random(3000) < 0.3, np.arange(3000) == 7]
     for allowed, queries in itertools.product(every, (many, many[:3])):
-        expected_scores, expected_rows = brute_force(vectors, queries, 10, allowed)
-        scores, rows = search.search(queries, 10, allowed)
-        np.testing.assert_allclose(scores, expected_scores, rtol=2e-5, atol=2e-6)
-        swapped = rows != expected_rows  # only where fp32 cannot tell two rows apart
-        own = np.einsum("qh,qkh->qk", queries.astype(np.float64), vectors[rows].astype(np.float64))
-        np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
+        finds_the_best(search, vectors, queries, 10, allowed)
 
 
 @pytest.mark.parametrize("rows", [1, 15, 17, 1000])
@@ -191,6 +197,5 @@ def test_a_store_in_small_blocks_or_kept_whole(mixed_store: EmbeddingStore, memo
     vectors = all_vectors(mixed_store)
     search = ExactSearch(mixed_store, memory_bytes=memory_bytes)
     for count in (2, 2, 9, 9):  # the second time from the rounded rows, if they are kept
-        _, rows = search.search(vectors[:count], 5)
-        np.testing.assert_array_equal(rows, brute_force(vectors, vectors[:count], 5, None)[1])
+        finds_the_best(search, vectors, vectors[:count], 5)
     assert search.keeps_rows == (memory_bytes > 1)
