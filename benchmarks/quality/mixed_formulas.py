@@ -9,17 +9,14 @@ rule with all texts in one language, or with clusters of the vectors in place of
 Shapes: Q questions, N documents, L languages, P pieces of documents.
 """
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+from pools import mean_ndcg, measure_pools, relevant_ids
 
 from mcontriever.encoder import Encoder
 from mcontriever.evaluation.dev_sets import DevSet
-from mcontriever.progress import setup_logging
 from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT
 from mcontriever.retrieval.calibration import Calibration
 from mcontriever.retrieval.fusion import BLENDED_DENSE_WEIGHT
@@ -27,6 +24,7 @@ from mcontriever.retrieval.language_statistics import LanguageStatistics
 from mcontriever.retrieval.lexical_evidence import LexicalEvidence
 from mcontriever.retrieval.lexical_index import LexicalIndex
 from mcontriever.retrieval.unanswered import piece_of
+from mcontriever.texts.documents import Query
 from mcontriever.texts.language_detection import with_detected_languages
 
 PIECES, TAIL = 200, 0.003
@@ -34,29 +32,7 @@ WEIGHT_BESIDE_A_MEASURED_TAIL = 48.0
 CLUSTERS, ROUNDS = (5, 8, 16), 25
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--half", choices=["even", "odd"], default="odd")
-    parser.add_argument("--questions", type=int, default=500, help="of the half, at most; evenly drawn")
-    parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
-    setup_logging()
-    encoder = Encoder.load(given.model, precision="auto")
-    found = {}
-    for folder in given.folders:
-        found[folder.name] = _scores(encoder, DevSet.load(folder), given.half == "odd", given.questions)
-        print(folder.name, json.dumps(found[folder.name], indent=1), flush=True)
-    if given.output:
-        given.output.write_text(json.dumps({"model": given.model, "half": given.half, "pools": found}, indent=1) + "\n")
-
-
-def _scores(encoder: Encoder, pool: DevSet, odd: bool, most: int) -> dict[str, float]:
-    half = list(pool.queries)[odd::2]
-    queries = [half[place] for place in np.unique(np.linspace(0, len(half) - 1, most).astype(int))]
-    row_of = {document.id: row for row, document in enumerate(pool.documents)}
-    relevant = [{row_of[key] for key, grade in pool.relevance[query.id].items() if grade > 0} for query in queries]
+def _scores(encoder: Encoder, pool: DevSet, queries: Sequence[Query]) -> dict[str, float]:
     texts = [query.text for query in queries]
     documents = with_detected_languages(pool.documents)
     index = LexicalIndex.build([[document.full_text for document in documents]])
@@ -80,8 +56,13 @@ def _scores(encoder: Encoder, pool: DevSet, odd: bool, most: int) -> dict[str, f
     }
     for name, table in tables.items():
         ways |= {f"{name}: vectors": table.z_QN, f"{name}: hybrid": table.present_rule()}
-    found = {name: round(_ndcg(scores_QN, relevant), 2) for name, scores_QN in ways.items()}
-    return {"questions": len(queries), "slope of the tail": round(measured.slope, 2), **found}
+    ids_N = np.array([document.id for document in documents])
+    relevant = [relevant_ids(pool, query) for query in queries]
+    found = {}
+    for name, scores_QN in ways.items():
+        best_QK = np.argsort(-scores_QN, axis=1, kind="stable")[:, :10]
+        found[name] = mean_ndcg(ids_N[best_QK].tolist(), relevant)
+    return {"slope of the tail": round(measured.slope, 2), **found}
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +158,5 @@ def _blended_shares(index: LexicalIndex, texts: Sequence[str]) -> np.ndarray:
     return found
 
 
-def _ndcg(scores_QN: np.ndarray, relevant: Sequence[set[int]]) -> float:
-    """In percent."""
-    best_QK = np.argsort(-scores_QN, axis=1, kind="stable")[:, :10]
-    discounts = 1 / np.log2(np.arange(2, 12))
-    gained = [
-        sum(discount for discount, row in zip(discounts, rows, strict=False) if row in wanted)
-        / discounts[: len(wanted)].sum()
-        for rows, wanted in zip(best_QK.tolist(), relevant, strict=True)
-    ]
-    return 100 * float(np.mean(gained))
-
-
 if __name__ == "__main__":
-    main()
+    measure_pools(__doc__, _scores, questions=500)

@@ -9,9 +9,7 @@ of the best hits of a confidence are right, by the languages of question and ans
 `--half even` and reported with `--half odd`.
 """
 
-import argparse
 import itertools
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pools import mean_ndcg, measure_pools, relevant_ids
 
 from mcontriever.encoder import Encoder
 from mcontriever.evaluation.dev_sets import DevSet
-from mcontriever.progress import setup_logging
 from mcontriever.retrieval.calibrated_search import CalibratedSearch
 from mcontriever.retrieval.combined_search import RankedDocument
 from mcontriever.retrieval.dense_search import DenseSearch
@@ -43,48 +41,21 @@ WAYS = {
 BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--half", choices=["even", "odd"], default="odd")
-    parser.add_argument("--questions", type=int, default=300, help="of the half, at most; evenly drawn")
-    parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
-    setup_logging()
-    encoder = Encoder.load(given.model, precision="auto")
-    found = {}
-    for folder in given.folders:
-        pool = DevSet.load(folder)
-        half = list(pool.queries)[given.half == "odd" :: 2]
-        queries = [half[place] for place in np.unique(np.linspace(0, len(half) - 1, given.questions).astype(int))]
-        with tempfile.TemporaryDirectory() as store:
-            index = Index.build(encoder, pool.documents, Path(store) / "store")
-            found[folder.name] = {"questions": len(queries), **_facts(index, pool, queries)}
-        print(folder.name, json.dumps(found[folder.name], indent=1), flush=True)
-    if given.output:
-        given.output.write_text(json.dumps({"model": given.model, "half": given.half, "pools": found}, indent=1) + "\n")
+def _facts(encoder: Encoder, pool: DevSet, queries: Sequence[Query]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as store:
+        return _facts_of_index(Index.build(encoder, pool.documents, Path(store) / "store"), pool, queries)
 
 
-def _facts(index: Index, pool: DevSet, queries: Sequence[Query]) -> dict[str, Any]:
+def _facts_of_index(index: Index, pool: DevSet, queries: Sequence[Query]) -> dict[str, Any]:
     language_of = {document.id: document.language for document in pool.documents}
-    relevant = {query.id: {key for key, grade in pool.relevance[query.id].items() if grade > 0} for query in queries}
+    relevant = {query.id: relevant_ids(pool, query) for query in queries}
     ranked = {
         way: [[hit.id for hit in hits] for hits in index.search_many(queries, options=options, texts=False)]
         for way, options in WAYS.items()
     }
-    scores = {
-        way: round(100 * float(np.mean([_ndcg(ids, relevant[q.id]) for q, ids in zip(queries, found, strict=True)])), 2)
-        for way, found in ranked.items()
-    }
+    scores = {way: mean_ndcg(found, [relevant[query.id] for query in queries]) for way, found in ranked.items()}
     shares = _own_shares(queries, ranked["calibrated hybrid"], relevant, language_of)
     return {"ndcg_at_10": scores, "own_language": shares, "confidence": _confidence(index, queries, relevant)}
-
-
-def _ndcg(ids: Sequence[str], relevant: set[str]) -> float:
-    discounts = 1 / np.log2(np.arange(2, 12))
-    gained = sum(discount for discount, key in zip(discounts, ids, strict=False) if key in relevant)
-    return float(gained / discounts[: len(relevant)].sum())
 
 
 def _own_shares(
@@ -160,4 +131,4 @@ def _area(with_answer: np.ndarray, without: np.ndarray) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    measure_pools(__doc__, _facts, questions=300)
