@@ -7,6 +7,7 @@ A run that is done is skipped, so that a list can be worked off in pieces. Where
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from mcontriever.processor import trains_in_bf16
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "real"
 LOW = "deepspeed.torch_autocast={enabled: auto, dtype: bfloat16, lower_precision_safe_modules: []}"
+METRICS = ("ndcg_at_10", "recall_at_100")
 SHORT = 100  # steps of MoCo. Others take as many as the same processor time allows (measured).
 MOCO = ["objective.temperature=0.1"]
 QUESTIONS = ["data.passage_length=96"]
@@ -76,16 +78,19 @@ ENGLISH: dict[str, tuple[int, list[str], str]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", choices=[*CROPS, *ENGLISH], default=[*CROPS, *ENGLISH])
+    parser.add_argument("names", nargs="*", choices=[*CROPS, *ENGLISH])
     parser.add_argument("--scores", type=Path, help="benchmark all of these runs, and write the table here")
     given = parser.parse_args()
-    for name in given.names:
+    names = given.names or [*CROPS, *ENGLISH]
+    for name in names:
         train(given.out, name)
     if given.scores:
-        models = [given.out / "changes" / name / "model" for name in given.names]
+        models = [given.out / "changes" / name / "model" for name in names]
         folder = given.out / "changes" / "scores"
         command("benchmark", "--model", *models, "--tasks", *sorted((given.out / "dev").iterdir()), "--output", folder)
-        shutil.copy(folder / "scores.json", given.scores)
+        rows = [row for row in json.loads((folder / "scores.json").read_text()) if row["metric"] in METRICS]
+        named = [{**row, "model": row["model"].removesuffix("/model")} for row in rows]
+        given.scores.write_text(json.dumps(named, indent=0) + "\n")
 
 
 def train(out: Path, name: str) -> None:
@@ -98,6 +103,8 @@ def train(out: Path, name: str) -> None:
         changes = [f"data.tokens={out / 'tokens'}", *changes]
     else:
         steps, changes, before = ENGLISH[name]
+        if before:
+            train(out, before)
         start, stage = out / "changes" / before / "model" if before else out / "base", "questions"
     settings = [f"encoder.name={start}", "evaluation.sets=[]", f"run.steps={steps}", f"run.save_every={steps}"]
     settings += [*changes, f"run.output={folder}", *([LOW] if trains_in_bf16() else [])]
