@@ -15,10 +15,16 @@ def train(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Show size, memory, tokens and time; do nothing.")
     ] = False,
-    gpus: Annotated[int, typer.Option(min=1, help="With --estimate: on how many GPUs.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="With --estimate: on how many GPUs; one, or those of --hostfile.")
+    ] = None,
     hostfile: Annotated[
         Path | None,
         typer.Option(help="Train on these machines, each a line HOST slots=N, through DeepSpeed's launcher."),
+    ] = None,
+    master_port: Annotated[
+        int | None,
+        typer.Option("--master_port", min=1, max=65535, help="With --hostfile: the port where the processes meet."),
     ] = None,
     local_rank: Annotated[int, typer.Option("--local_rank", "--local-rank", hidden=True)] = 0,
     deepspeed: Annotated[bool, typer.Option("--deepspeed", hidden=True)] = False,  # as users of DeepSpeed type it
@@ -34,14 +40,16 @@ def train(
         show_config(loaded)
     if estimate:
         from mcontriever.assembly.run_cost import run_cost
+        from mcontriever.training.deepspeed_launcher import check_hostfile
 
-        print(run_cost(loaded, world_size=gpus))
+        slots = check_hostfile(hostfile) if hostfile else 1
+        print(run_cost(loaded, world_size=gpus or slots))
     elif hostfile is not None:
         from mcontriever.training.deepspeed_launcher import launch
 
         words = ["--config", config, *(word for override in overrides or () for word in ("--set", override))]
         words += ["--deepspeed_config", deepspeed_config] if deepspeed_config else []
-        raise typer.Exit(launch(hostfile, words))
+        raise typer.Exit(launch(hostfile, words, port=master_port))
     else:
         from mcontriever import train as verb
 

@@ -4,6 +4,7 @@ It reads its hostfile before any of our code runs, so a bare `deepspeed --hostfi
 own message. `mcontriever train --hostfile FILE` and the plans of `mcontriever run` come through here.
 """
 
+import argparse
 import os
 import re
 import shutil
@@ -15,13 +16,16 @@ from mcontriever.child_processes import run_command
 from mcontriever.errors import ConfigError
 
 ONE_PROCESS = "install it, or train in one process: without --hostfile, in a plan with --set launcher=[]"
-_ENTRY = re.compile(r"(\S+)\s+slots=\d+")
-_FORM = "HOST slots=N"
+_NAMES = ("deepspeed", "ds")  # of its launcher; --hostfile and -H of another one may mean something else
+_DEFAULT = Path("/job/hostfile")  # the launcher reads it where no hostfile is given
+_ENTRY = re.compile(r"(\S+)\s+slots=(0*[1-9]\d*)")
+_FORM = "HOST slots=N, N at least 1"
 
 
-def launch(hostfile: str | Path, arguments: Sequence[str]) -> int:
+def launch(hostfile: str | Path, arguments: Sequence[str], *, port: int | None = None) -> int:
     """`mcontriever/train.py` on these machines; the exit code."""
-    launcher = found_launcher(["deepspeed", "--hostfile", str(hostfile)])
+    meet = ["--master_port", str(port)] if port else []
+    launcher = found_launcher(["deepspeed", "--hostfile", str(hostfile), *meet])
     return run_command([*launcher, str(Path(__file__).parents[1] / "train.py"), *arguments])
 
 
@@ -33,17 +37,31 @@ def found_launcher(words: Sequence[str]) -> list[str]:
     program = shutil.which(words[0], path=os.pathsep.join(places))
     if program is None:
         raise ConfigError(f"the launcher {words[0]} is not found", fix=ONE_PROCESS)
-    for option in ("--hostfile", "-H"):
-        if option in words[:-1]:
-            check_hostfile(Path(words[list(words).index(option) + 1]))
+    if Path(program).name in _NAMES:
+        given = _hostfile_of(words[1:])
+        if given is not None or _DEFAULT.is_file():
+            check_hostfile(given or _DEFAULT)
     return [program, *words[1:]]
 
 
-def check_hostfile(path: Path) -> None:
-    """DeepSpeed's launcher stops if a host is in two lines, if a line has another form, or if there is none."""
+def _hostfile_of(options: Sequence[str]) -> Path | None:
+    """As DeepSpeed's own parser reads it: `--hostfile FILE`, `--hostfile=FILE`, `-H FILE` or `-HFILE`."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("-H", "--hostfile", type=Path)
+    try:
+        return parser.parse_known_args(options)[0].hostfile
+    except argparse.ArgumentError as error:
+        raise ConfigError("--hostfile without a file", where="the launcher", fix="--hostfile FILE") from error
+
+
+def check_hostfile(path: Path) -> int:
+    """How many processes it asks for.
+
+    DeepSpeed's launcher stops if a host is in two lines, if a line has another form, or if there is none.
+    """
     if not path.is_file():
         raise ConfigError("no such hostfile", where=path, fix="check the path")
-    first_line = dict[str, int]()
+    first_line, slots = dict[str, int](), 0
     for number, line in _entries(path):
         entry = _ENTRY.match(line)
         if entry is None:
@@ -53,11 +71,17 @@ def check_hostfile(path: Path) -> None:
             what = f"the host {host} is in line {first_line[host]} and again in line {number}"
             raise ConfigError(what, where=path, fix=f"keep one of them, with all slots: {host} slots=N")
         first_line[host] = number
+        slots += int(entry[2])
     if not first_line:
         raise ConfigError("the hostfile names no host", where=path, fix=f"write a line for each: {_FORM}")
+    return slots
 
 
 def _entries(path: Path) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the hostfile cannot be read: {error}", where=path, fix=f"write lines of {_FORM}") from error
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.strip().startswith("#"):
             yield number, line.strip()

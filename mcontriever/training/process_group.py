@@ -34,7 +34,8 @@ def join_process_group() -> torch.device:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise RunError(
             f"the processes cannot meet at {place}: {str(error).splitlines()[0]}",
-            fix="if another run uses this port, choose another one: deepspeed --master_port 29501 ...",
+            fix="if another run uses this port, choose another one: deepspeed --master_port 29501 ..., "
+            "or mcontriever train --hostfile FILE --master_port 29501 ...",
         ) from error
     atexit.register(_leave)
     if torch.distributed.get_rank() > 0:
