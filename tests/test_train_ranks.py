@@ -94,14 +94,23 @@ def test_two_ranks_to_one_continues_with_the_same_samples(runs: Path, stage: int
 
 
 @pytest.mark.filterwarnings("ignore:`torch.*` is deprecated")
-def test_one_process_and_two_learn_the_same_from_the_same_batch(runs: Path) -> None:
-    folder = runs / "whole-batch-on-one"
-    train.run(load_train_config(runs / "tiny.yaml", [f"run.output={folder}", *WHOLE_BATCH]))
-    assert len(logged(folder)) == 7
-    for one, two in zip(logged(folder), logged(runs / "whole-batch"), strict=True):
-        exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
-        assert {name: one[name] for name in exact} == {name: two[name] for name in exact}
-        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+def test_one_two_and_four_processes_learn_the_same_from_the_same_batch(runs: Path) -> None:
+    """The same samples, losses equal within the rounding of float32."""
+    config = runs / "tiny.yaml"
+    train_with(config, [f"run.output={runs / 'whole-batch-on-1'}", *WHOLE_BATCH])
+    four = start_as_launched(train_with, config, [f"run.output={runs / 'whole-batch-on-4'}", *WHOLE_BATCH], world=4)
+    for rank in four:
+        rank.join()
+        assert rank.exitcode == 0
+    logs = [logged(runs / name) for name in ("whole-batch-on-1", "whole-batch", "whole-batch-on-4")]
+    worlds = [read_state(checkpoints_of(runs / f"whole-batch{end}")[-1])["world_size"] for end in ("-on-1", "", "-on-4")]
+    assert worlds == [1, 2, 4]
+    assert len(logs[0]) == 7
+    exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")
+    for log in logs[1:]:
+        for one, several in zip(logs[0], log, strict=True):
+            assert {name: one[name] for name in exact} == {name: several[name] for name in exact}
+            assert one["loss"] == pytest.approx(several["loss"], rel=1e-5)
 
 
 def test_a_run_that_is_killed_and_asked_to_stop_equals_the_straight_run(runs: Path) -> None:

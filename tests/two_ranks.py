@@ -25,17 +25,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_as_launched(function: Callable[..., Any], *arguments: Any) -> list[ForkServerProcess]:
-    """Two processes of their own with the environment that the launcher gives its ranks."""
-    port = free_port()
-    ranks = [CONTEXT.Process(target=_with_environment, args=(rank, port, function, arguments)) for rank in range(WORLD)]
+def start_as_launched(function: Callable[..., Any], *arguments: Any, world: int = WORLD) -> list[ForkServerProcess]:
+    """Processes of their own with the environment that the launcher gives its ranks."""
+    shared = {"WORLD_SIZE": world, "LOCAL_SIZE": world, "MASTER_PORT": free_port()}
+    places = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(world)]
+    ranks = [CONTEXT.Process(target=_with_environment, args=(place, function, arguments)) for place in places]
     for rank in ranks:
         rank.start()
     return ranks
 
 
-def _with_environment(rank: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "LOCAL_SIZE": WORLD, "MASTER_PORT": port}
+def _with_environment(place: dict[str, int], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.environ.update({name: str(value) for name, value in place.items()}, MASTER_ADDR="127.0.0.1")
     function(*arguments)
 
