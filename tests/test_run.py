@@ -9,6 +9,7 @@ import yaml
 
 from mcontriever import run as plan
 from mcontriever.config import PlanConfig, parse_config
+from mcontriever.config.plan import load_plan
 from mcontriever.errors import ConfigError, RunError
 from mcontriever.training.metrics_log import METRICS, read_log
 from tests.conftest import SENTENCES, RunCli
@@ -61,6 +62,17 @@ def test_a_plan_is_followed_to_its_end_once(stages: list[dict[str, Any]], tmp_pa
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     followed(stages, tmp_path / "plan")
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_the_configuration_of_one_training_names_its_verb(tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({"stage": "finetune", "encoder": {}, "run": {}}))
+    with pytest.raises(ConfigError, match=rf"not a plan of several stages(.|\n)*mcontriever train --config {path}"):
+        load_plan(path)
+    path.write_text(yaml.safe_dump({"output": "x", "stage": [], "stages": [{"command": ["doctor"]}]}))
+    with pytest.raises(ConfigError, match="unknown key stage"):
+        load_plan(path)
+
 
 
 def test_every_stage_is_checked_before_the_first_one_starts(stages: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -164,9 +164,9 @@ def run(
 ) -> None:
     """Run several verbs one after another: train, mine, train again. The same command resumes it."""
     from mcontriever import run as verb
-    from mcontriever.config import PlanConfig, load_config
+    from mcontriever.config.plan import load_plan
 
-    loaded = load_config(PlanConfig, plan, overrides)
+    loaded = load_plan(plan, overrides)
     if print_config:
         show_config(loaded)
     verb.run(loaded)

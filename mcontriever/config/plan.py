@@ -1,10 +1,14 @@
 """`mcontriever run PLAN.yaml`: stages one after another."""
 
+from pathlib import Path
 from typing import Any
 
 import pydantic
 
+from mcontriever.config.loading import parse_config
 from mcontriever.config.sections import Section
+from mcontriever.config.yaml_files import read_yaml
+from mcontriever.errors import ConfigError
 
 
 class AlternateSection(Section):
@@ -41,3 +45,11 @@ class PlanConfig(Section):
     shared: dict[str, Any] = {}
     launcher: list[str] = []  # for example [deepspeed, --num_gpus, "8"]; empty: one process
     stages: list[StageSection] = pydantic.Field(min_length=1)
+
+
+def load_plan(path: str | Path, overrides: list[str] | None = None) -> PlanConfig:
+    values = read_yaml(path)
+    if isinstance(values, dict) and "stage" in values and "stages" not in values:
+        what = "this is the configuration of one training, not a plan of several stages"
+        raise ConfigError(what, where=path, fix=f"mcontriever train --config {path}")
+    return parse_config(PlanConfig, values, source=str(path), overrides=overrides)
