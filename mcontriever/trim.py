@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mcontriever.assembly.counted_text import CountedText, count_text
 from mcontriever.assembly.trim_report import measure_language, report_text
+from mcontriever.encoder.card_usage import usage
 from mcontriever.encoder.chosen_pieces import choose_pieces, with_parts
 from mcontriever.encoder.encoder import Encoder
 from mcontriever.encoder.saved_model import MODEL_FOLDER
@@ -157,5 +158,5 @@ def _save(encoder: Encoder, facts: dict[str, Any], output: Path, overwrite: bool
     report = report_text(facts)
     values = json.dumps(facts, ensure_ascii=False, indent=2) + "\n"
     attachments = {"report.md": report.encode(), "report.json": values.encode()}
-    encoder.save(output, card=report, attachments=attachments, overwrite=overwrite)
+    encoder.save(output, card=f"{report}\n{usage(encoder.spec())}\n", attachments=attachments, overwrite=overwrite)
     log.info(f"{facts['pieces']:,} pieces, {facts['layers']} layers: {output}; what it costs: {output / 'report.md'}")

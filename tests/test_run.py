@@ -74,7 +74,6 @@ def test_the_configuration_of_one_training_names_its_verb(tmp_path: Path) -> Non
         load_plan(path)
 
 
-
 def test_every_stage_is_checked_before_the_first_one_starts(stages: list[dict[str, Any]], tmp_path: Path) -> None:
     stages.insert(0, {"command": ["tokenizer", "atlas", "--output", str(tmp_path / "tokenizer")]})
     train = stages[1]["alternate"]["train"]

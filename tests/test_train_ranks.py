@@ -103,7 +103,9 @@ def test_one_two_and_four_processes_learn_the_same_from_the_same_batch(runs: Pat
         rank.join()
         assert rank.exitcode == 0
     logs = [logged(runs / name) for name in ("whole-batch-on-1", "whole-batch", "whole-batch-on-4")]
-    worlds = [read_state(checkpoints_of(runs / f"whole-batch{end}")[-1])["world_size"] for end in ("-on-1", "", "-on-4")]
+    worlds = [
+        read_state(checkpoints_of(runs / f"whole-batch{end}")[-1])["world_size"] for end in ("-on-1", "", "-on-4")
+    ]
     assert worlds == [1, 2, 4]
     assert len(logs[0]) == 7
     exact = ("step", "samples", "tokens", "rows", "languages", "learning_rate", "queue_filled")

@@ -157,7 +157,9 @@ def test_the_report_counts_and_measures_what_the_models_do(
         assert found["cosine"] < 1
         assert found["cosine_worst_percent"] == pytest.approx(np.percentile((old * new).sum(1), 1), abs=1e-4)
     text = (tmp_path / "small" / "report.md").read_text()
-    assert text == (tmp_path / "small" / "README.md").read_text()
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert card.startswith(text)
+    assert "model.encode_query(" in card[len(text) :]
     assert "| sw |" in text
 
 

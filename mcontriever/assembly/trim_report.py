@@ -60,7 +60,7 @@ def _count_unknown(encoder: Any, rows: list[list[int]]) -> int:
 
 
 def report_text(facts: Mapping[str, Any]) -> str:
-    """report.md, and the model's card."""
+    """report.md, and most of the model's card."""
     lines = [f"# {facts['name']}", "", f"Made of `{facts['model']}` by `mcontriever trim`.", ""]
     lines += [f"- {name}: {facts[name]:,}" for name in ("pieces", "layers", "parameters")]
     lines += [f"- text that the pieces were counted in: {facts['text']}"] if facts["text"] else []

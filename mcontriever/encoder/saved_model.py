@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from mcontriever.disk import atomic_folder, is_plain_name, read_json, write_json
 from mcontriever.encoder.backbone_loading import quiet_transformers
+from mcontriever.encoder.card_usage import usage
 from mcontriever.encoder.model_checksums import CHECKSUMS, write_checksums
 from mcontriever.errors import ModelError
 from mcontriever.model_files import AGAIN, reading_model
@@ -157,7 +158,7 @@ def query_folder(folder: Path) -> Path | None:
 
 def _plain_card(spec: Mapping[str, Any]) -> str:
     lines = [f"- {name.replace('_', ' ')}: {value!r}" for name, value in spec.items()]
-    return "# Text encoder\n\nMade with mcontriever.\n\n" + "\n".join(lines) + "\n"
+    return "# Text encoder\n\nMade with mcontriever.\n\n" + "\n".join(lines) + f"\n\n{usage(spec)}\n"
 
 
 def read_spec(folder: Path) -> dict[str, Any]:

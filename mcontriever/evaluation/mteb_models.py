@@ -7,9 +7,11 @@ mteb.get_model("mcontriever/mini")                            MTEB knows the bun
 register("mine", "runs/tiny-model")                           and mcontriever/mine
 
 python -m mcontriever.evaluation.mteb_models run -m mcontriever/mini -t NFCorpus     `mteb`, with both registered
+python -m mcontriever.evaluation.mteb_models run -m runs/tiny-model -t NFCorpus      and with an exported folder
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from mteb.models import ModelMeta
 from mteb.models.model_implementations import MODEL_REGISTRY
 
 from mcontriever.encoder import Encoder
-from mcontriever.errors import ModelError
+from mcontriever.errors import ModelError, UserError
 from mcontriever.evaluation.language_names import mteb_code
 from mcontriever.evaluation.mteb_encoder import MtebEncoder, model_meta
-from mcontriever.hub import model_folder
+from mcontriever.hub import is_at_hand, model_folder
 
 NANO, MINI = "nano", "mini"  # the bundled models of these names, which no Path is equal to
 # What their cards do not say. Contamination in MTEB's names: both read questions of TyDi QA (Mr. TyDi's) and of Natural
@@ -123,10 +125,31 @@ def _read_by(ancestor: str | None) -> set[str]:
     return set(MODEL_REGISTRY[ancestor].training_datasets or ()) if ancestor in MODEL_REGISTRY else set()
 
 
+def mteb_command(words: Sequence[str]) -> None:
+    """MTEB's own command line, whose -m takes a folder too."""
+    from mteb.cli.build_cli import main
+
+    names = [
+        _known_name(word) if before in ("-m", "--model") else word
+        for before, word in zip(("", *words), words, strict=False)
+    ]
+    sys.argv = ["mteb", *names]
+    main()
+
+
+def _known_name(model: str) -> str:
+    """Of a folder, the name that it gets here; a name of MTEB's or the hub's stays."""
+    is_folder = is_at_hand(model) or model.startswith((".", "~", "/"))
+    return str(register(Path(model).resolve().name, model).name) if is_folder else model
+
+
 register(NANO, NANO)
 _in_registry(MINI, MINI, _complete(model_meta(MINI, **_MINI_SIZE), model_folder(MINI), FACTS[MINI]))
 
-if __name__ == "__main__":
-    from mteb.cli.build_cli import main
 
-    main()
+if __name__ == "__main__":
+    try:
+        mteb_command(sys.argv[1:])
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)

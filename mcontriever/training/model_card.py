@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mcontriever.encoder.card_usage import usage
 from mcontriever.training.metrics_log import METRICS, SCORES, flat_numbers, read_log
 
 CURVE_POINTS = 8
@@ -20,7 +21,7 @@ def model_card(
         _front_matter(data.get("languages", [])),
         f"# {name}\n\nA text encoder for retrieval in any language from any language, trained with mcontriever "
         f"for {step:,} steps on {samples:,} samples.",
-        _usage(spec),
+        usage(spec),
         "## Encoder\n\n" + _table(spec),
         "## Data\n\n" + _table(data),
         _curves(logged),
@@ -36,20 +37,6 @@ def _front_matter(languages: list[str]) -> str:
     head = f"language:\n{shown}" if known else ""
     tags = "- sentence-transformers\n- feature-extraction\n- retrieval\n- multilingual\n"
     return f"---\n{head}library_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n{tags}---"
-
-
-def _usage(spec: Mapping[str, Any]) -> str:
-    ways = {"cosine": "cosine similarity", "maxsim": "the sum of each token's best product (MaxSim)"}
-    compare = ways.get(spec["similarity"], "the dot product (not cosine)")
-    kind = "MultiVectorEncoder" if spec["similarity"] == "maxsim" else "SentenceTransformer"
-    return (
-        f"## Use\n\n```python\nfrom sentence_transformers import {kind}\n\n"
-        f'model = {kind}("PATH")\n'
-        'questions, passages = model.encode_query(["a question"]), model.encode_document(["a passage"])\n'
-        "scores = model.similarity(questions, passages)\n```\n\n"
-        f"Embeddings are compared by {compare}.\n\n"
-        'On MTEB\'s tasks: `mteb.evaluate(mcontriever.mteb_model("PATH"), tasks)`.'
-    )
 
 
 def _table(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
+from mcontriever import export
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.model_checksums import CHECKSUMS
 from mcontriever.errors import HubError, ModelError
@@ -98,6 +99,29 @@ def test_sentence_transformers_knows_similarity_and_prefixes(tokenizer: Any, tex
     np.testing.assert_allclose(model.encode_document(texts), encoder.embed_documents(texts), atol=1e-5)
     assert (tmp_path / "model" / "README.md").read_text() == "# Card"
     assert Encoder.load(tmp_path / "model").spec() == SPEC
+
+
+def test_a_card_that_nobody_wrote_says_how_the_model_is_used(tokenizer: Any, tmp_path: Path) -> None:
+    encoder = Encoder.from_random(SIZE, tokenizer, **SPEC)
+    card = (encoder.save(tmp_path / "model") / "README.md").read_text()
+    for part in ("model.encode_query(", "model.encode_document(", "cosine similarity", "mcontriever.mteb_model("):
+        assert part in card, part
+
+
+@pytest.mark.parametrize("name", ["nano", "mini"])
+def test_the_python_route_on_a_bundled_card_is_that_of_its_export(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export.run(name, tmp_path / "FOLDER")
+    card = (tmp_path / "FOLDER" / "README.md").read_text(encoding="utf-8")
+    assert f'mteb.evaluate(mcontriever.mteb_model("{name}"), tasks)' in card
+    (code,) = [part for part in card.split("```python\n")[1:] if "sentence_transformers" in part]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code.split("```")[0], found)
+    encoder = Encoder.load(name)
+    expected = encoder.embed_queries(["a question"]) @ encoder.embed_documents(["a passage"]).T
+    np.testing.assert_allclose(found["scores"], expected, atol=1e-2)
 
 
 def test_a_model_that_sentence_transformers_saved(tokenizer: Any, texts: list[str], tmp_path: Path) -> None:

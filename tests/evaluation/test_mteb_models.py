@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mcontriever import Encoder, mteb_model
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.beir_tasks import beir_task
-from mcontriever.evaluation.mteb_models import register
+from mcontriever.evaluation.mteb_models import mteb_command, register
 from mcontriever.evaluation.official_tasks import find_snapshot
 from tests.conftest import SENTENCES
 from tests.evaluation.conftest import QUESTIONS
@@ -63,20 +63,18 @@ def test_a_model_has_read_what_its_ancestor_read() -> None:
     assert meta.is_zero_shot_on([mteb.get_task("NFCorpus")])
 
 
-def test_mtebs_own_command_runs_a_model_by_name(
-    hub_copy: Path, tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by_folder", [False, True])
+def test_mtebs_own_command_runs_a_model_by_name_and_by_folder(
+    hub_copy: Path, tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_folder: bool
 ) -> None:
     """`python -m mcontriever.evaluation.mteb_models run ...` is MTEB's command with our names; the task is cut down."""
-    from mteb.cli.build_cli import main
-
     task = mteb.get_task("NanoNFCorpusRetrieval")
     dataset = task.metadata.dataset
     there = {**dataset, "path": str(find_snapshot(hub_copy, dataset["path"], dataset["revision"]))}
     monkeypatch.setattr(type(task), "metadata", task.metadata.model_copy(update={"dataset": there}))
-    meta = register("tiny-of-the-command", tiny_encoder_dir)
-    words = ["run", "-m", meta.name, "-t", "NanoNFCorpusRetrieval", "--output-folder", str(tmp_path)]
-    monkeypatch.setattr("sys.argv", ["mteb", *words])
-    main()
+    monkeypatch.setattr("sys.argv", ["mteb"])
+    model = str(tiny_encoder_dir) if by_folder else register("tiny-of-the-command", tiny_encoder_dir).name
+    mteb_command(["run", "-m", str(model), "-t", "NanoNFCorpusRetrieval", "--output-folder", str(tmp_path)])
     (file,) = tmp_path.rglob("NanoNFCorpusRetrieval.json")
     found = json.loads(file.read_text())["scores"]["train"][0]["ndcg_at_10"]
     encoder = Encoder.load(tiny_encoder_dir)
