@@ -50,7 +50,7 @@ def run(
         raise ModelError("the model has a separate query encoder", where=model, fix=fix)
     if layers is not None:
         keep_layers(encoder.backbone, layer_numbers(layers), where=model)
-        encoder.int8_ranges = None
+        encoder.int8_ranges, encoder.evidence_rule = None, None
     facts: dict[str, Any] = {"name": output.resolve().name, "model": model, "text": text, "samples": samples}
     facts["languages"] = {}
     if text is not None:
@@ -146,7 +146,8 @@ def _with_pieces(encoder: Encoder, vocabulary: Vocabulary, kept: npt.NDArray[np.
     backbone = copy.deepcopy(encoder.backbone, shared)
     keep_pieces(backbone, kept.tolist())
     tokenizer = vocabulary.keep(kept.tolist())
-    return Encoder(backbone, tokenizer, int8_ranges=encoder.int8_ranges, **encoder.spec()).eval()
+    settings = {**encoder.spec(), "int8_ranges": encoder.int8_ranges, "evidence_rule": encoder.evidence_rule}
+    return Encoder(backbone, tokenizer, **settings).eval()
 
 
 def _unit_vectors(encoder: Encoder, texts: list[str]) -> npt.NDArray[np.float32]:

@@ -58,6 +58,7 @@ def test_a_store_that_it_made_is_searched_from_anywhere(
     made_by = EmbeddingStore.open(tmp_path / "store").encoder
     assert made_by is not None
     assert made_by.model == "nano"
+    assert made_by.evidence_rule == Encoder.load("nano").evidence_rule is not None  # chosen with questions
     monkeypatch.chdir(tmp_path)
     found = cli("search", "store", ARABIC, "-k", "1", "--json")
     assert '"id":"football-world-cup/en"' in found.stdout, found.stderr

@@ -3,8 +3,8 @@
     python benchmarks/quality/mixed_formulas.py --model nano --half odd --questions 500 FOLDER... --output FILE.json
 
 For each folder in BEIR layout, nDCG@10 with every document scored: of vectors, BM25, the first version's blend, the
-present rule, and the rule with the tail of unrelated scores measured on the folder; and of vectors and the present
-rule with all texts in one language, or with clusters of the vectors in place of languages.
+model's rule, and the default rule with the tail of unrelated scores measured on the folder; and of vectors and the
+model's rule with all texts in one language, or with clusters of the vectors in place of languages.
 
 Shapes: Q questions, N documents, L languages, P pieces of documents.
 """
@@ -17,7 +17,8 @@ from pools import mean_ndcg, measure_pools, relevant_ids
 
 from mcontriever.encoder import Encoder
 from mcontriever.evaluation.dev_sets import DevSet
-from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT
+from mcontriever.evidence_rule import DEFAULT_RULE, EvidenceRule
+from mcontriever.retrieval.calibrated_search import FAMILIAR
 from mcontriever.retrieval.calibration import Calibration
 from mcontriever.retrieval.fusion import BLENDED_DENSE_WEIGHT
 from mcontriever.retrieval.language_statistics import LanguageStatistics
@@ -28,7 +29,7 @@ from mcontriever.texts.documents import Query
 from mcontriever.texts.language_detection import with_detected_languages
 
 PIECES, TAIL = 200, 0.003
-WEIGHT_BESIDE_A_MEASURED_TAIL = 48.0
+WEIGHT_BESIDE_A_MEASURED_TAIL, BEST_BESIDE_A_MEASURED_TAIL = 48.0, 0.25
 CLUSTERS, ROUNDS = (5, 8, 16), 25
 
 
@@ -39,6 +40,7 @@ def _scores(encoder: Encoder, pool: DevSet, queries: Sequence[Query]) -> dict[st
     vectors_NH = encoder.embed_documents([one.text for one in documents], [one.title for one in documents])
     queries_QH = encoder.embed_queries(texts)
     named = np.unique([one.text_language or one.language for one in documents], return_inverse=True)[1]
+    rule = encoder.evidence_rule or DEFAULT_RULE
     tables = {
         "languages": Tables.of(vectors_NH, queries_QH, named, index, texts),
         "one language": Tables.of(vectors_NH, queries_QH, np.zeros_like(named), index, texts),
@@ -47,15 +49,14 @@ def _scores(encoder: Encoder, pool: DevSet, queries: Sequence[Query]) -> dict[st
             for count in CLUSTERS
         },
     }
-    by_words_QN = _blended_shares(index, texts)
     measured = Tail.of(tables["languages"], pool, encoder)
     ways = {
-        "BM25": by_words_QN,
-        "raw": BLENDED_DENSE_WEIGHT * queries_QH @ vectors_NH.T + (1 - BLENDED_DENSE_WEIGHT) * by_words_QN,
+        "BM25": _blended_shares(index, texts),
+        "raw": raw_hybrid(vectors_NH, queries_QH, index, texts),
         "measured tail": tables["languages"].with_tail(measured),
     }
     for name, table in tables.items():
-        ways |= {f"{name}: vectors": table.z_QN, f"{name}: hybrid": table.present_rule()}
+        ways |= {f"{name}: vectors": table.z_QN, f"{name}: hybrid": table.hybrid(rule)}
     ids_N = np.array([document.id for document in documents])
     relevant = [relevant_ids(pool, query) for query in queries]
     found = {}
@@ -101,13 +102,14 @@ class Tables:
             np.stack([one.own_L[codes_N] for one in shares]),
         )
 
-    def present_rule(self) -> np.ndarray:
-        words_QN = self.shares_QN - OWN_BEST * self.best_QN - FAMILIAR * self.own_QN
-        found: np.ndarray = self.z_QN * np.abs(self.z_QN) / 2 + WEIGHT * words_QN
-        return found
+    def hybrid(self, rule: EvidenceRule) -> np.ndarray:
+        words_QN = rule.of_words(self.shares_QN, self.best_QN) - rule.words * FAMILIAR * self.own_QN
+        return rule.of_scores(self.z_QN) + words_QN
 
     def with_tail(self, tail: "Tail") -> np.ndarray:
-        words_QN = np.maximum(self.shares_QN - OWN_BEST * self.best_QN - FAMILIAR * self.own_QN, -FAMILIAR)
+        words_QN = np.maximum(
+            self.shares_QN - BEST_BESIDE_A_MEASURED_TAIL * self.best_QN - FAMILIAR * self.own_QN, -FAMILIAR
+        )
         found: np.ndarray = tail.evidence(self.z_QN) + WEIGHT_BESIDE_A_MEASURED_TAIL * words_QN
         return found
 
@@ -149,6 +151,12 @@ def clusters(vectors_NH: np.ndarray, count: int) -> np.ndarray:
         for one in np.unique(nearest_N):
             centres[one] = vectors_NH[nearest_N == one].mean(axis=0)
     return np.unique(nearest_N, return_inverse=True)[1]
+
+
+def raw_hybrid(vectors_NH: np.ndarray, queries_QH: np.ndarray, index: LexicalIndex, texts: Sequence[str]) -> np.ndarray:
+    found: np.ndarray = BLENDED_DENSE_WEIGHT * queries_QH @ vectors_NH.T
+    found += (1 - BLENDED_DENSE_WEIGHT) * _blended_shares(index, texts)
+    return found
 
 
 def _blended_shares(index: LexicalIndex, texts: Sequence[str]) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""What mixed_pools.py and mixed_formulas.py share: their command line, the questions that they ask, and nDCG@10."""
+"""What the measurements of mixed pools share: their command line, the questions that they ask, and nDCG@10."""
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,17 @@ def measure_pools(
     found = {}
     for folder in given.folders:
         pool = DevSet.load(folder)
-        half = list(pool.queries)[given.half == "odd" :: 2]
-        queries = [half[place] for place in np.unique(np.linspace(0, len(half) - 1, given.questions).astype(int))]
+        queries = evenly_drawn(pool.queries, given.half, given.questions)
         found[folder.name] = {"questions": len(queries), **facts(encoder, pool, queries)}
         print(folder.name, json.dumps(found[folder.name], indent=1), flush=True)
     if given.output:
         given.output.write_text(json.dumps({"model": given.model, "half": given.half, "pools": found}, indent=1) + "\n")
+
+
+def evenly_drawn(queries: Iterable[Query], half: str, count: int) -> list[Query]:
+    """At most so many of the even or the odd ones."""
+    chosen = list(queries)[half == "odd" :: 2]
+    return [chosen[place] for place in np.unique(np.linspace(0, len(chosen) - 1, count).astype(int))]
 
 
 def relevant_ids(pool: DevSet, query: Query) -> set[str]:

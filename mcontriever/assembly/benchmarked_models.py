@@ -28,6 +28,7 @@ from mcontriever.evaluation.mteb_combined import (
 )
 from mcontriever.evaluation.mteb_encoder import combined_meta, model_meta
 from mcontriever.evaluation.mteb_search import Centre
+from mcontriever.evidence_rule import DEFAULT_RULE
 from mcontriever.progress import log
 from mcontriever.retrieval.combined_search import CombinedSearch
 from mcontriever.retrieval.dense_search import DenseSearch
@@ -103,7 +104,8 @@ def _calibrated(spec: ModelSpec, label: str, rerank_depth: int, device: str) -> 
 
         return find
 
-    return DocumentSearch(build, combined_meta(label, [], f"{encoder.fingerprint()} {options} {spec.reranker}"))
+    rule = encoder.evidence_rule or DEFAULT_RULE
+    return DocumentSearch(build, combined_meta(label, [], f"{encoder.fingerprint()} {rule} {options} {spec.reranker}"))
 
 
 def _combine(spec: ModelSpec, rerank_depth: int, device: str) -> Combine:

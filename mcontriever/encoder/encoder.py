@@ -45,6 +45,7 @@ from mcontriever.encoder.texts_to_vectors import (
 )
 from mcontriever.encoder.without_transformers import load_light_backbone, load_light_tokenizer
 from mcontriever.errors import ModelError
+from mcontriever.evidence_rule import EvidenceRule
 from mcontriever.hub import model_folder
 from mcontriever.tokens import PackedBatch, SpecialTokens, load_tokenizer
 
@@ -70,6 +71,7 @@ class Encoder(torch.nn.Module):
         document_prefix: str = "",
         precision: str = "float32",
         int8_ranges: dict[str, torch.Tensor] | None = None,
+        evidence_rule: EvidenceRule | None = None,
         compute_dtype: torch.dtype | None = None,
         checkpoint_layers: bool = False,
     ) -> None:
@@ -82,7 +84,7 @@ class Encoder(torch.nn.Module):
         self.normalize = normalize or similarity == "cosine"
         self.max_length = max_length
         self.query_prefix, self.document_prefix = query_prefix, document_prefix
-        self.precision, self.int8_ranges = precision, int8_ranges
+        self.precision, self.int8_ranges, self.evidence_rule = precision, int8_ranges, evidence_rule
         self.compute_dtype, self.checkpoint_layers = compute_dtype, checkpoint_layers
         self.special = SpecialTokens.of(tokenizer)
         self.first_position = first_position(backbone)
@@ -230,7 +232,7 @@ class Encoder(torch.nn.Module):
         """Clears the caches, because optimizers may change weights without torch's version counter."""
         if mode:
             self._kept.clear()
-            self.int8_ranges = None
+            self.int8_ranges, self.evidence_rule = None, None
         return super().train(mode)
 
     def spec(self) -> dict[str, Any]:
@@ -264,7 +266,7 @@ class Encoder(torch.nn.Module):
 
     def _write(self, folder: Path, card: str | None, attachments: Mapping[str, bytes]) -> None:
         parts = (self.folded_backbone(), self.tokenizer, self.spec(), card, attachments, self.int8_ranges)
-        write_model_folder(folder, *parts)
+        write_model_folder(folder, *parts, self.evidence_rule)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
         """Copies the weights and shares the tokenizer, which never changes."""

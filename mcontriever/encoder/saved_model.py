@@ -3,7 +3,7 @@
 config.json model.safetensors tokenizer.json ...   the Hugging Face backbone and its tokenizer
 modules.json 1_Pooling/ 2_Normalize/               how token vectors become one embedding
 sentence_bert_config.json                          max length
-config_sentence_transformers.json                  similarity and prefixes
+config_sentence_transformers.json                  similarity and prefixes; of some models their evidence rule
 checksums.json                                     of the weights and tokenizer.json
 README.md                                          model card
 query/ router_config.json                          of two encoders: that of queries, and a Router over both
@@ -12,7 +12,7 @@ query/ router_config.json                          of two encoders: that of quer
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from mcontriever.encoder.backbone_loading import quiet_transformers
 from mcontriever.encoder.card_usage import usage
 from mcontriever.encoder.model_checksums import CHECKSUMS, write_checksums
 from mcontriever.errors import ModelError
+from mcontriever.evidence_rule import EvidenceRule
 from mcontriever.model_files import AGAIN, reading_model
 from mcontriever.output_folder import FolderKind
 from mcontriever.records import read_record
@@ -50,6 +51,7 @@ _TRANSFORMER = "sentence_transformers.models.Transformer"
 _POOLING = "sentence_transformers.models.Pooling"
 _NORMALIZE = "sentence_transformers.models.Normalize"
 _ROUTER, _ROUTES = "sentence_transformers.models.Router", "router_config.json"
+_SETTINGS = "config_sentence_transformers.json"
 
 
 def write_model_folder(
@@ -60,6 +62,7 @@ def write_model_folder(
     card: str | None,
     attachments: Mapping[str, bytes],
     int8_ranges: dict[str, torch.Tensor] | None = None,
+    evidence_rule: EvidenceRule | None = None,
     *,
     files: Mapping[str, Any] | None = None,
 ) -> None:
@@ -75,6 +78,8 @@ def write_model_folder(
             file = temporary / name
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        if evidence_rule is not None:
+            write_evidence_rule(temporary, evidence_rule)
         (temporary / "README.md").write_text(card if card is not None else _plain_card(spec))
         if int8_ranges is not None:
             save_file(int8_ranges, temporary / INT8_RANGES)
@@ -126,7 +131,7 @@ def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dic
             "pooling_mode_max_tokens": False,
             "pooling_mode_mean_sqrt_len_tokens": False,
         },
-        "config_sentence_transformers.json": {
+        _SETTINGS: {
             "model_type": "SentenceTransformer",
             "prompts": {"query": spec["query_prefix"], "document": spec["document_prefix"]},
             "default_prompt_name": None,
@@ -136,6 +141,12 @@ def _sentence_transformers_files(spec: Mapping[str, Any], dimension: int) -> dic
     if spec["normalize"]:
         files["2_Normalize/config.json"] = {}
     return files
+
+
+def write_evidence_rule(folder: Path, rule: EvidenceRule) -> None:
+    """Into a model's folder; it changes no vector, so no checksum and no fingerprint."""
+    file = folder / _SETTINGS
+    write_json(file, {**(_read(file, dict[str, Any]) or {}), "evidence_rule": asdict(rule)})
 
 
 def router_files(normalize: bool) -> dict[str, Any]:
@@ -162,7 +173,10 @@ def _plain_card(spec: Mapping[str, Any]) -> str:
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
-    """What the folder says about pooling, normalisation, similarity, length and prefixes; {} for a plain backbone."""
+    """What the folder says about pooling, normalisation, similarity, length, prefixes and its evidence rule.
+
+    {} for a plain backbone.
+    """
     modules = _read(folder / "modules.json", list[_Module])
     if modules is None:
         return {}
@@ -185,7 +199,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
         )
     if not is_plain_name(modules[1].path):
         raise ModelError(f"{modules[1].path!r} is not a folder of this model", where=folder / "modules.json", fix=AGAIN)
-    settings = _read(folder / "config_sentence_transformers.json", _Settings) or _Settings()
+    settings = _read(folder / _SETTINGS, _Settings) or _Settings()
     transformer = _read(folder / "sentence_bert_config.json", _Transformer) or _Transformer()
     prompts = settings.prompts or {}
     spec = {
@@ -195,6 +209,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
         "max_length": transformer.max_seq_length,
         "query_prefix": prompts.get("query", ""),
         "document_prefix": prompts.get("document", ""),
+        "evidence_rule": settings.evidence_rule,
     }
     return {name: value for name, value in spec.items() if value is not None}
 
@@ -228,6 +243,7 @@ class _Router:
 class _Settings:
     prompts: dict[str, str] | None = None
     similarity_fn_name: str | None = None
+    evidence_rule: EvidenceRule | None = None
 
 
 @dataclass(frozen=True)

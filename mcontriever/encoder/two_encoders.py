@@ -42,6 +42,7 @@ class TwoEncoders(Encoder):
             token_weights=passages.token_weights,
             precision=passages.precision,
             int8_ranges=passages.int8_ranges,
+            evidence_rule=passages.evidence_rule,
             **passages.spec(),
         )
         self.queries = queries

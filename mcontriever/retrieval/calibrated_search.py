@@ -1,14 +1,14 @@
 """Search in many languages: calibrated scores of the encoder, and shared words as evidence within a language.
 
-    score = z * |z| / 2 + WEIGHT * (share - OWN_BEST * best share of the language - FAMILIAR * own) + prefer * own
+    score = evidence of z + words * (share - best * best share of the language - FAMILIAR * own) + prefer * own
 
-All of it is evidence in nats. z is the encoder's score in deviations (calibration.py), and z * z / 2 is how surprising
-it is for an unrelated document (a normal tail): an encoder whose right answers stand far out is believed for that, one
-whose answers hardly do leaves more to words, and no weight has to be measured. The words that a document shares with
-the query are compared with the best document of its language: where another shares many more, this one is less likely,
-not more, than a document in a language that could share none. Documents in the query's own language share common words
-and topics with any query, so FAMILIAR is subtracted from them; `own` is 1 in the query's language as its words tell
-(lexical_evidence.py). `prefer` is the user's. WEIGHT, OWN_BEST and FAMILIAR are one setting for nano, mini and E5.
+All of it is evidence in nats. z is the encoder's score in deviations (calibration.py), and its evidence is how
+surprising it is for an unrelated document: an encoder whose right answers stand far out is believed for that, one whose
+answers hardly do leaves more to words. The words that a document shares with the query are compared with the best
+document of its language: where another shares many more, this one is less likely, not more, than a document in a
+language that could share none. Documents in the query's own language share common words and topics with any query, so
+FAMILIAR is subtracted from them; `own` is 1 in the query's language as its words tell (lexical_evidence.py). `prefer`
+is the user's. The evidence of z, `words` and `best` are the model's rule (evidence_rule.py), FAMILIAR is one for all.
 
 Shapes: N rows of the store, Q queries, L languages, P given rows of a query (-1: none).
 """
@@ -29,7 +29,7 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.unanswered import Unanswered
 from mcontriever.texts.documents import Query
 
-WEIGHT, OWN_BEST, FAMILIAR = 56.0, 0.25, 0.06
+FAMILIAR = 0.06
 DEPTH_WITHOUT_ANSWER = 20
 
 
@@ -155,9 +155,10 @@ class CalibratedSearch:
         codes = self.store.text_languages[0][[row_of[document] for document in z_of]]
         shares = np.array([evidence.share_of_document.get(document, 0.0) for document in z_of])
         z = np.array(list(z_of.values()), dtype=np.float64)
-        evidence_of_z = z * np.abs(z) / 2
-        lexical = WEIGHT * (shares - OWN_BEST * evidence.best_L[codes])
-        familiar = WEIGHT * FAMILIAR if self.lexical else 0.0
+        rule = self.store.evidence_rule
+        evidence_of_z = rule.of_scores(z)
+        lexical = rule.of_words(shares, evidence.best_L[codes])
+        familiar = rule.words * FAMILIAR if self.lexical else 0.0
         language = (self.prefer - familiar) * evidence.own_L[codes]
         scores = evidence_of_z + lexical + language
         sure = None

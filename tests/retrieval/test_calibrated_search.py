@@ -12,7 +12,7 @@ import pytest
 from mcontriever import index as make_index
 from mcontriever.encoder import Encoder
 from mcontriever.errors import ConfigError, ModelError, StoreError
-from mcontriever.retrieval.calibrated_search import FAMILIAR, OWN_BEST, WEIGHT
+from mcontriever.retrieval.calibrated_search import FAMILIAR
 from mcontriever.retrieval.calibration import CalibratedVectors
 from mcontriever.retrieval.dense_search import finder_by_language
 from mcontriever.retrieval.lexical_evidence import LexicalEvidence
@@ -48,13 +48,17 @@ def naive(store: EmbeddingStore, encoder: Encoder, query: str, *, hybrid: bool, 
     )
     query_H = query_H / math.sqrt(query_H @ within @ query_H / np.trace(within))
     deviations_N = calibration.rows(all_vectors(store), codes_N) @ query_H
+    rule = store.evidence_rule
     scores = deviations_N * np.abs(deviations_N) / 2
+    if rule.slope is not None:
+        steep_N = np.abs(deviations_N) > rule.slope
+        scores[steep_N] = (np.sign(deviations_N) * (rule.slope * np.abs(deviations_N) - rule.slope**2 / 2))[steep_N]
     if hybrid:
         index = LexicalIndex.build([[d.full_text for d in DOCUMENTS]])
         shares = LexicalEvidence.of(index, codes_N, len(names)).shares(index.tokenize([query])[0])
         best = np.array([shares.shares_N[codes_N == code].max() for code in range(len(names))])
-        scores += WEIGHT * (shares.shares_N - OWN_BEST * best[codes_N])
-        scores += (prefer - WEIGHT * FAMILIAR) * shares.own_L[codes_N]
+        scores += rule.words * (shares.shares_N - rule.best * best[codes_N])
+        scores += (prefer - rule.words * FAMILIAR) * shares.own_L[codes_N]
     return scores
 
 

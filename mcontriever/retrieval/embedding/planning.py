@@ -131,7 +131,7 @@ def _request_hashes(request: EmbeddingRequest, corpus: Corpus, layout: Layout) -
     description = corpus.description()
     by_files = {name: value for name, value in description.items() if name != "path"}
     asked = {
-        "layout": layout.model_dump(mode="json"),
+        "layout": json.loads(layout.of_rows()),
         "mode": request.mode,
         "shard_documents": request.shard_documents,
         "precision": request.precision,

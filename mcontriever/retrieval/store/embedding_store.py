@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
+from mcontriever.evidence_rule import DEFAULT_RULE, EvidenceRule
 from mcontriever.npy_files import mapped, was_cut
 from mcontriever.retrieval.store.opening_check import (
     REPAIR,
@@ -55,6 +56,10 @@ class EmbeddingStore:
     @property
     def encoder(self) -> EncoderEntry | None:
         return self.manifest.layout.encoder
+
+    @property
+    def evidence_rule(self) -> EvidenceRule:
+        return (self.encoder.evidence_rule if self.encoder else None) or DEFAULT_RULE
 
     @cached_property
     def live_N(self) -> np.ndarray | None:

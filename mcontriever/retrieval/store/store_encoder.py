@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 def encoder_entry(name: str, encoder: "Encoder | None") -> EncoderEntry | None:
     if encoder is None:
         return None
-    return EncoderEntry(model=lasting_name(name), fingerprint=encoder.fingerprint(), spec=encoder.spec())
+    return EncoderEntry(
+        model=lasting_name(name),
+        fingerprint=encoder.fingerprint(),
+        spec=encoder.spec(),
+        evidence_rule=encoder.evidence_rule,
+    )
 
 
 def check_searching_encoder(made_by: EncoderEntry | None, name: str, encoder: "Encoder", folder: Path) -> None:

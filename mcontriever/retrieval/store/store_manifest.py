@@ -19,6 +19,7 @@ import pydantic
 from mcontriever.amounts import shown_size
 from mcontriever.disk import read_json, write_json
 from mcontriever.errors import StoreError
+from mcontriever.evidence_rule import EvidenceRule
 from mcontriever.output_folder import COPY_FIRST, require_local
 from mcontriever.records import Count, checked_record
 from mcontriever.retrieval.store.passages import PassageLength
@@ -77,9 +78,12 @@ class ShardEntry(Entry):
 
 
 class EncoderEntry(Entry):
+    """`evidence_rule` is what the model said of itself; it changes no vector. None: nothing, or an older store."""
+
     model: str
     fingerprint: str
     spec: dict[str, Any]
+    evidence_rule: EvidenceRule | None = None
 
 
 class Layout(Entry):
@@ -91,6 +95,10 @@ class Layout(Entry):
     keeps_text: bool
     passage_words: int | None
     passage_overlap: int | None
+
+    def of_rows(self) -> str:
+        """What decides what the rows are, as JSON; how a search weighs them does not."""
+        return self.model_dump_json(exclude={"encoder": {"evidence_rule"}})
 
     @property
     def passage_length(self) -> PassageLength | None:
@@ -157,7 +165,7 @@ class Manifest(Entry):
 
     def rows_fingerprint(self) -> str:
         """Equal iff two stores hold the same rows in the same order, deleted ones included."""
-        digest = hashlib.sha256(self.layout.model_dump_json().encode())
+        digest = hashlib.sha256(self.layout.of_rows().encode())
         for shard in self.shards:
             for name, file in sorted(shard.files.items()):
                 digest.update(f"{name.split('-')[0]} {file.sha256}\n".encode())
