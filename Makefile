@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/mcontriever demo --output runs/demo
 
 test: check
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --forks $(WORKERS)
 
 AVX2_ONLY := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 BEYOND_AVX2 := from mcontriever.processor import instruction_sets as found; raise SystemExit(found() <= {"avx2", "fma3"})
@@ -25,7 +25,7 @@ PROCESSOR_TESTS := tests/test_cpu_operators.py tests/test_processor.py tests/tes
 
 test-avx2: $(STAMP)
 	@if $(BIN)/python -c '$(BEYOND_AVX2)'; then \
-	  $(AVX2_ONLY) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PROCESSOR_TESTS); \
+	  $(AVX2_ONLY) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --forks $(WORKERS) $(PROCESSOR_TESTS); \
 	else echo "make test-avx2: this processor has nothing beyond AVX2, so make test covers it"; fi
 
 check: $(STAMP)

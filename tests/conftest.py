@@ -24,31 +24,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so a script starts what
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each process begins with a part of the longest: `long(SECONDS)`, of a test or of a module that shares a fixture.
-
-    xdist gives each process a row of consecutive tests. One that has none left takes them from the end of another's.
-    """
-    rest, modules = list[pytest.Item](), dict[tuple[str, float], list[pytest.Item]]()
-    for item in items:
-        mark = item.get_closest_marker("long")
-        group = rest if mark is None else modules.setdefault((item.nodeid.partition("::")[0], mark.args[0]), [])
-        group.append(item)
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    parts: list[list[pytest.Item]] = [[] for _ in range(processes)]
-    loads = [0.0] * processes
-    for (_, seconds), group in sorted(modules.items(), key=lambda entry: -entry[0][1]):
-        least = loads.index(min(loads))
-        parts[least] += group
-        loads[least] += seconds
-    for number, part in enumerate(parts):
-        size = (len(rest) + sum(map(len, parts[number:]))) // (processes - number)
-        missing = max(size - len(part), 0)
-        part += rest[:missing]
-        del rest[:missing]
-    items[:] = [item for part in parts for item in part] + rest
-
-
 SENTENCES = {
     "en": [
         "The river rises in the hills and reaches the sea after a journey of nine days.",
@@ -144,6 +119,16 @@ def _log_as_imported() -> None:
     from mcontriever.progress import log
 
     log.handlers[:], log.propagate = [], True
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a benchmark tells libraries through the environment is taken back after each test."""
+    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"):
+        present = name in os.environ
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        if not present:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`mcontriever benchmark` as a user types it."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -19,16 +18,6 @@ from tests.conftest import SENTENCES, RunCli
 from tests.evaluation.conftest import write_beir
 
 TABLE_LINE = re.compile(r"^\|.*\|$")
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run tells libraries through the environment is taken back after each test."""
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"):
-        present = name in os.environ
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        if not present:
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -1,18 +1,45 @@
 """Processes forked from one that has imported what most commands need, which alone takes seconds of a core.
 
-The server is multiprocessing's; it starts with the first process, and ends with the tests.
+The server is multiprocessing's; it ends with the tests. It starts with the first process, or is a fork of one that has
+imported everything already.
 """
 
 import multiprocessing
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
+from multiprocessing import connection, forkserver
 from pathlib import Path
+from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.warm_imports"])
+
+
+def fork_the_server(unneeded: connection.Connection, prints: Path) -> None:
+    """Python offers no way to do so; from 3.14 on the server wants a key, and starts the usual way."""
+    server: Any = forkserver._forkserver
+    if sys.version_info >= (3, 14) or server._forkserver_pid is not None:
+        return
+    address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        alive, held = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(held)
+            unneeded.close()
+            write_to([str(prints)] * 2)
+            try:
+                forkserver.main(listener.fileno(), alive, [])
+            finally:
+                os._exit(0)
+        os.close(alive)
+    server._forkserver_address, server._forkserver_alive_fd, server._forkserver_pid = address, held, pid
 
 
 def run_warm(
