@@ -14,7 +14,7 @@ from typing import Any
 
 from mcontriever.disk import FolderLock
 from mcontriever.errors import ConfigError, DataError, HubError, ModelError
-from mcontriever.evaluation.known_models import PUBLISHED_AS
+from mcontriever.evaluation.known_models import published_as
 from mcontriever.evaluation.model_specs import ModelSpec, parse_models
 from mcontriever.evaluation.published import published_systems
 from mcontriever.evaluation.results import SCORES
@@ -158,7 +158,7 @@ def _models_at_hand(specs: dict[str, ModelSpec], suite: Suite, offline: Path | N
             _require_models(spec, offline)
             kept[label] = spec
         except HubError as error:
-            published = PUBLISHED_AS.get(spec.parts[0].name) if len(spec.parts) == 1 and not spec.reranker else None
+            published = published_as(spec)
             if len(specs) == 1 or published not in {system.name for system in published_systems(suite.published)}:
                 raise
             log.warning(f"{label}: {error.what}; the table has the published figures of {published} instead")

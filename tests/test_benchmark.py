@@ -147,20 +147,28 @@ def test_a_hub_out_of_reach_is_reported_at_once_with_the_offline_way(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "table", "name"),
+    [
+        ("facebook/contriever", "peerqa", "Contriever"),
+        ("naver/splade_v2_distil", "beir-supervised-ndcg10", "Splade v2"),
+        ("bm25+rerank:cross-encoder/ms-marco-MiniLM-L6-v2", "beir-supervised-ndcg10", "BM25+CE"),
+    ],
+)
 def test_a_model_out_of_reach_gives_way_to_its_published_figures(
-    unreachable_hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    model: str, table: str, name: str, unreachable_hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     suite = tmp_path / "local.yaml"
     tasks = [{"folder": "mcontriever/atlas/evaluation", "documents": ["sw"]}]
-    values = {"name": "local", "description": "", "tasks": tasks, "metrics": ["ndcg_at_10"], "published": ["peerqa"]}
+    values = {"name": "local", "description": "", "tasks": tasks, "metrics": ["ndcg_at_10"], "published": [table]}
     suite.write_text(json.dumps(values))
     with caplog.at_level("WARNING"):
-        run(Request(models=["bm25", "facebook/contriever"], suite=str(suite), output=tmp_path / "out"))
-    assert "facebook/contriever: 127.0.0.1 cannot be reached" in caplog.text
-    assert "the table has the published figures of Contriever instead" in caplog.text
+        run(Request(models=["bm25", model], suite=str(suite), output=tmp_path / "out"))
+    assert f"{model}: 127.0.0.1 cannot be reached" in caplog.text
+    assert f"the table has the published figures of {name} instead" in caplog.text
     assert {row["model"] for row in json.loads((tmp_path / "out" / "scores.json").read_text())} == {"bm25"}
-    for models in (["facebook/contriever"], ["bm25", "facebook/mcontriever"]):  # alone; not in the suite's tables
-        with pytest.raises(HubError, match=r"127\.0\.0\.1 cannot be reached"):
+    for models in ([model], ["bm25", "facebook/mcontriever"], ["bm25", f"hybrid:bm25,{model}"]):
+        with pytest.raises(HubError, match=r"127\.0\.0\.1 cannot be reached"):  # alone; not in the suite's tables
             run(Request(models=models, suite=str(suite), output=tmp_path / "other"))
 
 

@@ -11,6 +11,7 @@ their own (sparse_models.py), DPR too (dpr_checkpoints.py).
 from dataclasses import dataclass
 from typing import Any
 
+from mcontriever.evaluation.model_specs import RERANK, ModelSpec
 from mcontriever.progress import log
 
 
@@ -74,12 +75,19 @@ _GROUPS = (
 KNOWN: dict[str, dict[str, Any]] = {name: dict(group.settings) for group in _GROUPS for name in group.names}
 # beir-cellar/beir: examples/retrieval/evaluation/sparse/evaluate_splade.py; naver/splade: README.md
 SPLADE = frozenset(
-    {"naver/splade-cocondenser-ensembledistil", "naver/splade-cocondenser-selfdistil", "naver/splade_v2_max"}
+    {
+        "naver/splade-cocondenser-ensembledistil",
+        "naver/splade-cocondenser-selfdistil",
+        "naver/splade_v2_distil",
+        "naver/splade_v2_max",
+    }
 )
 # beir-cellar/beir: examples/retrieval/evaluation/sparse/evaluate_sparta.py, beir/retrieval/models/sparta.py
 SPARTA = "BeIR/sparta-msmarco-distilbert-base-v1"
+# The cross-encoder of BEIR and of Contriever's table, under its new name and its old one.
+_MINILM = ("cross-encoder/ms-marco-MiniLM-L6-v2", "cross-encoder/ms-marco-MiniLM-L-6-v2")
 # The names of published.json: such a row is shown where the model itself cannot be fetched.
-PUBLISHED_AS = {
+_PUBLISHED_AS = {
     "facebook/contriever": "Contriever",
     "facebook/contriever-msmarco": "Contriever + MS MARCO",
     "facebook/mcontriever": "mContriever",
@@ -94,6 +102,9 @@ PUBLISHED_AS = {
     "facebook/dpr-question_encoder-multiset-base": "DPR",
     "facebook/dpr-question_encoder-single-nq-base": "DPR",
     SPARTA: "SPARTA",
+    "naver/splade_v2_distil": "Splade v2",
+    **{f"bm25{RERANK}{name}": "BM25+CE" for name in _MINILM},
+    **{f"facebook/contriever-msmarco{RERANK}{name}": "Contriever + MS MARCO + CE" for name in _MINILM},
     "intfloat/multilingual-e5-small": "multilingual-e5-small",
     "intfloat/multilingual-e5-base": "multilingual-e5-base (XLM-R base)",
     "intfloat/multilingual-e5-large": "multilingual-e5-large",
@@ -108,3 +119,10 @@ def known_settings(name: str) -> dict[str, Any]:
     if settings:
         log.info(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items()))
     return settings
+
+
+def published_as(spec: ModelSpec) -> str | None:
+    """What published.json calls this model, if it has figures of it."""
+    if len(spec.parts) > 1:
+        return None
+    return _PUBLISHED_AS.get(spec.label({}) if spec.reranker else spec.parts[0].name)
