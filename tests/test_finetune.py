@@ -256,6 +256,9 @@ def test_the_stage_chooses_the_configuration(values: dict[str, Any], tmp_path: P
     block = tmp_path / "deepspeed.json"
     block.write_text(json.dumps({**values["deepspeed"], "gradient_clipping": 0.25}))
     assert load_train_config(path, deepspeed=block).deepspeed["gradient_clipping"] == 0.25
+    block.write_text("[1]")
+    with pytest.raises(ConfigError, match=rf"DeepSpeed's keys and values, found list\n.*{block}"):
+        load_train_config(path, deepspeed=block)
     path.write_text(json.dumps({"output": "runs/plan", "stages": []}))
     with pytest.raises(ConfigError, match=rf"a plan of several stages(.|\n)*mcontriever run {path}"):
         load_train_config(path)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from mcontriever.encoder import Encoder
@@ -224,3 +225,24 @@ def test_the_command_line_prints_the_configuration_and_the_estimate(
     wrong = cli("train", "--config", config, "--set", "run.stepps=1")
     assert (wrong.returncode, "did you mean run.steps?" in wrong.stderr) == (2, True)
     assert not (tmp_path / "run").exists()
+
+
+def test_deepspeeds_own_options_name_its_file_and_our_checks_stay(
+    values: dict[str, Any], tmp_path: Path, run_cli: RunCli
+) -> None:
+    """`deepspeed mcontriever/train.py ... --deepspeed --deepspeed_config FILE`, as its launcher starts a process."""
+    config = write_config(tmp_path / "config.yaml", values)
+    words = ["train", "--local_rank=0", "--config", config, "--deepspeed", "--deepspeed_config", tmp_path / "ds.json"]
+    block = {**values["deepspeed"], "gradient_clipping": 0.25}
+    (tmp_path / "ds.json").write_text(json.dumps(block))
+    done = run_cli(*words)
+    assert done.returncode == 0, done.stderr
+    used = yaml.safe_load((checkpoints_of(tmp_path / "run")[-1] / "model" / "training.yaml").read_text())
+    assert used["deepspeed"] == block
+    for change, message in (
+        ({"fp16": {"enabled": True}}, "fp16 is set"),
+        ({"train_micro_batchsize": 4}, "did you mean deepspeed.train_micro_batch_size_per_gpu?"),
+    ):
+        (tmp_path / "ds.json").write_text(json.dumps(block | change))
+        wrong = run_cli(*words)
+        assert (wrong.returncode, message in wrong.stderr) == (2, True), wrong.stderr

@@ -84,7 +84,11 @@ def load_train_config(
             fix=f"mcontriever run {path}",
         )
     if deepspeed is not None and isinstance(values, dict):
-        values["deepspeed"] = read_yaml(deepspeed)
+        block = read_yaml(deepspeed)
+        if not isinstance(block, dict):
+            what = f"expected DeepSpeed's keys and values, found {type(block).__name__}"
+            raise ConfigError(what, where=deepspeed, fix="see configs/deepspeed for examples")
+        values["deepspeed"] = block
     return parse_train_config(values, source=str(path), overrides=overrides)
 
 
