@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+
+from mcontriever.disk import read_json
+from mcontriever.encoder.few_bits import is_packed
+from mcontriever.errors import ModelError
 
 PIECES_KEPT, MAX_LENGTH = 2000, 500
 SPLADE_LENGTH = 256
@@ -23,6 +28,7 @@ def sparta_encoder(folder: Path, device: str) -> Any:
     from sentence_transformers.base.modules import Dense, Router, Transformer
     from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 
+    _require_plain_weights(folder)
     transformer = Transformer(str(folder))
     tokenizer, words = transformer.tokenizer, transformer.model.get_input_embeddings().weight.detach()
     transformer.max_seq_length = min(MAX_LENGTH, transformer.max_seq_length or MAX_LENGTH)
@@ -45,6 +51,32 @@ def splade_encoder(folder: Path, device: str) -> Any:
     """A folder that says how it is read, or a masked language model alone."""
     from sentence_transformers import SparseEncoder
 
+    if not _has_trained_head(folder):
+        raise ModelError(
+            "the model has no head trained to predict pieces; its scores would be random",
+            where=folder,
+            fix="give a masked language model (XForMaskedLM) or a SparseEncoder; sparta: reads plain backbones",
+        )
+    _require_plain_weights(folder)
     model = SparseEncoder(str(folder), device=device).eval()
     model.max_seq_length = min(SPLADE_LENGTH, model.max_seq_length or SPLADE_LENGTH)
     return model
+
+
+def _has_trained_head(folder: Path) -> bool:
+    """What sentence-transformers saved as a sparse encoder, or a masked language model; another gets a random head."""
+    saved_by, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    if saved_by.is_file() and read_json(saved_by).get("model_type") == "SparseEncoder":
+        return True
+    names = read_json(config).get("architectures") if config.is_file() else None
+    return any(name.endswith("ForMaskedLM") for name in names or [])
+
+
+def _require_plain_weights(folder: Path) -> None:
+    """transformers would replace weights that it cannot read by random ones."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as weights:
+            if is_packed(weights.keys()):
+                what = "the weights are stored in a few bits per number, which sentence-transformers does not read"
+                fix = f"write them in float32 first: mcontriever export {folder.name} --output FOLDER"
+                raise ModelError(what, where=folder, fix=fix)

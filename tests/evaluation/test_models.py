@@ -155,6 +155,14 @@ def test_splade_weighs_pieces_by_the_best_of_a_masked_language_model(
         np.testing.assert_allclose(scores_QD, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_weights_that_would_be_random_are_refused(tiny_encoder_dir: Path, folders: dict[str, Path]) -> None:
+    with pytest.raises(ModelError, match=r"no head trained to predict pieces(.|\n)*sparta: reads plain backbones"):
+        sparse_search("splade", str(tiny_encoder_dir), "m", "cpu")
+    with pytest.raises(ModelError, match=r"a few bits per number(.|\n)*mcontriever export nano --output FOLDER"):
+        sparse_search("sparta", "nano", "m", "cpu")
+    assert sparse_search("splade", str(folders["sparse"]), "m", "cpu").encoder.model.max_seq_length <= 256
+
+
 def test_our_own_folder_runs_packed(tiny_encoder_dir: Path) -> None:
     encoder = Encoder.load(tiny_encoder_dir)
     expected = encoder.embed_queries(list(QUERIES["text"])) @ encoder.embed_documents(TEXTS).T
