@@ -2,7 +2,8 @@
 
 What a score is worth depends on the model: high scores of unrelated documents are commoner with a bag of subwords than
 with a transformer. Measures of a store did not tell the two apart, so a model's folder may carry a rule that was chosen
-with questions (benchmarks/quality/choose_evidence_rule.py), and a store keeps that of the model that embedded it.
+with questions (benchmarks/quality/choose_evidence_rule.py), and a store keeps that of the model that embedded it,
+or the default of its time.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class EvidenceRule:
     exp(-slope * z). None: normal all the way.
     """
 
-    words: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 56.0
+    words: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 40.0
     best: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.25
     slope: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
 
@@ -39,3 +40,4 @@ class EvidenceRule:
 
 
 DEFAULT_RULE = EvidenceRule()
+OLDER_RULE = EvidenceRule(words=56.0)  # of stores that keep none: they were made when this was the default

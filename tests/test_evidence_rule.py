@@ -12,7 +12,7 @@ from mcontriever.encoder import Encoder
 from mcontriever.encoder.saved_model import write_evidence_rule
 from mcontriever.encoder.two_encoders import TwoEncoders
 from mcontriever.errors import ModelError, StoreError
-from mcontriever.evidence_rule import DEFAULT_RULE, EvidenceRule
+from mcontriever.evidence_rule import DEFAULT_RULE, OLDER_RULE, EvidenceRule
 from mcontriever.retrieval.searcher import Index
 from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.store.store_manifest import MANIFEST
@@ -48,7 +48,7 @@ def test_a_folder_keeps_it_and_other_libraries_do_not_mind(folder: Path, tiny_en
         SentenceTransformer(str(folder), device="cpu").encode(["river"]), encoder.embed_queries(["river"]), atol=1e-5
     )
     assert TwoEncoders(plain, encoder).evidence_rule == RULE
-    assert encoder.train().evidence_rule is None  # trained on, its scores are worth something else
+    assert encoder.train().evidence_rule == RULE  # what is trained from it resembles it more than the default
 
 
 def test_a_trimmed_model_keeps_it_while_all_layers_stay(
@@ -92,7 +92,7 @@ def test_a_store_is_searched_by_the_rule_of_the_model_that_made_it(folder: Path,
     assert abs(expected[0] - Index(store, encoder=ruled).search(QUERIES[0], mode=mode, depth=90)[0].score) > 0.1
 
 
-def test_an_older_store_has_the_default_and_is_added_to_as_it_is(folder: Path, tmp_path: Path) -> None:
+def test_an_older_store_has_the_default_of_its_time_and_is_added_to_as_it_is(folder: Path, tmp_path: Path) -> None:
     ruled = Encoder.load(folder)
     documents = mixed_documents(40)
     made = make_store(tmp_path / "store", documents, ruled, model=str(folder))
@@ -100,7 +100,7 @@ def test_an_older_store_has_the_default_and_is_added_to_as_it_is(folder: Path, t
     del values["layout"]["encoder"]["evidence_rule"]
     (tmp_path / "store" / MANIFEST).write_text(json.dumps(values))
     older = EmbeddingStore.open(tmp_path / "store")
-    assert older.evidence_rule == DEFAULT_RULE
+    assert older.evidence_rule == OLDER_RULE
     assert older.manifest.rows_fingerprint() == made.manifest.rows_fingerprint()
     same = make_store(tmp_path / "store", documents, ruled, model=str(folder))  # the same command: done already
     assert same.manifest.generation == older.manifest.generation

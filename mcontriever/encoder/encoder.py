@@ -232,7 +232,7 @@ class Encoder(torch.nn.Module):
         """Clears the caches, because optimizers may change weights without torch's version counter."""
         if mode:
             self._kept.clear()
-            self.int8_ranges, self.evidence_rule = None, None
+            self.int8_ranges = None
         return super().train(mode)
 
     def spec(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mcontriever.errors import StoreError
-from mcontriever.evidence_rule import DEFAULT_RULE, EvidenceRule
+from mcontriever.evidence_rule import OLDER_RULE, EvidenceRule
 from mcontriever.npy_files import mapped, was_cut
 from mcontriever.retrieval.store.opening_check import (
     REPAIR,
@@ -59,7 +59,7 @@ class EmbeddingStore:
 
     @property
     def evidence_rule(self) -> EvidenceRule:
-        return (self.encoder.evidence_rule if self.encoder else None) or DEFAULT_RULE
+        return (self.encoder.evidence_rule if self.encoder else None) or OLDER_RULE
 
     @cached_property
     def live_N(self) -> np.ndarray | None:

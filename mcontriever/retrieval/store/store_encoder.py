@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcontriever.errors import StoreError
+from mcontriever.evidence_rule import DEFAULT_RULE
 from mcontriever.hub import lasting_name
 from mcontriever.retrieval.store.store_manifest import EncoderEntry
 
@@ -18,7 +19,7 @@ def encoder_entry(name: str, encoder: "Encoder | None") -> EncoderEntry | None:
         model=lasting_name(name),
         fingerprint=encoder.fingerprint(),
         spec=encoder.spec(),
-        evidence_rule=encoder.evidence_rule,
+        evidence_rule=encoder.evidence_rule or DEFAULT_RULE,
     )
 
 

@@ -78,7 +78,7 @@ class ShardEntry(Entry):
 
 
 class EncoderEntry(Entry):
-    """`evidence_rule` is what the model said of itself; it changes no vector. None: nothing, or an older store."""
+    """`evidence_rule` is what the model says of itself, or the default; it changes no vector. None: an older store."""
 
     model: str
     fingerprint: str
