@@ -172,11 +172,29 @@ def _plain_card(spec: Mapping[str, Any]) -> str:
     return "# Text encoder\n\nMade with mcontriever.\n\n" + "\n".join(lines) + f"\n\n{usage(spec)}\n"
 
 
+def architectures_of(folder: Path) -> list[str]:
+    """The classes of transformers (or of others) that the weights were saved from."""
+    config = _read(folder / "config.json", dict[str, Any]) or {}
+    names = config.get("architectures")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def is_colbert(folder: Path) -> bool:
+    """A checkpoint of ColBERT's authors, or of PyLate: a vector for each token."""
+    modules = _read(folder / "modules.json", list[_Module])
+    if modules is None:
+        return "HF_ColBERT" in architectures_of(folder)
+    return any(module.type.startswith("pylate.") for module in modules)
+
+
 def read_spec(folder: Path) -> dict[str, Any]:
     """What the folder says about pooling, normalisation, similarity, length, prefixes and its evidence rule.
 
     {} for a plain backbone.
     """
+    if is_colbert(folder):
+        what = "the model is a ColBERT, which has a vector for each token and not one for a text"
+        raise ModelError(what, where=folder, fix="score it with mcontriever benchmark, or choose a dense model")
     modules = _read(folder / "modules.json", list[_Module])
     if modules is None:
         return {}

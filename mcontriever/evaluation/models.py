@@ -16,7 +16,7 @@ from mteb.models.sentence_transformer_wrapper import (
 
 from mcontriever.disk import sha256_of
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.saved_model import read_spec
+from mcontriever.encoder.saved_model import architectures_of, is_colbert, read_spec
 from mcontriever.errors import ModelError
 from mcontriever.evaluation.dpr_checkpoints import load_two_encoders, title_separator
 from mcontriever.evaluation.known_models import SPARTA, SPLADE, known_settings
@@ -128,6 +128,8 @@ def _kind_of(name: str) -> str:
     if is_bundled(name):
         return "ours"
     folder = Path(name)
+    if is_colbert(folder):
+        return "ColBERT"
     settings = folder / "config_sentence_transformers.json"
     kind = json.loads(settings.read_text()).get("model_type") if settings.is_file() else None
     if kind in (None, "SentenceTransformer"):
@@ -143,9 +145,7 @@ def _kind_of(name: str) -> str:
 
 
 def _is_classifier(folder: Path) -> bool:
-    config = folder / "config.json"
-    architectures = json.loads(config.read_text()).get("architectures") if config.is_file() else None
-    return any(name.endswith("ForSequenceClassification") for name in architectures or [])
+    return any(name.endswith("ForSequenceClassification") for name in architectures_of(folder))
 
 
 def _searching(model: Any, centre: Centre | None, name: str) -> Any:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from mcontriever.disk import read_json
 from mcontriever.encoder.few_bits import is_packed
+from mcontriever.encoder.saved_model import architectures_of
 from mcontriever.errors import ModelError
 
 PIECES_KEPT, MAX_LENGTH = 2000, 500
@@ -65,11 +66,10 @@ def splade_encoder(folder: Path, device: str) -> Any:
 
 def _has_trained_head(folder: Path) -> bool:
     """What sentence-transformers saved as a sparse encoder, or a masked language model; another gets a random head."""
-    saved_by, config = folder / "config_sentence_transformers.json", folder / "config.json"
+    saved_by = folder / "config_sentence_transformers.json"
     if saved_by.is_file() and read_json(saved_by).get("model_type") == "SparseEncoder":
         return True
-    names = read_json(config).get("architectures") if config.is_file() else None
-    return any(name.endswith("ForMaskedLM") for name in names or [])
+    return any(name.endswith("ForMaskedLM") for name in architectures_of(folder))
 
 
 def _require_plain_weights(folder: Path) -> None:
