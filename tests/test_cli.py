@@ -97,14 +97,12 @@ def test_an_interrupted_verb_says_how_to_go_on(
 
 def test_ctrl_c_before_the_verb_has_begun(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The command line itself takes a moment to be made, in a library that does not expect it."""
-    import typer.main
-
     from mcontriever.cli import main
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(typer.main, "get_command", interrupted)
+    monkeypatch.setattr("mcontriever.cli._command", interrupted)
     monkeypatch.setattr("mcontriever.cli.end_promptly", lambda: None)  # it would watch the test process
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
