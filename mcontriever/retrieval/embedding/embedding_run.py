@@ -55,7 +55,7 @@ def embed(request: EmbeddingRequest, processes: int = 1, encoder: "Encoder | Non
         share = share_of_a_task(cluster, request.device, processes) if cluster else Share()
         if cluster:
             encoder = load_for_planning(origin, share)
-        elif encoder is None:
+        elif encoder is None and origin.name != BM25:  # which needs no device, and so no torch
             encoder = origin.load(place.device(request.device))
         with writing(folder, place.rank, place.world):
             corpus = corpus or request.open_corpus(_spooled_input(folder))
