@@ -1,6 +1,7 @@
 """A plan of stages: checked as a whole first, followed stage by stage, started again without doing anything twice."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,23 @@ def followed(stages: list[dict[str, Any]], output: Path) -> None:
     plan.run(parse_config(PlanConfig, {"output": str(output), "stages": stages}, source="plan.yaml"))
 
 
-@pytest.mark.long(23)
-def test_a_plan_is_followed_to_its_end_once(stages: list[dict[str, Any]], tmp_path: Path, run_cli: RunCli) -> None:
+@pytest.mark.long(6)
+def test_a_plan_is_followed_to_its_end_once(
+    stages: list[dict[str, Any]], tmp_path: Path, cli: RunCli, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands in processes forked from a warm one."""
+
+    def run_warm(words: list[str]) -> int:
+        assert words[:3] == [sys.executable, "-m", "mcontriever"]
+        ended = run_cli(*words[3:])
+        assert ended.stdout == ""
+        print(ended.stderr, file=sys.stderr)
+        return ended.returncode
+
+    monkeypatch.setattr(plan, "run_command", run_warm)
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump({"output": str(tmp_path / "plan"), "stages": stages}))
-    done = run_cli("run", file)
+    done = cli("run", file)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     run = tmp_path / "run"
