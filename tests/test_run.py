@@ -58,7 +58,7 @@ def test_a_plan_is_followed_to_its_end_once(
         assert words[:3] == [sys.executable, "-m", "mcontriever"]
         ended = run_cli(*words[3:])
         assert ended.stdout == ""
-        print(ended.stderr, file=sys.stderr)
+        sys.stderr.write(ended.stderr)
         return ended.returncode
 
     monkeypatch.setattr(plan, "run_command", run_warm)
