@@ -18,6 +18,7 @@ import orjson
 from mcontriever.errors import StoreError, UserError
 
 TEMPORARY_PREFIX = ".partial-"
+RECORD_OF_UPLOAD = ".uploaded.json"  # written beside the folder's writer, under a lock of its own
 PROBE_BYTES = 1 << 20
 EDGE_BYTES = 4096
 LOCK = ".lock"
@@ -74,11 +75,16 @@ def disk_errors_named(path: str | Path) -> Iterator[None]:
 
 def remove_temporaries(folder: str | Path) -> None:
     """Remove what a killed writer left in `folder`. Only safe while holding the folder's lock."""
-    for leftover in Path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+    for leftover in set(Path(folder).glob(f"{TEMPORARY_PREFIX}*")) - set(records_of_upload(folder)):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def records_of_upload(folder: str | Path) -> list[Path]:
+    """Temporaries that belong to the holder of the upload's lock."""
+    return list(Path(folder).glob(f"{TEMPORARY_PREFIX}*-{RECORD_OF_UPLOAD}"))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -11,13 +11,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcontriever.disk import TEMPORARY_PREFIX
+from mcontriever.disk import RECORD_OF_UPLOAD, TEMPORARY_PREFIX
 from mcontriever.drops import shown
 from mcontriever.errors import ConfigError, StoreError
 
 LOCKS = ".lock*"
 COPY_FIRST = "copy it to this machine first, for example: aws s3 sync {url} FOLDER; then give FOLDER"
-RECORD_OF_UPLOAD = ".uploaded.json"
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(?=.)")
 
 

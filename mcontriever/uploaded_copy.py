@@ -18,10 +18,18 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from mcontriever.disk import FolderLock, atomic_path, is_plain_name, read_json, write_json
+from mcontriever.disk import (
+    RECORD_OF_UPLOAD,
+    FolderLock,
+    atomic_path,
+    is_plain_name,
+    read_json,
+    records_of_upload,
+    write_json,
+)
 from mcontriever.drops import shown
 from mcontriever.errors import ConfigError, HubError, StoreError, UserError
-from mcontriever.output_folder import RECORD_OF_UPLOAD, is_passing, names_in
+from mcontriever.output_folder import is_passing, names_in
 from mcontriever.progress import log
 from mcontriever.texts.locations import file_system_of, is_remote
 
@@ -57,6 +65,9 @@ class UploadedCopy:
         self.folder, self.url = folder, url
         self.files, self.root = file_system_of(url)
         self.new = 0
+        self.is_given_up = False
+        for leftover in records_of_upload(folder):
+            leftover.unlink(missing_ok=True)
         record = read_json(folder / RECORD_OF_UPLOAD) if (folder / RECORD_OF_UPLOAD).exists() else {}
         is_same = record.get("url") == url
         self.known: dict[str, list[int] | None] = record["files"] if is_same else {}
@@ -117,7 +128,8 @@ class UploadedCopy:
         try:
             yield
         except BaseException:
-            ended.set()  # nobody waits for a large file after Ctrl-C
+            self.is_given_up = True  # nobody waits for a large file after Ctrl-C, and nothing follows it
+            ended.set()
             raise
         ended.set()
         thread.join()
@@ -127,6 +139,8 @@ class UploadedCopy:
         marks = self._names(complete, json=True)  # listed first, so that the files they name are among the others
         names = _in_order({*self._names(complete, json=False), *marks})
         for name in names:
+            if self.is_given_up:
+                return
             state = _state(self.folder / name)
             if state is None or (self.known.get(name) == state and self.there.get(name) == state[0]):
                 continue
@@ -184,6 +198,8 @@ class UploadedCopy:
         return {name for name in found if name.endswith(".json") == json and (complete or name != MANIFEST)}
 
     def _remember(self) -> None:
+        if self.is_given_up:  # another may hold the lock by now
+            return
         record = {"url": self.url, "is_fetching": self.is_fetching, "files": self.known}
         write_json(self.folder / RECORD_OF_UPLOAD, record)
 

@@ -1,26 +1,30 @@
 """`--upload`, a copy in an object store: moto's server of S3 where it is installed, and fsspec's file systems."""
 
+import contextlib
 import os
-import signal
-import subprocess
-import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from mcontriever import embed, prepare, uploaded_copy
+from mcontriever.disk import atomic_path, read_json, remove_temporaries
 from mcontriever.errors import ConfigError, HubError, StoreError
+from mcontriever.retrieval.embedding import shard_embedding
 from mcontriever.retrieval.embedding.request import EmbeddingRequest
+from mcontriever.retrieval.store.store_manifest import Plan, ShardEntry
 from tests.conftest import RunCli
 from tests.retrieval.small_corpora import mixed_documents, write_lines
 from tests.small_recipes import contents, document, jsonl, recipe_of
 from tests.small_recipes import write_lines as write_json_lines
+from tests.warm_processes import CONTEXT, run_command
 
-pytestmark = pytest.mark.long(25)
+pytestmark = pytest.mark.long(8)
 
 
 @pytest.fixture(params=["files", "s3"])
@@ -60,26 +64,43 @@ def made(folder: Path) -> dict[str, bytes]:
     return {name: data for name, data in contents(folder).items() if not Path(name).name.startswith((".lock", ".upl"))}
 
 
-def test_a_lost_machine_costs_what_it_had_not_put_up(bucket: str, tmp_path: Path, run_cli: RunCli) -> None:
+def test_a_lost_machine_costs_what_it_had_not_put_up(bucket: str, tmp_path: Path, cli: RunCli) -> None:
     """Killed half-way, its disk lost; the same command on another disk goes on from the copy."""
-    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(3_000))
-    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "50"]
+    corpus = write_lines(tmp_path / "c.jsonl", mixed_documents(60))
+    words = ["embed", str(corpus), "--model", "bm25", "--shard-documents", "15"]
     url = f"{bucket}/stores/one"
-    command = [sys.executable, "-m", "mcontriever", *words, "--output", str(tmp_path / "lost"), "--upload", url]
-    file_system, root = fsspec.core.url_to_fs(url, skip_instance_cache=True)
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        while not any("/shard-" in path for path in file_system.find(root)):
-            assert process.poll() is None, process.communicate()[1].decode()
-            time.sleep(0.01)
-            file_system.invalidate_cache()
-        os.kill(process.pid, signal.SIGKILL)
+    outputs = [str(tmp_path / name) for name in ("stdout", "stderr")]
+    command = [*words, "--output", str(tmp_path / "lost"), "--upload", url]
+    lost = CONTEXT.Process(target=embed_half, args=(command, dict(os.environ), outputs))
+    lost.start()
+    record = tmp_path / "lost" / ".uploaded.json"
+    while not record.exists() or read_json(record)["files"].get("shard-00001.json") is None:
+        assert lost.exitcode is None, Path(outputs[1]).read_text()
+        time.sleep(0.01)
+    lost.kill()
+    lost.join()
     assert "manifest.json" not in copied(url)
-    again = run_cli(*words, "--output", tmp_path / "new", "--upload", url, anew=True)
+    again = cli(*words, "--output", tmp_path / "new", "--upload", url)
     assert again.returncode == 0, again.stderr
     assert f"files from {url}" in again.stderr
-    assert "resuming: " in again.stderr
-    assert run_cli(*words, "--output", tmp_path / "alone").returncode == 0
+    assert "resuming: 2 of 4 shards are done" in again.stderr
+    assert cli(*words, "--output", tmp_path / "alone").returncode == 0
     assert copied(url) == made(tmp_path / "new") == made(tmp_path / "alone")
+
+
+def embed_half(words: list[str], environment: dict[str, str], outputs: list[str]) -> None:
+    """The command in this process, which waits before its third shard and never ends by itself."""
+    os.environ.update(environment)
+    fsspec.config.set_conf_env(fsspec.config.conf)
+    write_shard = shard_embedding.write_shard
+
+    def write_two(folder: Path, plan: Plan, number: int, *shard: Any, **facts: Any) -> ShardEntry:
+        if number == 2:
+            threading.Event().wait()
+        return write_shard(folder, plan, number, *shard, **facts)
+
+    shard_embedding.write_shard = write_two
+    run_command(words, outputs)
 
 
 def test_a_copy_follows_its_store(
@@ -94,7 +115,7 @@ def test_a_copy_follows_its_store(
 
     def run(folder: Path, corpus: Path = first, **options: object) -> str:
         caplog.clear()
-        asked = {"model": str(tiny_encoder_dir), "shard_documents": 10, **options}
+        asked = {"model": str(tiny_encoder_dir), "shard_documents": 20, **options}
         embed.run(EmbeddingRequest(str(corpus), folder, **asked), upload=url)
         assert copied(url) == made(folder)
         return caplog.text
@@ -155,6 +176,46 @@ def test_a_fetch_that_was_interrupted_goes_on(
     assert not (tmp_path / "t" / "manifest.json").exists()
     uploaded_copy.UploadedCopy(tmp_path / "t", url).fetch()
     assert made(tmp_path / "t") == made(tmp_path / "s")
+
+
+def test_the_record_is_written_beside_the_one_who_sweeps_the_folder(tmp_path: Path) -> None:
+    """Both are in one folder, each with its own lock. What a killed upload left goes with the next one."""
+    record = tmp_path / ".uploaded.json"
+    with atomic_path(record) as temporary:
+        temporary.write_text("{}")
+        remove_temporaries(tmp_path)
+    assert record.read_text() == "{}"
+    left = tmp_path / ".partial-1-.uploaded.json"
+    left.write_text("half")
+    uploaded_copy.UploadedCopy(tmp_path, "memory://swept/store")
+    assert not left.exists()
+
+
+def test_a_run_that_fails_puts_nothing_up_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is another's then: the file under way ends, no other begins, and the record stays as it was."""
+    memory = fsspec.filesystem("memory")
+    put_file = type(memory).put_file
+    is_under_way, may_end = threading.Event(), threading.Event()
+
+    def put_slowly(self: object, *places: object, **options: object) -> None:
+        is_under_way.set()
+        assert may_end.wait(60)
+        put_file(self, *places, **options)
+
+    monkeypatch.setattr(type(memory), "put_file", put_slowly)
+    for name in ("documents-00000.parquet", "documents-00001.parquet"):
+        (tmp_path / name).write_bytes(b"rows")
+    copy = uploaded_copy.UploadedCopy(tmp_path, "memory://failed/store")
+    before = set(threading.enumerate())
+    with contextlib.suppress(ZeroDivisionError), copy.put_up_meanwhile():
+        (thread,) = set(threading.enumerate()) - before
+        assert is_under_way.wait(60)
+        raise ZeroDivisionError
+    recorded = contents(tmp_path)
+    may_end.set()
+    thread.join()
+    assert copied(copy.url) == {"documents-00000.parquet": b"rows"}
+    assert contents(tmp_path) == recorded
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path, cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
