@@ -29,7 +29,7 @@ from mcontriever.retrieval.store.embedding_store import EmbeddingStore
 from mcontriever.retrieval.unanswered import Unanswered
 from mcontriever.texts.documents import Query
 
-FAMILIAR = 0.06
+FAMILIAR = 0.05
 DEPTH_WITHOUT_ANSWER = 20
 
 
