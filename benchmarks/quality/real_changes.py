@@ -21,7 +21,8 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "real"
 LOW = "deepspeed.torch_autocast={enabled: auto, dtype: bfloat16, lower_precision_safe_modules: []}"
 METRICS = ("ndcg_at_10", "recall_at_100")
 SHORT = 100  # steps of MoCo. Others take as many as the same processor time allows (measured).
-MOCO = ["objective.temperature=0.1"]
+MOCO = ["objective.temperature=0.1", "objective.momentum=0.99"]
+SLOW = [*MOCO, "objective.momentum=0.999"]
 QUESTIONS = ["data.passage_length=96"]
 
 
@@ -54,6 +55,10 @@ CROPS: dict[str, tuple[int, list[str]]] = {
     "rate-3e-5": (SHORT, [*MOCO, *rate(3e-5)]),
     "rate-3e-4": (SHORT, [*MOCO, *rate(3e-4)]),
     "moco-400": (400, MOCO),
+    "slow-400": (400, SLOW),
+    "slow-400-s1": (400, [*SLOW, "run.seed=1"]),
+    "slow-400-s2": (400, [*SLOW, "run.seed=2"]),
+    "slow-1200": (1200, SLOW),
 }
 FEW = 60
 ENGLISH: dict[str, tuple[int, list[str], str]] = {
@@ -72,6 +77,11 @@ ENGLISH: dict[str, tuple[int, list[str], str]] = {
     ),
     "english-frozen-3-layers": (FEW, [*QUESTIONS, "encoder.frozen_layers=3"], "moco"),
     "english-frozen-embeddings": (FEW, [*QUESTIONS, "encoder.frozen_embeddings=true"], "moco"),
+    "english-moco-400": (120, QUESTIONS, "moco-400"),
+    "english-slow-400": (120, QUESTIONS, "slow-400"),
+    "english-slow-400-s1": (120, [*QUESTIONS, "run.seed=1"], "slow-400-s1"),
+    "english-slow-400-s2": (120, [*QUESTIONS, "run.seed=2"], "slow-400-s2"),
+    "english-slow-1200": (120, QUESTIONS, "slow-1200"),
 }
 
 

@@ -10,6 +10,8 @@ plain step is the published one: padded, float32, a queue of all languages. What
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import resource
@@ -34,7 +36,7 @@ from mcontriever.processor import trains_in_bf16
 
 CONFIG = Path(__file__).parents[2] / "configs" / "real" / "crops.yaml"
 LOW = "deepspeed.torch_autocast={enabled: true, dtype: bfloat16, lower_precision_safe_modules: []}"
-ROWS, TEMPERATURE, RATE, WARM_UP, QUEUE, MOMENTUM = 48, 0.05, 1e-4, 20, 4096, 0.99  # as in CONFIG
+ROWS, TEMPERATURE, RATE, WARM_UP, QUEUE, MOMENTUM = 48, 0.1, 1e-4, 20, 4096, 0.999  # as in CONFIG
 ADAM: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01}
 TIMED = 6  # steps that tell how many fit into the time; the first is not counted
 
@@ -47,16 +49,18 @@ def main() -> None:
     parser.add_argument("--tasks", type=Path, nargs="+", required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--rates", type=float, nargs="+", default=[RATE], help="of sentence-transformers' trainer")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[TEMPERATURE], help="of the same")
+    parser.add_argument("--skip", nargs="*", choices=["plain", "fp32"], default=[], help="others that are not run")
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-    contenders: dict[str, Callable[[Path, float], dict[str, Any]]] = {
-        "plain": lambda folder, seconds: plain(given, folder, seconds)
-    }
-    for bf16 in (True, False) if trains_in_bf16() else (False,):
-        for rate in given.rates:
-            name = f"sentence-transformers-{'bf16' if bf16 else 'fp32'}-{rate:g}"
-            contenders[name] = lambda folder, seconds, bf16=bf16, rate=rate: theirs(given, folder, seconds, bf16, rate)
+    contenders: dict[str, Callable[[Path, float], dict[str, Any]]] = {}
+    if "plain" not in given.skip:
+        contenders["plain"] = lambda folder, seconds: plain(given, folder, seconds)
+    precisions = ["bf16"] * trains_in_bf16() + ["fp32"] * (not trains_in_bf16() or "fp32" not in given.skip)
+    for precision, rate, temperature in itertools.product(precisions, given.rates, given.temperatures):
+        train = functools.partial(theirs, given, bf16=precision == "bf16", rate=rate, temperature=temperature)
+        contenders[f"sentence-transformers-{precision}-{rate:g}-{temperature:g}"] = train
     facts = {"ours": once(given.work / "ours", lambda folder: ours(given, folder))}
     for name, train in contenders.items():
         facts[name] = once(given.work / name, lambda folder, train=train: train(folder, facts["ours"]["seconds"]))
@@ -104,7 +108,9 @@ def crops(given: argparse.Namespace, encoder: Encoder, folder: Path) -> PairSour
     return open_pairs(config.data, None, encoder.tokenizer, folder, seed=config.run.seed)[0]
 
 
-def theirs(given: argparse.Namespace, folder: Path, seconds: float, bf16: bool, rate: float) -> dict[str, Any]:
+def theirs(
+    given: argparse.Namespace, folder: Path, seconds: float, bf16: bool, rate: float, temperature: float
+) -> dict[str, Any]:
     """Crops as text, in our order; AdamW, linear warm-up and decay, gradients clipped at 1, as their trainer does."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
@@ -117,7 +123,7 @@ def theirs(given: argparse.Namespace, folder: Path, seconds: float, bf16: bool, 
 
     def run(steps: int) -> float:
         model = SentenceTransformer(str(exported), device="cpu")
-        used = their_run(model, data, folder, steps, bf16, rate)
+        used = their_run(model, data, folder, steps, bf16, rate, temperature)
         model.save(str(folder / "model"))
         return used
 
@@ -125,7 +131,7 @@ def theirs(given: argparse.Namespace, folder: Path, seconds: float, bf16: bool, 
     return {"steps": steps, "seconds": run(steps)}
 
 
-def their_run(model: Any, data: Any, folder: Path, steps: int, bf16: bool, rate: float) -> float:
+def their_run(model: Any, data: Any, folder: Path, steps: int, bf16: bool, rate: float, temperature: float) -> float:
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.losses import MultipleNegativesRankingLoss
     from torch.utils.data import SequentialSampler
@@ -150,7 +156,7 @@ def their_run(model: Any, data: Any, folder: Path, steps: int, bf16: bool, rate:
         logging_strategy="no",
         disable_tqdm=True,
     )
-    loss = MultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE)
+    loss = MultipleNegativesRankingLoss(model, scale=1 / temperature)
     trainer = InOrder(model=model, args=arguments, train_dataset=data, loss=loss)
     began = time.process_time()
     trainer.train()
