@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
@@ -188,12 +189,12 @@ def _settle(number: int, config: Any, pipe: connection.Connection) -> None:
     factory._basetemp = factory.getbasetemp() / f"process-{number}"
     factory._basetemp.mkdir(mode=0o700)
     config.pluginmanager.unregister(name="terminalreporter")
-    capture = config.pluginmanager.getplugin("capturemanager")
-    capture.stop_global_capturing()
+    if (capture := config.pluginmanager.getplugin("capturemanager")._global_capturing) is not None:
+        for stream in (capture.out, capture.err):  # which handlers of logs hold since the collection
+            with tempfile.TemporaryFile() as own:
+                os.dup2(own.fileno(), stream.tmpfile.fileno())
     if WARM in sys.modules:
         sys.modules[WARM].fork_the_server(pipe, factory._basetemp / "prints.txt")
-    capture.start_global_capturing()
-    capture.suspend_global_capture()
     config.pluginmanager.register(_Reporter(config, pipe))
 
 
