@@ -3,7 +3,7 @@
     python benchmarks/quality/precisions.py MODEL... --sets DATA/eval/xquad-ar-en ... --output FILE.json
 
 Each set is embedded in each precision that this processor has natively; int8 is calibrated on the set's documents, as
-`embed` calibrates on a store's. Documents and questions are in the same precision.
+`embed` calibrates on a store's, which its speed includes. Documents and questions are in the same precision.
 """
 
 import argparse
