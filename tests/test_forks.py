@@ -78,3 +78,11 @@ def test_the_first_failure_ends_it_where_that_is_asked(two_files: Path) -> None:
     done = pytest_in(two_files, "--forks", "2", "-x", "-W", "ignore::pytest.PytestUnknownMarkWarning")
     assert "stopping after 1 failures" in done.stdout
     assert done.returncode == 1
+
+
+def test_pytest_may_be_typed_bare() -> None:
+    """Not `python -m pytest`, which puts the folder on the path, and so finds the plugin that pyproject.toml names."""
+    bare = [Path(sys.executable).with_name("pytest"), "--collect-only", "tests/test_chance.py"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(bare, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

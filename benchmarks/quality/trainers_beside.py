@@ -29,6 +29,7 @@ from torch.nn.functional import cross_entropy, normalize
 from mcontriever.assembly.pretraining_pairs import open_pairs
 from mcontriever.assembly.training_config import PretrainConfig, load_train_config
 from mcontriever.cli import main as mcontriever
+from mcontriever.config.yaml_files import read_yaml
 from mcontriever.encoder import Encoder
 from mcontriever.evaluation.results import Benchmark
 from mcontriever.pretraining.pairs import PairSource
@@ -36,8 +37,11 @@ from mcontriever.processor import trains_in_bf16
 
 CONFIG = Path(__file__).parents[2] / "configs" / "real" / "crops.yaml"
 LOW = "deepspeed.torch_autocast={enabled: true, dtype: bfloat16, lower_precision_safe_modules: []}"
-ROWS, TEMPERATURE, RATE, WARM_UP, QUEUE, MOMENTUM = 48, 0.1, 1e-4, 20, 4096, 0.999  # as in CONFIG
-ADAM: dict[str, Any] = {"betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.01}
+SETTINGS: Any = read_yaml(CONFIG)
+TEMPERATURE, QUEUE, MOMENTUM = (SETTINGS["objective"][key] for key in ("temperature", "queue_size", "momentum"))
+ROWS, ADAM = SETTINGS["deepspeed"]["train_batch_size"], dict(SETTINGS["deepspeed"]["optimizer"]["params"])
+RATE, WARM_UP = ADAM.pop("lr"), SETTINGS["deepspeed"]["scheduler"]["params"]["warmup_num_steps"]
+ADAM = {key: ADAM[key] for key in ("betas", "eps", "weight_decay")}
 TIMED = 6  # steps that tell how many fit into the time; the first is not counted
 
 
