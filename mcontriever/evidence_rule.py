@@ -22,7 +22,7 @@ class EvidenceRule:
     exp(-slope * z). None: normal all the way.
     """
 
-    words: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 40.0
+    words: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 36.0
     best: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.25
     slope: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
 
