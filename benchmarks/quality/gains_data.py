@@ -14,7 +14,7 @@ HELD_OUT = 600  # questions at least, in whole tales
 MOST_WORDS = 100  # of a passage, so that it is read whole
 SETS = ("tales", "xquad-en-en", "xquad-ar-en")
 TALES = "fairytaleqa"
-Pair = dict[str, str]
+Pair = dict[str, Any]
 
 
 def write_data(data: Path, folder: Path) -> None:
@@ -42,12 +42,12 @@ def write_data(data: Path, folder: Path) -> None:
 
 
 def pairs_in_parts(data: Path) -> tuple[list[Pair], list[Pair], list[Pair]]:
-    """Questions that are asked, those that are learned, both of whole tales, and those about all other tales."""
+    """Questions that are asked, those that are learned, both of whole tales, and all about other tales or no tales."""
     with gzip.open(data / "supervised" / "en.jsonl.gz", "rt", encoding="utf-8") as lines:
-        rows: list[Pair] = [row for row in map(json.loads, lines) if row["source"] == TALES]
+        rows: list[Pair] = [json.loads(line) for line in lines]
     tales: dict[str, list[Pair]] = defaultdict(list)
     for row in rows:
-        if len(row["text"].split()) <= MOST_WORDS:
+        if row["source"] == TALES and len(row["text"].split()) <= MOST_WORDS:
             tales[row["title"]].append(row)
     order = sorted(tales)
     random.Random(0).shuffle(order)
@@ -56,7 +56,7 @@ def pairs_in_parts(data: Path) -> tuple[list[Pair], list[Pair], list[Pair]]:
         asked += tales.pop(order.pop(0))
     learned = [row for title in order for row in tales[title]]
     used = {row["title"] for row in asked + learned}
-    return asked, learned, [row for row in rows if row["title"] not in used]
+    return asked, learned, [row for row in rows if row["source"] != TALES or row["title"] not in used]
 
 
 def write_halves(
