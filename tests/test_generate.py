@@ -115,7 +115,7 @@ def test_questions_are_those_that_transformers_draws(config: Config, t5_dir: Pat
 
 
 def save_encoder_decoder(folder: Path, tokenizer_folder: Path) -> Path:
-    """As benchmarks/quality/question_writer.py saves it."""
+    """Two models of BERT's layers, saved as one."""
     from transformers import AutoTokenizer, BertConfig, BertLMHeadModel, BertModel, EncoderDecoderModel
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
