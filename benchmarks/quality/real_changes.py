@@ -58,7 +58,8 @@ CROPS: dict[str, tuple[int, list[str]]] = {
     "slow-400": (400, SLOW),
     "slow-400-s1": (400, [*SLOW, "run.seed=1"]),
     "slow-400-s2": (400, [*SLOW, "run.seed=2"]),
-    "slow-1200": (1200, SLOW),
+    "slow-200": (200, SLOW),
+    "slow-4000": (4000, SLOW),
 }
 FEW = 60
 ENGLISH: dict[str, tuple[int, list[str], str]] = {
@@ -81,7 +82,11 @@ ENGLISH: dict[str, tuple[int, list[str], str]] = {
     "english-slow-400": (120, QUESTIONS, "slow-400"),
     "english-slow-400-s1": (120, [*QUESTIONS, "run.seed=1"], "slow-400-s1"),
     "english-slow-400-s2": (120, [*QUESTIONS, "run.seed=2"], "slow-400-s2"),
-    "english-slow-1200": (120, QUESTIONS, "slow-1200"),
+    "english-slow-400-rate-1e-5": (120, [*QUESTIONS, *rate(1e-5)], "slow-400"),
+    "english-slow-400-rate-2e-5": (120, [*QUESTIONS, *rate(2e-5)], "slow-400"),
+    "english-slow-200": (FEW, QUESTIONS, "slow-200"),
+    "english-slow-4000": (120, QUESTIONS, "slow-4000"),
+    "english-slow-4000-rate-1e-5": (120, [*QUESTIONS, *rate(1e-5)], "slow-4000"),
 }
 
 
