@@ -48,12 +48,11 @@ def draw(points: dict[str, tuple[float, float]], path: Path) -> None:
     for name, (_, _, before) in ENGLISH.items():
         if name in points and before in points:
             panel.plot(*zip(points[before], points[name], strict=True), color="0.7", linewidth=1, zorder=1)
-    drawn = {
-        name: point for name, point in points.items() if name in ENGLISH or name in {one[2] for one in ENGLISH.values()}
-    }
-    for name, point in drawn.items():
-        panel.scatter(*point, s=25, color="tab:orange" if name in ENGLISH else "tab:blue", zorder=2)
-        panel.annotate(name, point, xytext=(4, 3), textcoords="offset points", fontsize=7)
+    beginnings = {before for _, _, before in ENGLISH.values()}
+    for name, point in points.items():
+        if name in ENGLISH or name in beginnings:
+            panel.scatter(*point, s=25, color="tab:orange" if name in ENGLISH else "tab:blue", zorder=2)
+            panel.annotate(name, point, xytext=(4, 3), textcoords="offset points", fontsize=7)
     panel.set(xlabel="nDCG@10, English", ylabel="nDCG@10, Arabic, Chinese and Russian to English (mean)")
     panel.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

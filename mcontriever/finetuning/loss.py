@@ -38,4 +38,5 @@ class Loss(Section):
         return TripleObjective(encoder=encoder, loss=self, rows_per_sub_batch=self.rows_per_sub_batch)
 
     def __call__(self, candidates: Candidates, batch: TripleBatch) -> tuple[torch.Tensor, Metrics]:
+        """The loss of a batch. One whose `objective` never asks for it (late interaction) need not define it."""
         raise NotImplementedError
