@@ -69,3 +69,27 @@ def test_the_question_writer_generates_with_an_encoder_of_fewer_layers(
         logits = [one(input_ids=passage, decoder_input_ids=written).logits for one in (model, saved)]
     torch.testing.assert_close(*logits)
     assert saved.generate(input_ids=passage, max_new_tokens=4, do_sample=False).shape[1] > 1
+
+
+def test_the_last_layernorm_takes_mean_and_deviation_of_pooled_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks" / "quality")
+    import standardised_start
+
+    torch.manual_seed(0)
+    norm = torch.nn.LayerNorm(8)
+    torch.nn.init.uniform_(norm.weight, 0.1, 3.0)
+    torch.nn.init.uniform_(norm.bias, -2.0, 2.0)
+    tokens = torch.randn(6, 50, 4, 8) * torch.linspace(0.2, 2.0, 8) + torch.randn(6, 1, 1, 8)  # six batches of 50 texts
+
+    def pooled() -> torch.Tensor:
+        with torch.no_grad():
+            return norm(tokens).mean(2)
+
+    before = pooled()
+    standardised_start.standardise(norm, before.double().numpy())
+    after = pooled()
+    within = (after - after.mean(1, keepdim=True)).pow(2).mean((0, 1)).sqrt()
+    torch.testing.assert_close(after.mean((0, 1)), torch.zeros(8), atol=1e-5, rtol=0)
+    torch.testing.assert_close(within, within.mean().expand(8))
+    torch.testing.assert_close(after.norm(dim=-1).mean(), before.norm(dim=-1).mean())
+    sys.modules.pop("standardised_start")

@@ -85,6 +85,8 @@ ENGLISH: dict[str, tuple[int, list[str], str]] = {
     "english-slow-400-rate-1e-5": (120, [*QUESTIONS, *rate(1e-5)], "slow-400"),
     "english-slow-400-rate-2e-5": (120, [*QUESTIONS, *rate(2e-5)], "slow-400"),
     "english-slow-200": (FEW, QUESTIONS, "slow-200"),
+    "english-momentum-0.999": (120, QUESTIONS, "momentum-0.999"),
+    "english-momentum-0.999-rate-1e-5": (120, [*QUESTIONS, *rate(1e-5)], "momentum-0.999"),
     "english-slow-4000": (120, QUESTIONS, "slow-4000"),
     "english-slow-4000-rate-1e-5": (120, [*QUESTIONS, *rate(1e-5)], "slow-4000"),
 }
