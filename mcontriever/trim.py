@@ -4,7 +4,8 @@
     mcontriever trim FacebookAI/xlm-roberta-base --layers 0-5 --output runs/lower-half
 
 Pieces are counted in the text, and every language keeps its own most frequent ones (chosen_pieces.py). A text that is
-made of kept pieces has the same vector as before, bit for bit, if all layers stay. report.md says what it costs.
+made of kept pieces has the same vector as before, bit for bit, if all layers stay and vectors are not centred
+(centred_vectors.py). report.md says what it costs.
 """
 
 import copy
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from mcontriever.assembly.counted_text import CountedText, count_text
 from mcontriever.assembly.trim_report import measure_language, report_text
 from mcontriever.encoder.card_usage import usage
+from mcontriever.encoder.centred_vectors import center as center_vectors
+from mcontriever.encoder.centred_vectors import last_norm
 from mcontriever.encoder.chosen_pieces import choose_pieces, with_parts
 from mcontriever.encoder.encoder import Encoder
 from mcontriever.encoder.saved_model import MODEL_FOLDER
@@ -39,10 +42,12 @@ def run(
     weights: dict[str, float] | None = None,
     max_characters: int = 2_000_000,
     samples: int = 50,
+    center: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Without `pieces`, all that the languages use stay. `samples` texts of each language are compared."""
-    _check(text, languages, pieces, layers)
+    """Without `pieces`, all that the languages use stay. `samples` texts of each language are compared, and their mean
+    vector is subtracted with `center`."""
+    _check(text, languages, pieces, layers, center)
     MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     encoder = Encoder.load(model, light=False)
     if len(parts_of(encoder)) > 1:
@@ -51,6 +56,8 @@ def run(
     if layers is not None:
         keep_layers(encoder.backbone, layer_numbers(layers), where=model)
         encoder.int8_ranges, encoder.evidence_rule = None, None
+    if center:
+        last_norm(encoder.backbone, where=model)
     facts: dict[str, Any] = {"name": output.resolve().name, "model": model, "text": text, "samples": samples}
     facts["languages"] = {}
     if text is not None:
@@ -62,6 +69,10 @@ def run(
         facts["languages"] = {
             language: measure_language(one, kept, whole, encoder, _unit_vectors) for language, one in counted.items()
         }
+        if center:
+            center_vectors(encoder, {language: one.sample() for language, one in counted.items()})
+            encoder.evidence_rule = None  # its scores are others now
+    facts["centered"] = center
     facts |= {"pieces": len(encoder.tokenizer), "layers": encoder.backbone.config.num_hidden_layers}
     facts["parameters"] = sum(one.numel() for one in encoder.backbone.parameters())
     _save(encoder, facts, output, overwrite)
@@ -94,10 +105,10 @@ def language_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def _check(text: str | None, languages: list[str] | None, pieces: int | None, layers: str | None) -> None:
+def _check(text: str | None, languages: list[str] | None, pieces: int | None, layers: str | None, center: bool) -> None:
     """Errors that do not depend on the text are raised before it is read."""
-    if text is None and (languages or pieces):
-        named = "--languages" if languages else "--pieces"
+    if text is None and (languages or pieces or center):
+        named = "--languages" if languages else "--pieces" if pieces else "--center"
         raise ConfigError(
             f"{named} without --text", fix="give the text that pieces are counted in: a recipe or a folder"
         )

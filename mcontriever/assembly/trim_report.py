@@ -64,6 +64,9 @@ def report_text(facts: Mapping[str, Any]) -> str:
     lines = [f"# {facts['name']}", "", f"Made of `{facts['model']}` by `mcontriever trim`.", ""]
     lines += [f"- {name}: {facts[name]:,}" for name in ("pieces", "layers", "parameters")]
     lines += [f"- text that the pieces were counted in: {facts['text']}"] if facts["text"] else []
+    if facts["centered"]:
+        what = f"up to {facts['samples']} texts of each language"
+        lines.append(f"- vectors are centred: the mean vector of {what} is subtracted; cosines below are from before")
     if facts["languages"]:
         lines += [
             "",

@@ -95,6 +95,9 @@ def trim(
         int, typer.Option(min=1000, help="How much text of each language is counted.")
     ] = 2_000_000,
     samples: Annotated[int, typer.Option(min=1, help="Texts of each language that the report compares.")] = 50,
+    center: Annotated[
+        bool, typer.Option("--center", help="Subtract the mean vector of these texts: no training, often finds more.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
 ) -> None:
     """Keep the pieces of a model that some languages need, or some of its layers, and report the cost."""
@@ -110,6 +113,7 @@ def trim(
         weights=verb.language_weights(weights) if weights else None,
         max_characters=max_characters,
         samples=samples,
+        center=center,
         overwrite=overwrite,
     )
 
