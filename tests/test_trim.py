@@ -223,56 +223,6 @@ def test_layers_are_the_first_ones_or_those_listed(model_dirs: dict[str, Path], 
         assert torch.equal(first[old].output.dense.weight, picked[new].output.dense.weight)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_centred_vectors_are_the_model_s_own_less_their_mean(
-    layout: str, model_dirs: dict[str, Path], text_file: str, tmp_path: Path, sentences: dict[str, list[str]]
-) -> None:
-    asked = {"text": text_file, "languages": ["en", "ar"], "samples": 1000}
-    for name in ("plain", "centred"):
-        trim.run(str(model_dirs[layout]), tmp_path / name, center=name == "centred", **asked)
-    plain, centred = (Encoder.load(tmp_path / name) for name in ("plain", "centred"))
-    english, arabic = (list(dict.fromkeys(sentences[code])) for code in ("en", "ar"))
-    english.append(PREFIXES)
-    mean = (plain.embed_documents(english).mean(0) + plain.embed_documents(arabic).mean(0)) / 2
-    assert np.linalg.norm(mean) > 0.1
-    np.testing.assert_allclose(centred.embed_documents(arabic), plain.embed_documents(arabic) - mean, atol=1e-5)
-    np.testing.assert_allclose(centred.embed_queries(english), plain.embed_queries(english) - mean, atol=1e-5)
-    theirs = SentenceTransformer(str(tmp_path / "centred"), device="cpu")
-    prompt = centred.document_prefix or None
-    np.testing.assert_allclose(theirs.encode(arabic, prompt=prompt), centred.embed_documents(arabic), atol=1e-5)
-    assert "vectors are centred" in (tmp_path / "centred" / "report.md").read_text()
-    assert "vectors are centred" not in (tmp_path / "plain" / "report.md").read_text()
-
-
-def test_a_model_of_cosines_is_centred_before_its_vectors_get_length_one(
-    tiny_encoder_dir: Path, text_file: str, tmp_path: Path, sentences: dict[str, list[str]]
-) -> None:
-    trim.run(str(tiny_encoder_dir), tmp_path / "dot", text=text_file, center=True)
-    Encoder.load(tiny_encoder_dir, similarity="cosine").save(tmp_path / "unit")
-    trim.run(str(tmp_path / "unit"), tmp_path / "cosine", text=text_file, center=True)
-    vectors = Encoder.load(tmp_path / "dot").embed_documents(sentences["sw"])
-    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(Encoder.load(tmp_path / "cosine").embed_documents(sentences["sw"]), expected, atol=1e-5)
-
-
-def test_what_cannot_be_centred_is_refused(
-    model_dirs: dict[str, Path], tmp_path: Path, text_file: str, cli: Any
-) -> None:
-    one = tmp_path / "one.jsonl"
-    one.write_text('{"text": "A lonely lighthouse.", "language": "en"}\n')
-    for model, text, message in (
-        ("nano", text_file, "--center needs layers that end in a LayerNorm"),
-        (str(model_dirs["me5"]), str(one), "--center needs the vectors of two texts or more"),
-    ):
-        with pytest.raises(UserError, match=message) as error:
-            trim.run(model, tmp_path / "out", text=text, center=True)
-        assert error.value.fix
-    done = cli("trim", model_dirs["me5"], "--layers", "0", "--center", "--output", tmp_path / "out")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: --center without --text\n")
-    assert not (tmp_path / "out").exists()
-
-
 def test_pieces_are_counted_in_token_shards_too(
     tiny_encoder_dir: Path, tiny_tokens_dir: Path, tmp_path: Path, model_dirs: dict[str, Path]
 ) -> None:
