@@ -19,7 +19,7 @@ from mcontriever.encoder.four_bit_blocks import rounded, takes_blocks
 class _Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
-        return rounded(weight)
+        return rounded(weight.float()).to(weight.dtype)  # a key encoder computes in bfloat16
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from mcontriever.encoder import Encoder
 from mcontriever.encoder.four_bit_blocks import KIND, rounded, takes_blocks
 from mcontriever.encoder.rounded_training import feel_rounding, feels_rounding
+from mcontriever.pretraining.momentum import MomentumEncoder
 from mcontriever.tokens import pack, tokenize_texts
 from mcontriever.training.compact_weights import compact_weights
 
@@ -44,6 +45,18 @@ def test_a_forward_is_that_of_the_rounded_weights_and_its_gradient_is_theirs(
     rounds = [name for name, weight in before.backbone.named_parameters() if takes_blocks(name, weight)]
     assert "embeddings.word_embeddings.weight" in rounds
     assert len(rounds) > 5
+
+
+def test_a_key_encoder_in_bfloat16_feels_rounding_too(tiny_encoder_dir: Path, sentences: dict[str, list[str]]) -> None:
+    encoder = Encoder.load(tiny_encoder_dir, light=False, similarity="cosine")
+    feel_rounding(encoder.backbone)
+    batch = _batch(encoder, sentences["ar"])
+    low = MomentumEncoder(encoder, momentum=0.999, compute_dtype=torch.bfloat16).encode(batch)
+    with torch.no_grad():
+        full = encoder(batch)
+    assert low.dtype == torch.float32
+    assert (low * full).sum(1).min() > 0.99
+    assert not torch.equal(low, full)
 
 
 def test_what_is_saved_is_as_rounded_and_packs_without_loss(
