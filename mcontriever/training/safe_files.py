@@ -1,5 +1,6 @@
 """DeepSpeed's own checkpoint files, read without running code from a pickle, and written without deadlock."""
 
+import copyreg
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 KNOWN_CLASSES = [LossScaler, ZeroStageEnum, fragment_address]
+
+
+def _by_value(stage: ZeroStageEnum) -> tuple[type[ZeroStageEnum], tuple[int]]:
+    return ZeroStageEnum, (stage.value,)
+
+
+copyreg.pickle(ZeroStageEnum, _by_value)  # Python before 3.11.4 stores a call of getattr, which no safe load allows
 
 
 class SafeFiles(TorchCheckpointEngine):
