@@ -16,6 +16,7 @@ import torch
 from mcontriever.assembly.pretraining_pairs import open_pairs
 from mcontriever.assembly.training_config import PretrainConfig, load_train_config
 from mcontriever.encoder import Encoder
+from mcontriever.encoder.centred_vectors import last_norm
 from mcontriever.tokens import pack
 
 CONFIG = Path(__file__).parents[2] / "configs" / "real" / "crops.yaml"
@@ -33,7 +34,7 @@ def main() -> None:
     if encoder.pooling != "mean":
         parser.error("BASE must pool by the mean of its tokens")
     batches_BNH = pooled_crops(given.base, given.tokens)
-    standardise(encoder.backbone.encoder.layer[-1].output.LayerNorm, batches_BNH)
+    standardise(last_norm(encoder.backbone, where=given.base), batches_BNH)
     encoder.save(given.output, overwrite=True)
 
 

@@ -229,7 +229,8 @@ def report(given: argparse.Namespace, facts: dict[str, Any]) -> None:
     across = [name for name in tasks if len(set(name.split("-")[-2:])) == 2]
 
     def of(model: Path) -> dict[str, float]:
-        label = max((label for label in scores.scores if str(model).endswith(label)), key=len)  # the end of its path
+        path = str(model.resolve())  # as `benchmark` names it: a label is the end of the path
+        label = max((label for label in scores.scores if path.endswith(label)), key=len)
         return {row.task: value for row, value in scores.scores[label].items() if row.metric == "ndcg_at_10"}
 
     def gain(found: dict[str, float]) -> float:
