@@ -15,7 +15,7 @@ from mcontriever.cli.corpora import prepare, tokenizer
 from mcontriever.cli.machine import doctor
 from mcontriever.cli.serving import serve
 from mcontriever.cli.stores import delete, embed, index, search, verify
-from mcontriever.cli.training import demo, export, generate, mine, plot, run, train, trim
+from mcontriever.cli.training import average, demo, export, generate, mine, plot, run, train, trim
 from mcontriever.errors import ConfigError, UserError
 from mcontriever.progress import log, setup_logging
 from mcontriever.prompt_end import ADVICE, INTERRUPTED, end_promptly
@@ -105,6 +105,7 @@ app.command()(index)
 app.command()(train)
 app.command()(export)
 app.command()(trim)
+app.command()(average)
 app.command()(plot)
 app.command()(mine)
 app.command()(demo)

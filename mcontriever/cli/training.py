@@ -118,6 +118,26 @@ def trim(
     )
 
 
+def average(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="Two models or more: folders, hub names. The first gives the prefixes."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The folder for the model.")],
+    weights: Annotated[
+        str | None, typer.Option(help="How much each model counts: 2,1. All the same if not given.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model in the output folder.")] = False,
+) -> None:
+    """Write the mean of the weights of several models: one before and after training, or runs with several seeds."""
+    from mcontriever import average as verb
+
+    numbers = verb.model_weights(weights) if weights is not None else None
+    verb.run(models, output, weights=numbers, overwrite=overwrite)
+
+
 def plot(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs (run.output).")],
     output: Annotated[Path, typer.Option(help="The picture to write.")] = Path("curves.png"),
