@@ -47,7 +47,7 @@ FACTS: dict[str | Path, dict[str, Any]] = {
 }
 # mini is known by name without being loaded, which would take seconds; a test compares this with the model.
 _MINI_SIZE: dict[str, Any] = {
-    "revision": "7d985f485326c4325eed4eacc0c1ab2cebd57b80",
+    "revision": "2b57c45036738a211d712b4dad8d495b4790501f",
     "n_parameters": 50_728_320,
     "n_embedding_parameters": 34_560_000,
     "memory_usage_mb": 50_728_320 * 4 / (1 << 20),
