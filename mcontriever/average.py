@@ -31,13 +31,13 @@ def run(
     shares = _shares(len(models), weights)
     MODEL_FOLDER.require_replaceable(output, overwrite=overwrite)
     first = _single(models[0])
-    means = {name: share_of(value, shares[0]) for name, value in first.state_dict().items()}
+    means = {name: _share_of(value, shares[0]) for name, value in first.state_dict().items()}
     for model, share in zip(models[1:], shares[1:], strict=True):
         other = _single(model)
         _check_same(first, other, models[0], model)
         for name, value in other.state_dict().items():
             if value.is_floating_point():
-                means[name] += share_of(value, share)
+                means[name] += _share_of(value, share)
         if other.evidence_rule != first.evidence_rule:
             first.evidence_rule = None  # it was chosen for scores that neither gives
     first.load_state_dict(means)
@@ -54,7 +54,7 @@ def model_weights(text: str) -> list[float]:
         raise ConfigError(f"--weights {text!r} is not a list of numbers", fix="for example --weights 2,1") from None
 
 
-def share_of(value: torch.Tensor, share: float) -> torch.Tensor:
+def _share_of(value: torch.Tensor, share: float) -> torch.Tensor:
     """In double precision, so that equal models have themselves as their mean; what is no fraction stays."""
     return value.double() * share if value.is_floating_point() else value
 

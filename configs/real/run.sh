@@ -15,7 +15,7 @@ train=${MCONTRIEVER_TRAIN:-$mcontriever train}
 mkdir -p "$out"
 
 dev="evaluation.sets=[$out/dev/xquad-ar-en, $out/dev/xquad-en-en, $out/dev/tatoeba-sw-en]"
-[ -d "$out/dev" ] || python configs/real/odd_questions.py "$REAL_DATA"/eval/* --output "$out/dev"
+[ -d "$out/dev" ] || python configs/real/half_of_questions.py "$REAL_DATA"/eval/* --output "$out/dev"
 
 [ -d "$out/base" ] || "$mcontriever" trim "$model" --text data_recipes/nano.yaml --pieces "${PIECES:-131072}" \
     --layers "${LAYERS:-0-5}" --output "$out/base"
