@@ -1,7 +1,7 @@
 """Half of a retrieval set: every second question, so that the other half is left to be judged on.
 
 python configs/real/half_of_questions.py DATA/eval/xquad-ar-en ... --output runs/real/dev
-python configs/real/half_of_questions.py DATA/eval/xquad-ar-en ... --output runs/real/even --even    # to choose settings on
+python configs/real/half_of_questions.py DATA/eval/xquad-ar-en ... --output runs/real/even --even
 """
 
 import argparse
