@@ -1,4 +1,4 @@
-"""Private operators of torch and of the C library, each with a fallback from the public API. No other file calls any.
+"""Private operators of torch, each with a fallback from the public API. No other file calls any.
 
     PreparedLinear       mkldnn._reorder_linear_weight, _linear_pointwise    inference: weights laid out for oneDNN
     Int8Linear           onednn.qlinear_prepack, qlinear_pointwise           inference with precision int8
@@ -6,7 +6,6 @@
     multiply_int8        _int_mm                                             search over rows rounded to 8 bits
     softmax_gradient     _softmax_backward_data                              training: attention's backward
     flash_attention      aten._flash_attention_forward                       training on a GPU with dropout
-    keep_freed_memory    mallopt                                             training: no fresh pages in every step
 
 An operator is tried once on a small product before it is used: one that is missing, refuses or computes something else
 is replaced by its fallback. So is one that is right but oneDNN's slow reference, as two are on arm64.
@@ -14,7 +13,6 @@ is replaced by its fallback. So is one that is right but oneDNN's slow reference
 Shapes: T rows of values, I inputs, O outputs; Q queries, P rows of a store, H dimensions, A heads, D head size.
 """
 
-import ctypes
 import functools
 import timeit
 from collections.abc import Callable
@@ -31,7 +29,7 @@ _FUSED_ACTIVATIONS = {
     "gelu_pytorch_tanh": ("gelu", "tanh"),
     "relu": ("relu", ""),
 }
-_FUSED_INT8_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh")
+_GELUS = frozenset({"gelu", "gelu_new", "gelu_pytorch_tanh"})
 _FAILURES = (AttributeError, RuntimeError, TypeError)
 _EXACT_IN_FLOAT32 = 1 << 24  # whole numbers up to this
 _LARGEST_INT8 = 127
@@ -54,9 +52,9 @@ class PreparedLinear:
         self.bias = bias_O.detach().to(dtype)
         plain = weight_OI.detach().to(dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(plain, _ROWS_HINT) if self.prepack else plain
-        fused = _FUSED_ACTIVATIONS.get(activation or "") if self.prepack else None
+        fused = _FUSED_ACTIVATIONS.get(activation or "") if self.prepack and _fuses(activation) else None
         self.attribute, self.algorithm = fused or ("none", "")
-        self.activation = None if fused or activation is None else activation_function(activation)
+        self.activation = None if fused or activation is None else _activation_in_place(activation)
 
     def __call__(self, values_TI: torch.Tensor) -> torch.Tensor:
         if self.prepack:
@@ -66,6 +64,18 @@ class PreparedLinear:
         else:
             result = linear(values_TI, self.weight, self.bias)
         return result if self.activation is None else self.activation(result)
+
+
+def _fuses(activation: str | None) -> bool:
+    """GELU in oneDNN's AVX2 product takes half as long as the product itself; after it, to the same bits, an eighth."""
+    return activation not in _GELUS or is_arm64() or "avx512_f" in instruction_sets()
+
+
+def _activation_in_place(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Of a tensor that nothing else holds."""
+    if name not in _GELUS:
+        return activation_function(name)
+    return functools.partial(torch.ops.aten.gelu_, approximate="none" if name == "gelu" else "tanh")
 
 
 def activation_function(name: str) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -154,7 +164,7 @@ class Int8Linear:
 
     def activated(self, values_TI: torch.Tensor, activation: str, scale: float, zero_point: int) -> torch.Tensor:
         """activation(x W^T + b) as bytes of this scale and zero."""
-        if not self.native or activation not in _FUSED_INT8_ACTIVATIONS:
+        if not self.native or activation not in _GELUS:
             return to_bytes(activation_function(activation)(self(values_TI)), 1 / scale, zero_point)
         name, algorithm = _FUSED_ACTIVATIONS[activation]
         return torch.ops.onednn.qlinear_pointwise(
@@ -277,24 +287,3 @@ def flash_attention_with_dropout(
     return torch.ops.aten._flash_attention_forward(
         query_TAD, key_TAD, value_TAD, offsets, offsets, max_length, max_length, dropout, False, False
     )[0]
-
-
-# Numbers of glibc's malloc.h.
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-_KEPT_AT_THE_TOP, _GROWS_BY, _LARGEST_ON_THE_HEAP = 2**31 - 1, 64 << 20, 1 << 30
-_ARENAS = 1  # what one thread has freed serves another; an arena of a thread's own holds no large blocks
-
-
-def keep_freed_memory() -> None:
-    """From now on this process reuses the memory it freed instead of returning it. Other C libraries: no effect.
-
-    glibc returns large blocks as soon as they are free, and gets pages full of zeros for the next one. A training step
-    on a CPU frees and takes the same hundreds of megabytes again and again: in the demo that was more than half of its
-    time. The price is a fifth more memory.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, _KEPT_AT_THE_TOP)
-        mallopt(_TOP_PAD, _GROWS_BY)
-        mallopt(_MMAP_THRESHOLD, _LARGEST_ON_THE_HEAP)
-        mallopt(_ARENA_MAX, _ARENAS)

@@ -21,7 +21,7 @@ from mcontriever.assembly import training_run
 from mcontriever.assembly.divided_batch import divide_batch
 from mcontriever.assembly.trained_encoder import open_encoder
 from mcontriever.assembly.training_config import TrainConfig
-from mcontriever.cpu_operators import keep_freed_memory
+from mcontriever.freed_memory import keep_freed_memory
 from mcontriever.progress import log
 from mcontriever.prompt_end import time_to_save
 from mcontriever.training.agreement import on_main_rank, together

@@ -22,9 +22,23 @@ def small_product() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(*shape, generator=generator) for shape in ((5, 72), (40, 72), (40,)))
 
 
+def tanh_gelu(values: torch.Tensor) -> torch.Tensor:
+    return gelu(values, approximate="tanh")
+
+
 @pytest.mark.parametrize("prepack", [False, None])
-@pytest.mark.parametrize(("activation", "function"), [(None, lambda x: x), ("gelu", gelu), ("relu", relu)])
-def test_prepared_linear(prepack: bool | None, activation: str | None, function: Callable[..., torch.Tensor]) -> None:
+@pytest.mark.parametrize("fuses", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "function"), [(None, lambda x: x), ("gelu", gelu), ("gelu_new", tanh_gelu), ("relu", relu)]
+)
+def test_prepared_linear(
+    prepack: bool | None,
+    fuses: bool,
+    activation: str | None,
+    function: Callable[..., torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu_operators, "_fuses", lambda activation: fuses)
     values, weight, bias = small_product()
     product = PreparedLinear(weight, bias, activation=activation, prepack=prepack)
     torch.testing.assert_close(product(values), function(values @ weight.T + bias), atol=1e-5, rtol=1e-5)
@@ -120,7 +134,7 @@ def test_softmax_gradient(gradient_of: Callable[..., torch.Tensor]) -> None:
 FRESH_PAGES = """
 import resource, sys, threading
 import torch
-from mcontriever.cpu_operators import keep_freed_memory
+from mcontriever.freed_memory import keep_freed_memory
 
 def fresh_pages(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

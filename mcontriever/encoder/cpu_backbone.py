@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from mcontriever.cpu_operators import PreparedLinear
-from mcontriever.encoder.cpu_attention import attend_in_block
+from mcontriever.encoder.cpu_attention import attend_in_block, attend_in_row, attends_alone
 from mcontriever.encoder.row_blocks import Block, plan_blocks
 from mcontriever.tokens import PackedBatch
 
@@ -97,6 +97,10 @@ def attend(projected_T3H: torch.Tensor, blocks: list[Block], heads: int) -> torc
     projected_T3AD = projected_T3H.unflatten(1, (3, heads, -1))
     context_TAD = torch.empty_like(projected_T3AD[:, 0], memory_format=torch.contiguous_format)
     for block in blocks:
+        if attends_alone(block, context_TAD.dtype):
+            for row in block.row_slices():
+                attend_in_row(*projected_T3AD[row].permute(1, 2, 0, 3), context_TAD[row].transpose(0, 1))
+            continue
         query, key, value = block.gather_three(projected_T3AD)
         block.scatter(attend_in_block(query, key, value, block, heads), context_TAD)
     return context_TAD.flatten(1)

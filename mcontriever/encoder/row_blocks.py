@@ -4,6 +4,7 @@ A block converts a range of tokens to padded rows and back, and knows which posi
 Shapes: T tokens, A heads, D head size; in a block R rows of L positions, B = R * A, P of these B at a time.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,16 +20,30 @@ SCORES_PER_PIECE = 1 << 19
 
 @dataclass(frozen=True)
 class Block:
-    """Tokens start to stop, in `rows` rows of `shortest` to `length` tokens. Without padding the tensors are None."""
+    """Rows of `shortest` to `length` tokens, one after the other. Without padding the tensors are None."""
 
-    start: int
-    stop: int
-    rows: int
+    bounds: tuple[int, ...]  # where each row begins, and the last one ends
     length: int
     shortest: int
     columns: torch.Tensor | None  # [R * L] token of each position, padding points at the first
     padding_RS: torch.Tensor | None  # which of the last S = length - shortest positions are padding
     places: torch.Tensor | None  # [stop - start] position of each token
+
+    @property
+    def start(self) -> int:
+        return self.bounds[0]
+
+    @property
+    def stop(self) -> int:
+        return self.bounds[-1]
+
+    @property
+    def rows(self) -> int:
+        return len(self.bounds) - 1
+
+    def row_slices(self) -> Iterator[slice]:
+        """The tokens of each row."""
+        return (slice(*pair) for pair in itertools.pairwise(self.bounds))
 
     def gather(self, values_TAD: torch.Tensor) -> torch.Tensor:
         """[B, L, D], contiguous."""
@@ -99,14 +114,13 @@ def plan_blocks(offsets: torch.Tensor, device: torch.device) -> list[Block]:
 
 def _block(bounds: np.ndarray, device: torch.device) -> Block:
     lengths = np.diff(bounds)
-    start, stop = int(bounds[0]), int(bounds[-1])
     shortest, length = int(lengths.min()), int(lengths.max())
     if shortest == length:
-        return Block(start, stop, len(lengths), length, shortest, None, None, None)
+        return Block(tuple(bounds.tolist()), length, shortest, None, None, None)
     is_token_RL = np.arange(length) < lengths[:, None]
-    columns_RL = np.where(is_token_RL, (bounds[:-1] - start)[:, None] + np.arange(length), 0)
+    columns_RL = np.where(is_token_RL, (bounds[:-1] - bounds[0])[:, None] + np.arange(length), 0)
     columns, padding_RS, places = (
         torch.from_numpy(array).to(device)
         for array in (columns_RL.reshape(-1), ~is_token_RL[:, shortest:], np.flatnonzero(is_token_RL))
     )
-    return Block(start, stop, len(lengths), length, shortest, columns, padding_RS, places)
+    return Block(tuple(bounds.tolist()), length, shortest, columns, padding_RS, places)

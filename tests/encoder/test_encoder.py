@@ -1,6 +1,7 @@
 """The packed forward against Hugging Face's padded one: values, gradients, positions, dropout, precision."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from mcontriever.encoder import Encoder
-from mcontriever.encoder.cpu_attention import block_attention
+from mcontriever.encoder.cpu_attention import LONG_ROW, attends_alone, block_attention
+from mcontriever.encoder.cpu_backbone import attend
 from mcontriever.encoder.cpu_dropout import dropout, keep_bits
 from mcontriever.encoder.packed_attention import PackedAttention, _padded_sdpa, _varlen
 from mcontriever.encoder.row_blocks import plan_blocks
@@ -143,6 +145,23 @@ def test_attention_and_its_gradient_equal_a_naive_one_with_the_same_dropout(rate
     total.backward()
     for gradient, double in zip(gradients, doubles, strict=False):
         torch.testing.assert_close(gradient.double(), double.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[LONG_ROW] * 3, [LONG_ROW + 40, LONG_ROW + 9, LONG_ROW, LONG_ROW - 1, 5], [190]])
+def test_inference_attends_to_long_rows_where_they_lie(lengths: list[int]) -> None:
+    offsets = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+    blocks = plan_blocks(offsets, torch.device("cpu"))
+    heads, size = 6, 4  # more scores than are taken at once, in the longest row
+    assert any(attends_alone(block, torch.float32) for block in blocks)
+    assert not any(attends_alone(block, torch.bfloat16) for block in blocks)
+    projected = torch.randn(sum(lengths), 3 * heads * size, generator=torch.Generator().manual_seed(0))
+    context = attend(projected, blocks, heads).view(-1, heads, size)
+    parts = projected.double().view(-1, 3, heads, size)
+    for start, stop in itertools.pairwise(offsets.tolist()):
+        query, key, value = parts[start:stop].permute(1, 2, 0, 3)
+        everything = torch.ones(heads, stop - start, stop - start)
+        expected = naive_attention(query * size**0.5, key, value, everything, 0.0).transpose(0, 1)
+        torch.testing.assert_close(context[start:stop].double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_padded_sdpa_of_a_gpu_without_the_kernel_equals_block_attention() -> None:

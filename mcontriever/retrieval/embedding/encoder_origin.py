@@ -26,7 +26,8 @@ class EncoderOrigin:
             return None
         from mcontriever.encoder import Encoder
 
-        encoder = Encoder.load(self.name, device=device, precision=self.precision)
+        light = True if device == "cpu" else None
+        encoder = Encoder.load(self.name, device=device, light=light, precision=self.precision)
         if self.as_queries:  # such a store differs in its fingerprint, so no search takes it for documents
             encoder.document_prefix = encoder.query_prefix
         return encoder

@@ -18,14 +18,14 @@ from mcontriever.texts.documents import Document
 if TYPE_CHECKING:
     from mcontriever.encoder import Encoder
 
-SAMPLE_DOCUMENTS = 64
+SAMPLE_DOCUMENTS, SAMPLE_SHARE = 64, 64  # so many at most, and one of so many: they are embedded twice
 
 
 def announce_estimate(
     folder: Path, plan: Plan, share: float, documents: Sequence[Document], encoder: "Encoder | None"
 ) -> None:
     """From the first shard's documents; `share` is this process's share of the work."""
-    step = max(len(documents) // SAMPLE_DOCUMENTS, 1)
+    step = max(len(documents) // SAMPLE_DOCUMENTS, min(len(documents) // 4, SAMPLE_SHARE), 1)
     sample = [document for document in documents[::step] if not is_empty(document)]
     passages = [passage for document in sample for passage in passages_of(document, plan.layout.passage_length)]
     rows = round((plan.run.documents - plan.run.empty) * len(passages) / max(len(sample), 1))
