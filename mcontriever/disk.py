@@ -42,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success its files are fsynced and it takes `path`'s place."""
+    """Yield a temporary folder beside `path`; on success all in it is fsynced and it takes `path`'s place."""
     path = Path(path)
     _make_folder(path.parent)
     with contextlib.ExitStack() as afterwards, disk_errors_named(path):  # a full disk is asked before it is emptied
@@ -50,9 +50,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         afterwards.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.chmod(0o755)
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                sync_file(file)
+        for written in sorted(temporary.rglob("*")):
+            if written.is_dir():
+                sync_folder(written)
+            elif written.is_file():
+                sync_file(written)
+        sync_folder(temporary)
         _replace_folder(temporary, path)
 
 

@@ -1,5 +1,6 @@
 """disk.py: nothing half-written, one writer at a time, clear words when the disk says no."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,43 @@ def test_a_killed_writer_leaves_only_a_temporary_that_can_be_swept(tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 1
     remove_temporaries(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What is synced and what is renamed, in this order, by the names of the files."""
+    found: list[tuple[str, str]] = []
+    replace = os.replace
+
+    def synced(handle: int) -> None:
+        found.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+
+    def renamed(old: Path, new: Path) -> None:
+        found.append(("rename", Path(new).name))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return found
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, done: list[tuple[str, str]]) -> None:
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+        written = temporary.name
+        assert done == []
+    assert done == [("sync", written), ("rename", "a.txt"), ("sync", tmp_path.name)]
+
+
+def test_so_are_all_files_of_a_folder(tmp_path: Path, done: list[tuple[str, str]]) -> None:
+    with atomic_folder(tmp_path / "model") as temporary:
+        (temporary / "inner").mkdir()
+        for name in ("one", "inner/two"):
+            (temporary / name).write_text(name)
+        made = temporary.name
+    before = done[: done.index(("rename", "model"))]
+    assert sorted(before) == sorted(("sync", name) for name in ("one", "two", "inner", made))
+    assert done[-1] == ("sync", tmp_path.name)
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def attend(projected_T3H: torch.Tensor, blocks: list[Block], heads: int) -> torc
     for block in blocks:
         if attends_alone(block, context_TAD.dtype):
             for row in block.row_slices():
-                attend_in_row(*projected_T3AD[row].permute(1, 2, 0, 3), context_TAD[row].transpose(0, 1))
+                query, key, value = projected_T3AD[row].permute(1, 2, 0, 3).unbind()
+                attend_in_row(query, key, value, context_TAD[row].transpose(0, 1))
             continue
         query, key, value = block.gather_three(projected_T3AD)
         block.scatter(attend_in_block(query, key, value, block, heads), context_TAD)

@@ -25,7 +25,8 @@ from mcontriever.model_files import reading_model
 
 WEIGHTS = "model.safetensors"
 _TOKENIZER_SETTINGS, _TOKENIZER_RULES = "tokenizer_config.json", "tokenizer.json"
-_NO_COUNTS = ("model_type", "hidden_act", "layer_norm_eps")
+_EPSILON = "layer_norm_eps"
+_NO_COUNTS = ("model_type", "hidden_act", _EPSILON)
 _OF_LAYERS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
@@ -74,6 +75,8 @@ def _read_config(folder: Path) -> Any:
     if any(values.get(key) is None for key in (*DECISIVE_KEYS, *_OF_LAYERS)):
         return None
     if any(type(values[key]) is not int for key in DECISIVE_KEYS if key not in _NO_COUNTS):
+        return None
+    if any(type(values[key]) not in (int, float) for key in (_EPSILON, *_OF_LAYERS)):
         return None
     return SimpleNamespace(**{"is_decoder": False, **values})
 

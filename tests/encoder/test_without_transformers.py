@@ -51,6 +51,19 @@ def test_what_it_does_not_know_is_loaded_the_ordinary_way(tmp_path: Path, tiny_t
     assert load_light_backbone(tmp_path / "nowhere") is None
 
 
+@pytest.mark.parametrize(
+    "value", [("layer_norm_eps", "path"), ("hidden_dropout_prob", True), ("num_hidden_layers", 2.0)]
+)
+def test_a_number_of_another_kind_is_left_to_the_ordinary_way(
+    tmp_path: Path, tiny_encoder_dir: Path, value: tuple[str, object]
+) -> None:
+    Encoder.load(tiny_encoder_dir).save(tmp_path / "model")
+    assert load_light_backbone(tmp_path / "model") is not None
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), value[0]: value[1]}))
+    assert load_light_backbone(tmp_path / "model") is None
+
+
 def test_weights_that_do_not_match_are_left_to_the_ordinary_way_to_explain(
     tmp_path: Path, tiny_encoder_dir: Path
 ) -> None:
