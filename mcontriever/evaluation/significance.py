@@ -54,16 +54,22 @@ def paired_test(scores_a: np.ndarray, scores_b: np.ndarray, seed: int = 0, resam
     assert len(scores_a) > 0
     differences = np.asarray(scores_b, dtype=np.float64) - np.asarray(scores_a, dtype=np.float64)
     observed = float(differences.mean())
-    low, high = np.percentile(_bootstrap_means(differences, seed, resamples), [2.5, 97.5])
+    low, high = mean_interval(differences, seed, resamples)
     return PairedTest(
         queries=len(differences),
         mean_a=float(np.mean(scores_a)),
         mean_b=float(np.mean(scores_b)),
         difference=observed,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p=_randomisation_p(differences, observed, seed, resamples),
     )
+
+
+def mean_interval(scores: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % of the means of bootstrap samples lie between these."""
+    low, high = np.percentile(_bootstrap_means(scores, seed, resamples), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def summarise(tests: Mapping[Any, PairedTest], differences: Mapping[Any, np.ndarray], seed: int = 0) -> Summary:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mcontriever.evaluation.significance import holm, paired_test, summarise
+from mcontriever.evaluation.significance import holm, mean_interval, paired_test, summarise
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.15])
@@ -27,6 +27,13 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
     ours = paired_test(a, b)
     assert (ours.low, ours.high) == (pytest.approx(theirs.low, abs=0.002), pytest.approx(theirs.high, abs=0.002))
     assert ours.difference == pytest.approx(float(np.mean(b - a)))
+
+
+def test_so_is_the_interval_of_a_mean() -> None:
+    scores = np.random.default_rng(7).random(150)
+    expected = stats.bootstrap((scores,), np.mean, method="percentile", random_state=0).confidence_interval
+    assert mean_interval(scores) == pytest.approx((expected.low, expected.high), abs=0.004)
+    assert mean_interval(np.full(9, 0.5)) == (0.5, 0.5)
 
 
 def test_equal_scores_are_no_evidence() -> None:
