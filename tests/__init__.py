@@ -1,4 +1,4 @@
-"""The tests. None takes the power away, so none waits for the disk: on a slow one that was a third of their time.
+"""The tests. None takes the power away, so none waits for the disk, on which one file of them waited for minutes.
 
 `test_disk.py` checks that what is written is synced, and when.
 """
