@@ -16,6 +16,17 @@ from tests.retrieval.small_corpora import all_ids, mixed_documents, write_lines
 DOCUMENTS = mixed_documents(300)
 
 
+def test_empty_documents_do_not_enter_the_estimate(tmp_path: Path, tiny_encoder_dir: Path, cli: RunCli) -> None:
+    """Every second one is empty, as the first of a sample of every second would be."""
+    corpus = tmp_path / "c.jsonl"
+    texts = ["", "a river"] * 4
+    corpus.write_text("".join(f'{{"id": "{number}", "text": "{text}"}}\n' for number, text in enumerate(texts)))
+    done = cli("embed", corpus, "--model", tiny_encoder_dir, "--output", tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert "; disk: 0 bytes" not in done.stderr
+    assert "; disk: " in done.stderr
+
+
 def test_a_corpus_becomes_a_store_that_is_checked_changed_and_indexed(
     tmp_path: Path, tiny_encoder_dir: Path, cli: RunCli
 ) -> None:

@@ -25,8 +25,9 @@ def announce_estimate(
     folder: Path, plan: Plan, share: float, documents: Sequence[Document], encoder: "Encoder | None"
 ) -> None:
     """From the first shard's documents; `share` is this process's share of the work."""
-    step = max(len(documents) // SAMPLE_DOCUMENTS, min(len(documents) // 4, SAMPLE_SHARE), 1)
-    sample = [document for document in documents[::step] if not is_empty(document)]
+    full = [document for document in documents if not is_empty(document)]
+    step = max(len(full) // SAMPLE_DOCUMENTS, min(len(full) // 4, SAMPLE_SHARE), 1)
+    sample = full[::step]
     passages = [passage for document in sample for passage in passages_of(document, plan.layout.passage_length)]
     rows = round((plan.run.documents - plan.run.empty) * len(passages) / max(len(sample), 1))
     vector_bytes = rows * plan.layout.dimension * BYTES_PER_VALUE[plan.layout.dtype]
