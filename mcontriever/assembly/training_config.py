@@ -25,14 +25,20 @@ from mcontriever.config import (
     read_yaml,
 )
 from mcontriever.errors import ConfigError
+from mcontriever.training.engine_settings import check_keys, without_nulls
 
 
 def _block(given: Any) -> Any:
-    return read_yaml(given) if isinstance(given, str) else given
+    return without_nulls(read_yaml(given) if isinstance(given, str) else given)
+
+
+def _checked(block: dict[str, Any]) -> dict[str, Any]:
+    check_keys(block)
+    return block
 
 
 # What DeepSpeed takes, or the name of a YAML file that holds it.
-DeepSpeedBlock = typing.Annotated[dict[str, Any], pydantic.BeforeValidator(_block)]
+DeepSpeedBlock = typing.Annotated[dict[str, Any], pydantic.BeforeValidator(_block), pydantic.AfterValidator(_checked)]
 
 
 class PretrainConfig(Section):

@@ -43,6 +43,21 @@ KEYS = frozenset(
         "comms_logger",
     ]
 )
+SECTIONS = frozenset(
+    [
+        "optimizer",
+        "scheduler",
+        "zero_optimization",
+        "torch_autocast",
+        "bf16",
+        "fp16",
+        "data_types",
+        "aio",
+        "timers",
+        "flops_profiler",
+        "comms_logger",
+    ]
+)  # those of KEYS that hold keys of their own
 ELSEWHERE = {
     "activation_checkpointing": "set encoder.checkpoint_layers: true",
     "tensorboard": "set run.tensorboard: true",
@@ -54,9 +69,17 @@ NEVER = 10**12
 AUTO = "auto"  # torch_autocast.enabled: where the device multiplies bf16 natively
 
 
+def without_nulls(given: Any) -> Any:
+    """A key that is set to null is as if it were not there, as `--set deepspeed.torch_autocast=null` means it."""
+    if not isinstance(given, dict):
+        return given
+    return {key: without_nulls(value) for key, value in given.items() if value is not None}
+
+
 def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps: int) -> dict[str, Any]:
     """What `deepspeed.initialize` takes, with the three batch sizes resolved for this world size."""
-    _check_keys(block)
+    check_keys(block)
+    _check_numbers(block)
     _check_precision(block)
     _check_zero(block)
     settings = {"steps_per_print": NEVER, **block, **_batch_sizes(block, world_size)}
@@ -74,7 +97,10 @@ def rows_in_a_loss(settings: Mapping[str, Any]) -> int:
 
 
 def zero_stage(block: Mapping[str, Any]) -> int:
-    return int((block.get("zero_optimization") or {}).get("stage", 0))
+    stage = (block.get("zero_optimization") or {}).get("stage", 0)
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"deepspeed.zero_optimization.stage is {stage!r}", fix="choose 0, 1, 2 or 3")
+    return int(stage)
 
 
 def autocast_dtype(block: Mapping[str, Any]) -> str | None:
@@ -84,14 +110,33 @@ def autocast_dtype(block: Mapping[str, Any]) -> str | None:
     return str(autocast.get("dtype", "bfloat16")) if enabled else None
 
 
-def _check_keys(block: Mapping[str, Any]) -> None:
-    for key in block:
+def check_keys(block: Mapping[str, Any]) -> None:
+    """Every key is one that this trainer passes on, and what has keys of its own is a section."""
+    for key, value in block.items():
         if key in ELSEWHERE:
             raise ConfigError(f"deepspeed.{key} does nothing in this trainer", fix=ELSEWHERE[key])
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, n=1)
             fix = f"did you mean deepspeed.{near[0]}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
             raise ConfigError(f"unknown key deepspeed.{key}", fix=fix)
+        _check_section(f"deepspeed.{key}", value, required=key in SECTIONS)
+
+
+def _check_section(name: str, value: Any, *, required: bool) -> None:
+    if not isinstance(value, Mapping) and required:
+        raise ConfigError(f"{name} is {value!r}, and not a section", fix=f"give its keys, or omit {name}")
+    params = value.get("params") if isinstance(value, Mapping) else None
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigError(f"{name}.params is {params!r}, and not a section", fix=f"give its keys, or omit {name}")
+
+
+def _check_numbers(block: Mapping[str, Any]) -> None:
+    """What DeepSpeed itself finds out at the first update."""
+    clipping, steps = block.get("gradient_clipping", 0.0), block.get("steps_per_print", NEVER)
+    if not isinstance(clipping, int | float) or not clipping >= 0:
+        raise ConfigError(f"deepspeed.gradient_clipping is {clipping!r}", fix="give the largest norm, or 0 for none")
+    if not isinstance(steps, int) or steps < 1:
+        raise ConfigError(f"deepspeed.steps_per_print is {steps!r}", fix="give a whole number from 1, or omit it")
 
 
 def _check_precision(block: Mapping[str, Any]) -> None:
@@ -107,6 +152,8 @@ def _check_precision(block: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"deepspeed.torch_autocast.enabled is {autocast_block['enabled']!r}", fix="set it to true, false or auto"
         )
+    if (dtype := autocast_dtype(block)) not in (None, "bfloat16", "bf16", "torch.bfloat16"):
+        raise ConfigError(f"deepspeed.torch_autocast.dtype is {dtype!r}", fix=f"{autocast}, or omit it for float32")
     if autocast_block.get("enabled") is True and not torch.cuda.is_available() and not trains_in_bf16():
         _warn_of_emulated_bf16()
     exchanged = autocast_block.get("lower_precision_safe_modules")
@@ -127,8 +174,7 @@ def _warn_of_emulated_bf16() -> None:
 
 def _check_zero(block: Mapping[str, Any]) -> None:
     zero = block.get("zero_optimization") or {}
-    if zero_stage(block) not in (0, 1, 2, 3):
-        raise ConfigError(f"deepspeed.zero_optimization.stage is {zero.get('stage')}", fix="choose 0, 1, 2 or 3")
+    zero_stage(block)
     for part in ("offload_optimizer", "offload_param"):
         if (zero.get(part) or {}).get("device") == "nvme":
             raise ConfigError(
@@ -172,6 +218,11 @@ def _check_scheduler(scheduler: Mapping[str, Any], total_steps: int) -> dict[str
     values = dict(scheduler.get("params") or {})
     if "Decay" in str(scheduler.get("type")) or "Cosine" in str(scheduler.get("type")):
         values.setdefault("total_num_steps", total_steps)
+        if not isinstance(values["total_num_steps"], int | float):
+            raise ConfigError(
+                f"deepspeed.scheduler.params.total_num_steps is {values['total_num_steps']!r}",
+                fix="omit it (it is then run.steps)",
+            )
         if values["total_num_steps"] < total_steps:
             raise ConfigError(
                 f"the schedule ends at step {values['total_num_steps']}, the run at step {total_steps}: "

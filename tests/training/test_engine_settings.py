@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from mcontriever.assembly.training_config import load_train_config
 from mcontriever.errors import ConfigError
 from mcontriever.processor import multiplies_bf16
 from mcontriever.training import engine_settings
 from mcontriever.training.engine_settings import NEVER, autocast_dtype, complete_settings
+from tests.conftest import REPOSITORY
 
 OPTIMIZER = {"type": "AdamW", "params": {"lr": 1e-3}}
 BLOCK: dict[str, Any] = {"train_micro_batch_size_per_gpu": 4, "optimizer": OPTIMIZER}
@@ -56,7 +58,24 @@ def test_a_decaying_schedule_ends_with_the_run() -> None:
         ({"fp16": {"enabled": True}}, "fp16 is set", "bfloat16"),
         ({"torch_autocast": {"enabled": True, "dtype": "float16"}}, "fp16 is set", "bfloat16"),
         ({"bf16": {"enabled": True}}, "keeps the weights in bf16", "torch_autocast"),
+        ({"torch_autocast": {"enabled": True, "dtype": "float32"}}, "dtype is 'float32'", "omit it for float32"),
+        ({"torch_autocast": 5}, "deepspeed.torch_autocast is 5, and not a section", "give its keys"),
+        (
+            {"optimizer": {"type": "AdamW", "params": [1]}},
+            "optimizer.params is [1], and not a section",
+            "give its keys",
+        ),
+        ({"scheduler": "WarmupLR"}, "deepspeed.scheduler is 'WarmupLR', and not a section", "give its keys"),
         ({"zero_optimization": {"stage": 4}}, "stage is 4", "choose 0, 1, 2 or 3"),
+        ({"zero_optimization": {"stage": "two"}}, "stage is 'two'", "choose 0, 1, 2 or 3"),
+        ({"gradient_clipping": "one"}, "gradient_clipping is 'one'", "the largest norm"),
+        ({"gradient_clipping": -1}, "gradient_clipping is -1", "the largest norm"),
+        ({"steps_per_print": 0}, "steps_per_print is 0", "omit it"),
+        (
+            {"scheduler": {"type": "WarmupDecayLR", "params": {"total_num_steps": "all"}}},
+            "total_num_steps is 'all'",
+            "omit it",
+        ),
         ({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}, "device is nvme", "device: cpu"),
         ({"train_batch_size": 9}, "9 is not 4 rows x 1 accumulation steps x 2 processes", "a multiple of"),
         ({"train_micro_batch_size_per_gpu": 0}, "train_micro_batch_size_per_gpu is 0", "a whole number from 1"),
@@ -76,6 +95,20 @@ def test_what_cannot_be_right_is_refused(changes: dict[str, Any], what: str, fix
     assert what in caught.value.what
     assert caught.value.fix
     assert fix in caught.value.fix
+
+
+def test_null_takes_a_key_out_of_a_configuration() -> None:
+    file = REPOSITORY / "configs" / "mini" / "distil.yaml"
+    block = load_train_config(file, ["deepspeed.torch_autocast=null", "deepspeed.optimizer.params.eps=null"]).deepspeed
+    assert "torch_autocast" in load_train_config(file).deepspeed
+    assert "torch_autocast" not in block
+    assert "eps" not in complete_settings(block, world_size=1, total_steps=10)["optimizer"]["params"]
+
+
+@pytest.mark.parametrize("value", ["5", "[1]", "stage"])
+def test_a_section_of_another_shape_is_refused_as_it_is_read(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"zero_optimization is .*, and not a section"):
+        load_train_config(REPOSITORY / "configs" / "mini" / "distil.yaml", [f"deepspeed.zero_optimization={value}"])
 
 
 def test_autocast_that_is_auto_follows_the_device(caplog: pytest.LogCaptureFixture) -> None:
