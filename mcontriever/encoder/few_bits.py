@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 import torch
 
 from mcontriever.encoder import four_bit_blocks
+from mcontriever.encoder.numbers_of_bytes import look_up
 
 BITS = {"int2": 2, "int4": 4}
 KINDS = (*BITS, four_bit_blocks.KIND)
@@ -54,8 +55,7 @@ def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.
     places = torch.arange(0, 8, bits)
     levels = 2**bits
     numbers_of_byte = ((torch.arange(256)[:, None] >> places) % levels).float() - (levels - 1) / 2
-    table_VBP = numbers_of_byte[packed_VB.int()]
-    return table_VBP.reshape(len(packed_VB), -1).mul_(scale_V.float()[:, None])
+    return look_up(numbers_of_byte, packed_VB).mul_(scale_V.float()[:, None])
 
 
 def _codes(table_VH: torch.Tensor, scale_V: torch.Tensor, levels: int) -> torch.Tensor:

@@ -9,6 +9,8 @@ Shapes: R rows, C columns, K blocks of 32 in all.
 
 import torch
 
+from mcontriever.encoder.numbers_of_bytes import look_up
+
 KIND = "int4-blocks"
 BLOCK = 32
 _ZERO = 8  # the code of zero
@@ -53,7 +55,7 @@ def unpack_blocks(packed: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """float32 [R, C], by a table of what each byte stands for."""
     byte = torch.arange(256)
     numbers_of_byte = torch.stack([byte & 15, byte >> 4], 1).float() - _ZERO
-    blocks_KB = numbers_of_byte[packed.int()].reshape(-1, BLOCK)
+    blocks_KB = look_up(numbers_of_byte, packed).reshape(-1, BLOCK)
     return blocks_KB.mul_(scale.reshape(-1, 1).float()).reshape(len(packed), -1)
 
 
