@@ -4,16 +4,16 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import RunCli
+from tests.two_ranks import free_port, start_as_launched
+from tests.warm_processes import run_command
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-PROGRAMS = str(Path(sys.executable).parent)
 
 
 def commands(kind: str) -> list[str]:
@@ -24,30 +24,43 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     assert {language for language, _ in BLOCKS} <= {"bash", "sh", "python", "console"}
 
 
+def as_launched(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """`deepspeed --num_gpus N mcontriever/train.py ...` in N ranks."""
+    launcher, option, ranks, script, *arguments = words
+    assert (launcher, option, script) == ("deepspeed", "--num_gpus", "mcontriever/train.py")
+    outputs = folder / "outputs-of-ranks"
+    outputs.mkdir()
+    processes = start_as_launched(train_command, arguments, outputs, folder, world=int(ranks))
+    for process in processes:
+        process.join(400)
+    printed = ["".join(path.read_text() for path in sorted(outputs.glob(f"{name}-*"))) for name in ("stdout", "stderr")]
+    assert all(process.exitcode is not None for process in processes), printed
+    return subprocess.CompletedProcess(words, max(abs(process.exitcode or 0) for process in processes), *printed)
+
+
+def train_command(words: list[str], outputs: Path, folder: Path) -> None:
+    os.chdir(folder)
+    run_command(["train", *words], [str(outputs / f"{name}-{os.environ['RANK']}") for name in ("stdout", "stderr")])
+
+
 @pytest.mark.long(80)
 def test_the_blocks_run_in_order(tmp_path: Path, run_cli: RunCli) -> None:
-    """Our own commands in processes forked from a warm one: each start would cost seconds of imports."""
+    """In processes forked from a warm one: each start would cost seconds of imports.
+
+    So are the ranks that `deepspeed` starts. test_train_ranks.py has the launcher itself.
+    """
     for name in ("mcontriever", "configs", "data_recipes", "benchmarks"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
-    environment = {**os.environ, "PATH": os.pathsep.join([PROGRAMS, os.environ["PATH"]]), "MASTER_PORT": "29571"}
-
     for language, block in BLOCKS:
         parts = [block] if language == "python" else block.splitlines() if language == "bash" else []
         for part in parts:
+            words = shlex.split(part, comments=True)
             if language == "python":
                 done = run_cli("python", "-c", part, cwd=tmp_path)
-            elif part.startswith("mcontriever "):
-                done = run_cli(*shlex.split(part)[1:], cwd=tmp_path, MASTER_PORT="29571")
+            elif words[0] == "mcontriever":
+                done = run_cli(*words[1:], cwd=tmp_path, MASTER_PORT=str(free_port()))
             else:
-                done = subprocess.run(
-                    ["bash", "-c", part],
-                    cwd=tmp_path,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=400,
-                    check=False,
-                )
+                done = as_launched(words, tmp_path)
             assert done.returncode == 0, f"{part}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
             assert "Traceback" not in done.stderr
 
