@@ -15,6 +15,7 @@ from mcontriever.encoder.without_transformers import LightTokenizer, load_light_
 from mcontriever.preparation.vocabulary import train_tokenizer
 from mcontriever.shipped import bundled_folder
 from mcontriever.tokens import SpecialTokens, load_tokenizer, tokenize_texts, tokenizer_fingerprint
+from tests.retrieval.small_corpora import make_store, mixed_documents
 
 TEXTS = ["The river rises in the hills.", "ينبع النهر من التلال", "", "nine " * 200]
 
@@ -116,13 +117,19 @@ def test_a_light_encoder_is_the_same_encoder(sentences: dict[str, list[str]]) ->
     np.testing.assert_allclose(light.embed_queries(sentences["ar"]), full.embed_queries(sentences["ar"]), atol=1e-6)
 
 
-def test_it_needs_none_of_the_slow_imports(tiny_encoder_dir: Path) -> None:
+def test_it_needs_none_of_the_slow_imports(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    """Nor does a search, for which pyarrow would import pandas."""
+    make_store(tmp_path / "store", mixed_documents(12), Encoder.load(tiny_encoder_dir), model=str(tiny_encoder_dir))
     script = (
         "import sys\nfrom mcontriever import Encoder\n"
-        f"Encoder.load({str(tiny_encoder_dir)!r}, light=True).embed_queries(['a'])\n"
         "encoder = Encoder.load('nano', light=True)\nencoder.fingerprint()\nencoder.embed_queries(['a'])\n"
-        "slow = ('torch._dynamo', 'torch.distributed.tensor', 'transformers')\n"
+        "from mcontriever.cli import main\n"
+        f"try:\n  main(['search', {str(tmp_path / 'store')!r}, 'moons', '--json'])\nexcept SystemExit as end:\n"
+        "  assert not end.code\n"
+        "slow = ('torch._dynamo', 'torch.distributed.tensor', 'transformers', 'pandas')\n"
         "print([name for name in slow if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    *hits, slow = done.stdout.splitlines()
+    assert json.loads(hits[0])["rank"] == 1
+    assert slow == "[]"

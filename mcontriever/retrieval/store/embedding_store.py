@@ -21,7 +21,7 @@ from mcontriever.retrieval.store.opening_check import (
     read_deleted_rows,
     reading_parquet,
 )
-from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, TEXT_LANGUAGE, from_stored, passages_table
+from mcontriever.retrieval.store.shard_files import ROWS_PER_GROUP, TEXT_LANGUAGE, from_stored, passages_schema
 from mcontriever.retrieval.store.store_manifest import EncoderEntry, Manifest, ShardEntry, read_manifest
 
 GROUPS_KEPT = 32
@@ -121,17 +121,15 @@ class EmbeddingStore:
         known = found.dictionary.to_pylist()  # also of languages whose rows were compacted away
         if column == TEXT_LANGUAGE:
             code_of[""] = -1
-        codes: np.ndarray = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)[
-            found.indices.to_numpy()
-        ]
-        return codes
+        codes = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)
+        return codes[np.from_dlpack(found.indices)]
 
     @cached_property
     def documents_N(self) -> np.ndarray | None:
         """The number of each row's document; None if every row is a document."""
         if self.manifest.layout.passage_words is None:
             return None
-        parts = [self._column(number, "part").to_numpy() for number in self._shard_range()]
+        parts = [_numbers(self._column(number, "part")) for number in self._shard_range()]
         return np.cumsum(np.concatenate([np.zeros(0, dtype=np.int32), *parts]) == 0) - 1
 
     def rows_shown(self, rows_R: np.ndarray, columns: Sequence[str]) -> list[dict[str, Any]]:
@@ -179,7 +177,7 @@ class EmbeddingStore:
 
     @cached_property
     def _hash_order(self) -> tuple[np.ndarray, np.ndarray]:
-        columns = [self._column(number, "id_hash").to_numpy() for number in self._shard_range()]
+        columns = [_numbers(self._column(number, "id_hash")) for number in self._shard_range()]
         hashes_N = np.concatenate([np.zeros(0, dtype=np.uint64), *columns])
         rows = np.argsort(hashes_N, kind="stable")
         return hashes_N[rows], rows
@@ -218,7 +216,7 @@ class EmbeddingStore:
 
     @cached_property
     def _schema(self) -> Any:
-        return passages_table([], self.manifest.layout.keeps_text).schema
+        return passages_schema(self.manifest.layout.keeps_text)
 
     def _map(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
         if number not in self._mapped:
@@ -258,8 +256,13 @@ def _file_name(name: str, shard: ShardEntry) -> str:
     return f"{name}-{shard.number:05}.npy"
 
 
+def _numbers(column: Any) -> np.ndarray:
+    """Taken so that pyarrow need not import pandas, which would take half a second of the first search."""
+    return np.from_dlpack(column.combine_chunks())
+
+
 def _arrow(rows: np.ndarray) -> Any:
-    """Built so that pyarrow need not import pandas, which would take a quarter of a second of the first search."""
+    """Built so, for the same reason."""
     import pyarrow
 
     return pyarrow.Array.from_buffers(pyarrow.int64(), len(rows), [None, pyarrow.py_buffer(rows)])

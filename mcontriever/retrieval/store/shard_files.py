@@ -33,6 +33,19 @@ def shard_arrays(
     return dict(zip(("vectors", "scales"), to_stored(vectors_NH, dtype), strict=False))
 
 
+def passages_schema(texts: bool) -> Any:
+    """What every shard has. pyarrow imports pandas with the first array that it makes of Python's values."""
+    import pyarrow as pa
+
+    columns = {
+        "id": pa.string(),
+        "id_hash": pa.uint64(),
+        "language": pa.dictionary(pa.int32(), pa.string()),
+        "part": pa.int32(),
+    }
+    return pa.schema(columns | ({"title": pa.large_string(), "text": pa.large_string()} if texts else {}))
+
+
 def passages_table(passages: Sequence[Passage], texts: bool) -> Any:
     """The rows of a shard as an Arrow table."""
     import pyarrow as pa
