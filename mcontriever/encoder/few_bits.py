@@ -54,8 +54,7 @@ def _unpack(packed_VB: torch.Tensor, scale_V: torch.Tensor, bits: int) -> torch.
     places = torch.arange(0, 8, bits)
     levels = 2**bits
     numbers_of_byte = ((torch.arange(256)[:, None] >> places) % levels).float() - (levels - 1) / 2
-    table_VBP = numbers_of_byte[packed_VB.int()]
-    return table_VBP.reshape(len(packed_VB), -1).mul_(scale_V.float()[:, None])
+    return four_bit_blocks.numbers_of(packed_VB, numbers_of_byte).mul_(scale_V.float()[:, None])
 
 
 def _codes(table_VH: torch.Tensor, scale_V: torch.Tensor, levels: int) -> torch.Tensor:
