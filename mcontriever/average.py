@@ -56,7 +56,7 @@ def model_weights(text: str) -> list[float]:
 
 def _share_of(value: torch.Tensor, share: float) -> torch.Tensor:
     """In double precision, so that equal models have themselves as their mean; what is no fraction stays."""
-    return value.double() * share if value.is_floating_point() else value
+    return value.to(torch.float64, copy=True).mul_(share) if value.is_floating_point() else value
 
 
 def _shares(models: int, weights: Sequence[float] | None) -> list[float]:

@@ -3,8 +3,6 @@
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,8 @@ from torch.nn.functional import gelu, relu
 from mcontriever import cpu_operators
 from mcontriever.cpu_operators import Int8Linear, PreparedLinear, can_int8, can_prepack, has_int8_product, to_bytes
 from mcontriever.processor import instruction_sets
+from tests.conftest import COMMAND_SECONDS, REPOSITORY
+from tests.warm_processes import run_warm
 
 
 def small_product() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -132,7 +132,7 @@ def test_softmax_gradient(gradient_of: Callable[..., torch.Tensor]) -> None:
 
 
 FRESH_PAGES = """
-import resource, sys, threading
+import resource, threading
 import torch
 from mcontriever.freed_memory import keep_freed_memory
 
@@ -143,7 +143,7 @@ def fresh_pages(rounds):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.set_num_threads(1)
-if sys.argv[1] == "keep":
+if KEEP:
     keep_freed_memory()
 fresh_pages(15)
 print(fresh_pages(3))
@@ -154,13 +154,19 @@ for thread in threads:
 """
 
 
+def fresh_pages_of_three(keep: bool) -> list[int]:
+    """In the first thread and in two others of a process whose allocator nobody has set before."""
+    program = f"KEEP = {keep}\n{FRESH_PAGES}"
+    done = run_warm(["python", "-c", program], REPOSITORY, {}, COMMAND_SECONDS)
+    assert done.returncode == 0, done.stderr
+    found = [int(line) for line in done.stdout.split()]
+    assert len(found) == 3
+    return found
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator has these settings")
 def test_large_blocks_are_used_again() -> None:
     pages_of_three = 3 * 36_000_000 // resource.getpagesize()
-    found = {}
-    for mode in ("keep", "leave"):
-        command = [sys.executable, "-c", FRESH_PAGES, mode]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found[mode] = [int(line) for line in output.split()]
-    assert statistics.median(found["keep"]) < pages_of_three / 100  # a block may once find its place taken
-    assert min(found["leave"]) > pages_of_three / 2
+    kept, left = (fresh_pages_of_three(keep) for keep in (True, False))
+    assert statistics.median(kept) < pages_of_three / 100  # a block may once find its place taken
+    assert min(left) > pages_of_three / 2

@@ -7,10 +7,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -24,6 +22,7 @@ DEPARTMENTS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py")
 }
 
 
+@functools.cache
 def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
@@ -33,10 +32,16 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
+@functools.cache
 def imported_modules(path: Path) -> set[str]:
     """Every mcontriever.* module that a file imports, wherever in the file."""
     found = set()
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -64,16 +69,19 @@ def is_department(module: str) -> bool:
     return len(parts) > 1 and parts[1] in DEPARTMENTS
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_departments_never_import_each_other_and_nothing_imports_a_verb(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0]
-    imported = imported_modules(path)
-    if own in DEPARTMENTS:
-        strangers = {name for name in imported if is_department(name) and name.split(".")[1] != own}
-        assert not strangers, f"{path} is in {own} but imports {strangers}"
-    if own != "cli":
-        others = verbs() - {f"mcontriever.{path.stem}"}
-        assert not imported & others, f"{path} imports the verb {imported & others}"
+def test_departments_never_import_each_other_and_nothing_imports_a_verb() -> None:
+    wrong = {}
+    for path in sources():
+        own = path.relative_to(PACKAGE).parts[0]
+        imported = imported_modules(path)
+        if own in DEPARTMENTS:
+            wrong[path, "of another department"] = {
+                name for name in imported if is_department(name) and name.split(".")[1] != own
+            }
+        if own != "cli":
+            wrong[path, "a verb"] = imported & (verbs() - {f"mcontriever.{path.stem}"})
+    assert {key: found for key, found in wrong.items() if found} == {}
+    assert len({path for path, _ in wrong}) > 300
 
 
 def test_only_verbs_hold_a_configuration() -> None:
@@ -108,9 +116,8 @@ def test_no_file_name_means_two_things() -> None:
     assert not [name for name, times in names.items() if times > 1]
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(tree_of(path))
+def test_every_module_says_what_it_is() -> None:
+    assert not [path for path in sources() if not ast.get_docstring(tree_of(path))]
 
 
 def test_never_pickle_nor_foreign_code() -> None:
@@ -142,6 +149,7 @@ def test_help_needs_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@functools.cache
 def tracked_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -155,15 +163,16 @@ def test_files_and_functions_stay_short() -> None:
     """Those of the tests, the benchmarks and the documentation too."""
     for path in (path for path in tracked_files() if path.suffix == ".py"):
         assert path.read_text(encoding="utf-8").count("\n") <= 300, f"{path} holds more than one idea"
-        functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in nodes_of(path) if isinstance(node, ast.FunctionDef)]
         long = [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 60]
         assert not long, f"{path}: {long} have more than 60 lines"
 
 
-def tracked_texts() -> Iterator[tuple[Path, str]]:
-    for path in tracked_files():
-        if path.suffix in (".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".json", ".tsv", ".sh", ""):
-            yield path, path.read_bytes().decode("utf-8", errors="replace")
+@functools.cache
+def tracked_texts() -> list[tuple[Path, str]]:
+    kinds = (".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".json", ".tsv", ".sh", "")
+    paths = [path for path in tracked_files() if path.suffix in kinds]
+    return [(path, path.read_bytes().decode("utf-8", errors="replace")) for path in paths]
 
 
 def test_no_path_of_one_machine() -> None:

@@ -51,8 +51,9 @@ def test_mteb_knows_the_bundled_models_by_name(name: str, parameters: int) -> No
     model = mteb.get_model(f"mcontriever/{name}", device="cpu")
     how_it_is_loaded = {"loader", "loader_kwargs"}
     assert model.mteb_model_meta.model_dump(exclude=how_it_is_loaded) == meta.model_dump(exclude=how_it_is_loaded)
-    assert meta.revision == Encoder.load(name).fingerprint()[:40]
-    np.testing.assert_allclose(embedded(model), Encoder.load(name).embed_queries(TEXTS), atol=1e-2)
+    encoder = Encoder.load(name)
+    assert meta.revision == encoder.fingerprint()[:40]
+    np.testing.assert_allclose(embedded(model), encoder.embed_queries(TEXTS), atol=1e-2)
 
 
 def test_a_model_has_read_what_its_ancestor_read() -> None:

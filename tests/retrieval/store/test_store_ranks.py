@@ -4,11 +4,13 @@ import contextlib
 import multiprocessing
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,33 +29,33 @@ DOCUMENTS = mixed_documents(60)
 
 
 def embed_in_process(
-    corpus: str, folder: Path, encoder: Encoder, rank: int = 0, world: int = 1, precision: str = "auto"
+    corpus: str, folder: Path, encoder: Encoder, rank: int = 0, world: int = 1, **options: Any
 ) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
-    request = EmbeddingRequest(corpus, folder, model="tiny", shard_documents=10, precision=precision)
+    request = EmbeddingRequest(corpus, folder, model="tiny", **{"shard_documents": 10, **options})
     embed(request, encoder=encoder)
 
 
-def forked(*arguments: object) -> multiprocessing.context.ForkProcess:
+def forked(*arguments: object, **options: object) -> multiprocessing.context.ForkProcess:
     """A process of its own that need not load anything first."""
-    return multiprocessing.get_context("fork").Process(target=embed_in_process, args=arguments)
+    return multiprocessing.get_context("fork").Process(target=embed_in_process, args=arguments, kwargs=options)
 
 
 def test_killed_ten_times_at_random_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, encoder: Encoder) -> None:
-    documents = mixed_documents(600)
+    documents = mixed_documents(200)
     corpus = str(write_lines(tmp_path / "c.jsonl", documents))
-    embed(EmbeddingRequest(corpus, tmp_path / "straight", model="tiny", shard_documents=10), encoder=encoder)
+    embed(EmbeddingRequest(corpus, tmp_path / "straight", model="tiny", shard_documents=5), encoder=encoder)
     straight = EmbeddingStore.open(tmp_path / "straight")
     folder = tmp_path / "killed"
     chance, seen = random.Random(5), []
     for _ in range(10):
-        process = forked(corpus, folder, encoder)
+        process = forked(corpus, folder, encoder, shard_documents=5)
         process.start()
         before = len(seen) and seen[-1]
         deadline = time.monotonic() + 60
-        wanted = before + chance.randint(0, 4)
+        wanted = before + chance.randint(0, 3)
         while len(list(folder.glob("shard-*.json"))) < wanted and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(0.003)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         process.join()
@@ -63,8 +65,8 @@ def test_killed_ten_times_at_random_nothing_is_lost_and_nothing_comes_twice(tmp_
         damage = find_damage(folder)[0] if (folder / "pending.json").exists() else []
         assert damage == []
     assert seen == sorted(seen)
-    assert any(0 < shards < 60 for shards in seen)
-    embed(EmbeddingRequest(corpus, folder, model="tiny", shard_documents=10), encoder=encoder)
+    assert any(0 < shards < 40 for shards in seen)
+    embed(EmbeddingRequest(corpus, folder, model="tiny", shard_documents=5), encoder=encoder)
     store = EmbeddingStore.open(folder)
     assert find_damage(folder)[0] == []
     assert all_ids(store) == all_ids(straight) == [document.id for document in documents]
@@ -90,7 +92,7 @@ def test_int8_ranks_share_one_calibration(tmp_path: Path, tiny_encoder_dir: Path
     corpus = str(write_lines(tmp_path / "c.jsonl", mixed_documents(40)))
     one, two = (Encoder.load(tiny_encoder_dir, precision="int8") for _ in range(2))
     embed(EmbeddingRequest(corpus, tmp_path / "one", model="tiny", precision="int8", shard_documents=10), encoder=one)
-    ranks = [forked(corpus, tmp_path / "two", two, rank, 2, "int8") for rank in range(2)]
+    ranks = [forked(corpus, tmp_path / "two", two, rank, 2, precision="int8") for rank in range(2)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
@@ -128,14 +130,11 @@ def test_every_shard_has_one_rank(world: int) -> None:
     assert sorted(taken) == list(range(20))
 
 
-HOLD = """
-import os, sys
-from pathlib import Path
-from mcontriever.retrieval.store.store_runs import writing
-with writing(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
+def hold(folder: Path, place: tuple[int, int], held: Event) -> None:
+    with store_runs.writing(folder, *place):
+        held.set()
+        signal.pause()
+
 
 ALONE, FIRST_OF_TWO, SECOND_OF_TWO = (0, 1), (0, 2), (1, 2)
 
@@ -161,16 +160,18 @@ def test_the_ranks_of_one_launch_write_together(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def holding(folder: Path, place: tuple[int, int]) -> Iterator[subprocess.Popen[str]]:
+def holding(folder: Path, place: tuple[int, int]) -> Iterator[BaseProcess]:
     """Another process that holds the store, until it is killed."""
-    command = [sys.executable, "-c", HOLD, str(folder), *map(str, place)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        try:
-            yield process
-        finally:
-            process.kill()
+    fork = multiprocessing.get_context("fork")
+    held = fork.Event()
+    process = fork.Process(target=hold, args=(folder, place, held))
+    process.start()
+    try:
+        assert held.wait(60)
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_ranks_cannot_share_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,17 +38,19 @@ def finds_the_best(
     np.testing.assert_allclose(own[swapped], expected_scores[swapped], rtol=2e-6, atol=2e-7)
 
 
+ROWS, DIMENSION = 1100, 128  # as few as make several blocks of each kind, whose rounded rows are not kept
+
+
 def collections() -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(0)
-    yield "everywhere", unit_rows(rng, 3000, 48)
-    yield "clustered", unit_rows(rng, 3000, 48, clusters=20)
-    offset = unit_rows(rng, 3000, 48) + np.float32(0.8)
+    yield "everywhere", unit_rows(rng, ROWS, DIMENSION)
+    yield "clustered", unit_rows(rng, ROWS, DIMENSION, clusters=20)
+    offset = unit_rows(rng, ROWS, DIMENSION) + np.float32(0.8)
     yield "all in one corner", (offset / np.linalg.norm(offset, axis=1, keepdims=True)).astype(np.float32)
-    yield "long and short", unit_rows(rng, 3000, 48) * rng.lognormal(0, 2, (3000, 1)).astype(np.float32)
-    near = np.repeat(unit_rows(rng, 30, 48), 100, axis=0) + 1e-4 * rng.standard_normal((3000, 48)).astype(np.float32)
-    yield "near duplicates", near.astype(np.float32)
-    kinds = np.repeat(unit_rows(rng, 2, 48), 1500, axis=0) + 1e-4 * rng.standard_normal((3000, 48))
-    yield "of two kinds", kinds.astype(np.float32)
+    yield "long and short", unit_rows(rng, ROWS, DIMENSION) * rng.lognormal(0, 2, (ROWS, 1)).astype(np.float32)
+    for name, kinds in {"near duplicates": ROWS // 100, "of two kinds": 2}.items():
+        rows = np.repeat(unit_rows(rng, kinds, DIMENSION), ROWS // kinds, axis=0)
+        yield name, (rows + 1e-4 * rng.standard_normal((ROWS, DIMENSION))).astype(np.float32)
 
 
 COLLECTIONS = dict(collections())
@@ -64,10 +66,11 @@ def rounding_search(vectors: Vectors, dtype: torch.dtype, memory_bytes: int = 1 
 def test_equals_brute_force(name: str, dtype: torch.dtype, cores: int) -> None:
     vectors = COLLECTIONS[name]
     rng = np.random.default_rng(1)
-    many = vectors[:40] + 0.1 * rng.standard_normal((40, 48)).astype(np.float32)
+    many = vectors[:40] + 0.1 * rng.standard_normal((40, DIMENSION)).astype(np.float32)
     search = rounding_search(ArrayVectors(vectors), dtype, memory_bytes=1 << 18)
-    assert search.block_rows * BLOCKS_AT_ONCE > len(vectors) > 3 * search.block_rows > 3 * search.rough.block_rows
-    every = [None, rng.random(3000) < 0.3, np.arange(3000) == 7]
+    assert search.block_rows * BLOCKS_AT_ONCE > ROWS > 3 * search.block_rows > 3 * search.rough.block_rows
+    assert not search.keeps_rows
+    every = [None, rng.random(ROWS) < 0.3, np.arange(ROWS) == 7]
     for allowed, queries in itertools.product(every, (many, many[:3])):
         finds_the_best(search, vectors, queries, 10, allowed)
 
@@ -94,7 +97,7 @@ def test_blocks_in_several_rounds(monkeypatch: pytest.MonkeyPatch, cores: int) -
     monkeypatch.setattr("mcontriever.retrieval.vector_search.exact.BLOCKS_AT_ONCE", 2)
     vectors = COLLECTIONS["clustered"]
     search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 18)
-    allowed = np.arange(3000) % 3 > 0
+    allowed = np.arange(ROWS) % 3 > 0
     _, expected = brute_force(vectors, vectors[:2] + 0.3, 20, allowed)
     np.testing.assert_array_equal(search.search(vectors[:2] + 0.3, 20, allowed)[1], expected)
 
@@ -131,7 +134,7 @@ def test_each_core_of_the_pool_works_alone(cores: int) -> None:
 def test_what_rounded_rows_would_have_missed_is_searched_again(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    """Among 100 near duplicates 74 candidates are too few to be sure, and 522 are not; among 1,500 they are, too."""
+    """Among 100 near duplicates 74 candidates are too few to be sure, and 522 are not; among 550 they are, too."""
     searched: list[str] = []
     for name in ("_search_rounded", "_search_fp32"):
 
@@ -166,7 +169,7 @@ def test_equal_rows_come_in_the_order_of_the_store() -> None:
 
 @pytest.mark.parametrize("queries", [2, 40])
 def test_of_many_copies_the_first_are_found(queries: int, cores: int) -> None:
-    vectors = COLLECTIONS["everywhere"][np.random.default_rng(0).integers(0, 5, 3000)]
+    vectors = COLLECTIONS["everywhere"][np.random.default_rng(0).integers(0, 5, ROWS)]
     search = ExactSearch(ArrayVectors(vectors), memory_bytes=1 << 18)
     _, expected = brute_force(vectors, COLLECTIONS["clustered"][:queries], 20, None)
     for _ in range(2):

@@ -29,7 +29,7 @@ def vectors(rows: int, seed: int) -> np.ndarray:
 def check(found: tuple[np.ndarray, np.ndarray], queries: np.ndarray, rows: np.ndarray, allowed: np.ndarray) -> None:
     scores, numbers = found
     exact = np.where(allowed, queries @ rows.T, -np.inf)
-    falling = -np.sort(-exact, axis=1)[:, :K]
+    falling = -np.sort(np.partition(-exact, K, axis=1)[:, :K], axis=1)
     near = 4e-3 * np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(rows, axis=1).max()
     assert numbers.shape == (len(queries), K)
     assert allowed[numbers].all()
