@@ -67,6 +67,11 @@ FILES = {
     "run": ("metrics.jsonl", "scores.jsonl", "checkpoints/step-00000004/state.json"),
 }
 UNREAD = {("run", "plot"): ("checkpoints/step-00000004/state.json",)}  # no turn, as no damage can have an effect
+# A file with a checksum in checksums.json or in its index's manifest is compared before anything is parsed, and other
+# content of any kind fails at the same comparison. So such files meet the kinds that another branch may notice: those
+# that stop the reading, other sizes, one byte at an edge and one inside, and code.
+COMPARED = ("model.safetensors", "tokenizer.json", "index.faiss", "vocab.index.json", "counts.npy", ".csc.index.npy")
+KINDS_FOR_COMPARED = ("missing", "empty", "a folder", "a dangling link", "cut", "first byte", "middle byte", "pickled")
 DAMAGES = {**ANY_FILE, **{f"JSON: {name}": odd_json(name) for name in ODD_JSON}}
 
 
@@ -75,13 +80,18 @@ def readers(victim: str, file: str) -> list[str]:
     return [verb for verb in VERBS[victim] if file not in UNREAD.get((victim, verb), ())]
 
 
+def kinds_for(victim: str, file: str) -> list[str]:
+    if victim != "tokenizer" and file.endswith(COMPARED):  # a tokenizer alone has no checksums
+        return [*KINDS_FOR_COMPARED]
+    return [name for name in DAMAGES if file.endswith(("json", "jsonl")) or not name.startswith("JSON")]
+
+
 def cases() -> list[tuple[str, str, str, str]]:
     """Each damage to each file, the verbs that read it taking turns; a missing and a cut file for every verb."""
     found = []
     for victim, verbs in VERBS.items():
         for place, file in enumerate(FILES[victim]):
-            fitting = [name for name in DAMAGES if file.endswith(("json", "jsonl")) or not name.startswith("JSON")]
-            for number, damage in enumerate(fitting):
+            for number, damage in enumerate(kinds_for(victim, file)):
                 turns = readers(victim, file)
                 turn = turns[(place + number) % len(turns)]
                 found += [(victim, turn, file, damage)]
