@@ -69,9 +69,11 @@ FILES = {
 UNREAD = {("run", "plot"): ("checkpoints/step-00000004/state.json",)}  # no turn, as no damage can have an effect
 # A file with a checksum in checksums.json or in its index's manifest is compared before anything is parsed, and other
 # content of any kind fails at the same comparison. So such files meet the kinds that another branch may notice: those
-# that stop the reading, other sizes, one byte at an edge and one inside, and code.
+# that stop the reading, other sizes, a byte at each edge and one inside, and code.
 COMPARED = ("model.safetensors", "tokenizer.json", "index.faiss", "vocab.index.json", "counts.npy", ".csc.index.npy")
-KINDS_FOR_COMPARED = ("missing", "empty", "a folder", "a dangling link", "cut", "first byte", "middle byte", "pickled")
+KINDS_FOR_COMPARED = (
+    *("missing", "empty", "a folder", "a dangling link", "cut", "first byte", "middle byte", "last byte", "pickled"),
+)
 DAMAGES = {**ANY_FILE, **{f"JSON: {name}": odd_json(name) for name in ODD_JSON}}
 
 
