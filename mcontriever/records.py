@@ -14,6 +14,7 @@ from mcontriever.disk import is_plain_name, read_json
 from mcontriever.errors import StoreError, UserError
 
 T = TypeVar("T")
+_ADAPTERS: dict[Any, pydantic.TypeAdapter[Any]] = {}
 RESTORE = "restore the file from a copy, or make its folder again"
 
 
@@ -48,8 +49,15 @@ def checked_record(
     what: str = "damaged",
 ) -> T:
     try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
+        return _adapter(kind).validate_python(values)
     except pydantic.ValidationError as mistake:
         first = mistake.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise error(f"{what}: {key}: {first['msg']}", where=path, fix=fix) from mistake
+
+
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    """Made once for each type: making one takes longer than checking most files."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
+    return _ADAPTERS[kind]

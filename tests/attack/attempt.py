@@ -12,6 +12,7 @@ from mcontriever.cli import main
 
 MOST_MEGABYTES = 250  # beyond what the process held before; the first use of a library is part of it
 REFUSED = 2
+_DIGESTS: dict[tuple[int, ...], str] = {}
 _MESSAGE = re.compile(r"^error: .+(\n  .+)*\n  fix: .+", re.MULTILINE)
 
 
@@ -65,10 +66,22 @@ def content(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(folder))] = _digest(path)
         else:
             found[str(path.relative_to(folder))] = "a folder or a link"
     return {name: digest for name, digest in found.items() if not Path(name).name.startswith(".lock")}
+
+
+def _digest(path: Path) -> str:
+    """A file with several names, which was written long ago, is read again only if it was changed."""
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size)
+    if state.st_nlink == 1 or key not in _DIGESTS:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if state.st_nlink == 1:
+            return digest
+        _DIGESTS[key] = digest
+    return _DIGESTS[key]
 
 
 @contextlib.contextmanager

@@ -16,8 +16,9 @@ from tests.attack.attempt import attempt, content
 from tests.attack.damage import ANY_FILE, ODD_VALUES, places_in, with_value
 from tests.training.tiny_runs import tiny_values, write_config
 
-ENGINE_DAMAGES = ("missing", "empty", "cut", "zeros", "a folder", "first byte", "middle byte", "pickled")
-TENSOR_DAMAGES = ("missing", "cut", "noise", "middle byte", "pickled")
+# Any other content fails at the same comparison with checksums.json, before the file is read: three of its kinds.
+ENGINE_DAMAGES = ("missing", "a folder", "cut", "middle byte", "pickled")
+TENSOR_DAMAGES = ("missing", "cut", "middle byte", "pickled")
 
 
 @pytest.fixture(scope="session")

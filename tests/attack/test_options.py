@@ -58,7 +58,7 @@ ODD_OPTIONS = {
     "no such queries": lambda whole: ("search", whole / "store", "--queries", whole / "nowhere"),
     "no such re-ranker": lambda whole: ("search", whole / "store", "rain", "--rerank", whole / "nowhere"),
     "an encoder as re-ranker": lambda whole: ("search", whole / "store", "rain", "--rerank", whole / "model"),
-    "another encoder": lambda whole: ("search", whole / "store", "rain", "--model", whole / "bag"),
+    "another encoder": lambda whole: ("search", whole / "store", "rain", "--model", whole / "model"),
     "vectors of a store of words": lambda whole: ("search", whole / "words", "rain", "--mode", "dense"),
     "an id that is not there": lambda whole: ("delete", whole / "store", "nobody"),
     "no such ids": lambda whole: ("delete", whole / "store", "--ids-from", whole / "nowhere"),
