@@ -13,36 +13,7 @@ from mcontriever.errors import ConfigError
 from mcontriever.processor import trains_in_bf16
 from mcontriever.progress import log
 
-# DeepSpeed ignores a top-level key that it does not know: a misspelt `zero_optimization` would train without it.
-KEYS = frozenset(
-    [
-        "train_batch_size",
-        "train_micro_batch_size_per_gpu",
-        "gradient_accumulation_steps",
-        "gradient_clipping",
-        "optimizer",
-        "scheduler",
-        "zero_optimization",
-        "torch_autocast",
-        "bf16",
-        "fp16",
-        "data_types",
-        "communication_data_type",
-        "prescale_gradients",
-        "aio",
-        "timers",
-        "gradient_predivide_factor",
-        "disable_allgather",
-        "zero_allow_untested_optimizer",
-        "zero_force_ds_cpu_optimizer",
-        "steps_per_print",
-        "wall_clock_breakdown",
-        "memory_breakdown",
-        "dump_state",
-        "flops_profiler",
-        "comms_logger",
-    ]
-)
+# Those that hold keys of their own.
 SECTIONS = frozenset(
     [
         "optimizer",
@@ -57,7 +28,24 @@ SECTIONS = frozenset(
         "flops_profiler",
         "comms_logger",
     ]
-)  # those of KEYS that hold keys of their own
+)
+# DeepSpeed ignores a top-level key that it does not know: a misspelt `zero_optimization` would train without it.
+KEYS = SECTIONS | {
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "communication_data_type",
+    "prescale_gradients",
+    "gradient_predivide_factor",
+    "disable_allgather",
+    "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer",
+    "steps_per_print",
+    "wall_clock_breakdown",
+    "memory_breakdown",
+    "dump_state",
+}
 ELSEWHERE = {
     "activation_checkpointing": "set encoder.checkpoint_layers: true",
     "tensorboard": "set run.tensorboard: true",
