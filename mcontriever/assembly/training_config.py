@@ -25,20 +25,17 @@ from mcontriever.config import (
     read_yaml,
 )
 from mcontriever.errors import ConfigError
-from mcontriever.training.engine_settings import check_keys, without_nulls
+from mcontriever.training.engine_settings import well_formed
 
 
 def _block(given: Any) -> Any:
-    return without_nulls(read_yaml(given) if isinstance(given, str) else given)
-
-
-def _checked(block: dict[str, Any]) -> dict[str, Any]:
-    check_keys(block)
-    return block
+    return read_yaml(given) if isinstance(given, str) else given
 
 
 # What DeepSpeed takes, or the name of a YAML file that holds it.
-DeepSpeedBlock = typing.Annotated[dict[str, Any], pydantic.BeforeValidator(_block), pydantic.AfterValidator(_checked)]
+DeepSpeedBlock = typing.Annotated[
+    dict[str, Any], pydantic.BeforeValidator(_block), pydantic.AfterValidator(well_formed)
+]
 
 
 class PretrainConfig(Section):

@@ -57,16 +57,41 @@ NEVER = 10**12
 AUTO = "auto"  # torch_autocast.enabled: where the device multiplies bf16 natively
 
 
-def without_nulls(given: Any) -> Any:
-    """A key that is set to null is as if it were not there, as `--set deepspeed.torch_autocast=null` means it."""
-    if not isinstance(given, dict):
+def well_formed(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The block without nulls; every key is one that this trainer passes on, and what has keys of its own is a section.
+
+    A key that is set to null is as if it were not there, as `--set deepspeed.torch_autocast=null` means it.
+    """
+    found: dict[str, Any] = _without_nulls(block)
+    for key, value in found.items():
+        if key in ELSEWHERE:
+            raise ConfigError(f"deepspeed.{key} does nothing in this trainer", fix=ELSEWHERE[key])
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
+            fix = f"did you mean deepspeed.{near[0]}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
+            raise ConfigError(f"unknown key deepspeed.{key}", fix=fix)
+        if key in SECTIONS:
+            _check_section(f"deepspeed.{key}", value)
+            _check_section(f"deepspeed.{key}.params", value.get("params", {}))
+    return found
+
+
+def _without_nulls(given: Any) -> Any:
+    if not isinstance(given, Mapping):
         return given
-    return {key: without_nulls(value) for key, value in given.items() if value is not None}
+    return {key: _without_nulls(value) for key, value in given.items() if value is not None}
+
+
+def _check_section(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {value!r}, and not a section", fix=f"give its keys, or omit {name}")
 
 
 def complete_settings(block: Mapping[str, Any], *, world_size: int, total_steps: int) -> dict[str, Any]:
-    """What `deepspeed.initialize` takes, with the three batch sizes resolved for this world size."""
-    check_keys(block)
+    """What `deepspeed.initialize` takes, with the three batch sizes resolved for this world size.
+
+    `block` is well formed.
+    """
     _check_numbers(block)
     _check_precision(block)
     _check_zero(block)
@@ -96,26 +121,6 @@ def autocast_dtype(block: Mapping[str, Any]) -> str | None:
     autocast = block.get("torch_autocast") or {}
     enabled = trains_in_bf16() if autocast.get("enabled") == AUTO else autocast.get("enabled")
     return str(autocast.get("dtype", "bfloat16")) if enabled else None
-
-
-def check_keys(block: Mapping[str, Any]) -> None:
-    """Every key is one that this trainer passes on, and what has keys of its own is a section."""
-    for key, value in block.items():
-        if key in ELSEWHERE:
-            raise ConfigError(f"deepspeed.{key} does nothing in this trainer", fix=ELSEWHERE[key])
-        if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, n=1)
-            fix = f"did you mean deepspeed.{near[0]}?" if near else f"valid keys: {', '.join(sorted(KEYS))}"
-            raise ConfigError(f"unknown key deepspeed.{key}", fix=fix)
-        _check_section(f"deepspeed.{key}", value, required=key in SECTIONS)
-
-
-def _check_section(name: str, value: Any, *, required: bool) -> None:
-    if not isinstance(value, Mapping) and required:
-        raise ConfigError(f"{name} is {value!r}, and not a section", fix=f"give its keys, or omit {name}")
-    params = value.get("params") if isinstance(value, Mapping) else None
-    if params is not None and not isinstance(params, Mapping):
-        raise ConfigError(f"{name}.params is {params!r}, and not a section", fix=f"give its keys, or omit {name}")
 
 
 def _check_numbers(block: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from mcontriever.assembly.training_config import load_train_config
 from mcontriever.errors import ConfigError
 from mcontriever.processor import multiplies_bf16
 from mcontriever.training import engine_settings
-from mcontriever.training.engine_settings import NEVER, autocast_dtype, complete_settings
+from mcontriever.training.engine_settings import NEVER, autocast_dtype, complete_settings, well_formed
 from tests.conftest import REPOSITORY
 
 OPTIMIZER = {"type": "AdamW", "params": {"lr": 1e-3}}
@@ -18,7 +18,7 @@ BLOCK: dict[str, Any] = {"train_micro_batch_size_per_gpu": 4, "optimizer": OPTIM
 
 
 def complete(world_size: int = 2, total_steps: int = 100, **changes: Any) -> dict[str, Any]:
-    return complete_settings({**BLOCK, **changes}, world_size=world_size, total_steps=total_steps)
+    return complete_settings(well_formed({**BLOCK, **changes}), world_size=world_size, total_steps=total_steps)
 
 
 def test_the_block_is_handed_over_as_it_is_but_for_what_it_implies() -> None:
