@@ -114,7 +114,7 @@ class EmbeddingStore:
 
     def _codes(self, number: int, column: str, names: Sequence[str]) -> np.ndarray:
         """A shard's column of names as places in `names`; -1 where it has another."""
-        found = self._column(number, column).combine_chunks()
+        found = self._column(number, column)
         if not len(found):
             return np.zeros(0, dtype=np.int32)
         code_of = {name: code for code, name in enumerate(names)}
@@ -122,7 +122,7 @@ class EmbeddingStore:
         if column == TEXT_LANGUAGE:
             code_of[""] = -1
         codes = np.array([code_of.get(name, -1) for name in known], dtype=np.int32)
-        return codes[np.from_dlpack(found.indices)]
+        return codes[_numbers(found.indices)]
 
     @cached_property
     def documents_N(self) -> np.ndarray | None:
@@ -197,7 +197,10 @@ class EmbeddingStore:
 
     def _column(self, number: int, name: str) -> Any:
         with self._reading(number) as file:
-            return file.read(columns=[name]).column(0)
+            column = file.read(columns=[name]).column(0).combine_chunks()
+            if column.null_count:
+                raise ValueError(f"the column {name} lacks {column.null_count:,} of its values")
+            return column
 
     @contextmanager
     def _reading(self, number: int) -> Iterator[Any]:
@@ -256,9 +259,9 @@ def _file_name(name: str, shard: ShardEntry) -> str:
     return f"{name}-{shard.number:05}.npy"
 
 
-def _numbers(column: Any) -> np.ndarray:
+def _numbers(array: Any) -> np.ndarray:
     """Taken so that pyarrow need not import pandas, which would take half a second of the first search."""
-    return np.from_dlpack(column.combine_chunks())
+    return np.from_dlpack(array)
 
 
 def _arrow(rows: np.ndarray) -> Any:

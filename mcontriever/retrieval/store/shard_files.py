@@ -50,23 +50,24 @@ def passages_table(passages: Sequence[Passage], texts: bool) -> Any:
     """The rows of a shard as an Arrow table."""
     import pyarrow as pa
 
-    identifiers = [passage.document.id for passage in passages]
-    languages = pa.array([passage.document.language for passage in passages], pa.string())
+    documents = [passage.document for passage in passages]
     columns = {
-        "id": pa.array(identifiers, pa.string()),
-        "id_hash": pa.array(np.array([hash_of_id(identifier) for identifier in identifiers], dtype=np.uint64)),
-        "language": languages.dictionary_encode(),
-        "part": pa.array([passage.part for passage in passages], pa.int32()),
+        "id": [document.id for document in documents],
+        "id_hash": [hash_of_id(document.id) for document in documents],
+        "language": [document.language for document in documents],
+        "part": [passage.part for passage in passages],
     }
-    if any(passage.document.language_detected for passage in passages):
-        columns[DETECTED] = pa.array([passage.document.language_detected for passage in passages], pa.bool_())
-    if any(passage.document.text_language for passage in passages):
-        spoken = pa.array([passage.document.text_language for passage in passages], pa.string())
-        columns[TEXT_LANGUAGE] = spoken.dictionary_encode()
     if texts:
-        columns["title"] = pa.array([passage.document.title for passage in passages], pa.large_string())
-        columns["text"] = pa.array([passage.text for passage in passages], pa.large_string())
-    return pa.table(columns)
+        columns |= {"title": [document.title for document in documents], "text": [passage.text for passage in passages]}
+    schema = passages_schema(texts)
+    place = schema.get_field_index("part") + 1
+    if any(document.text_language for document in documents):
+        columns[TEXT_LANGUAGE] = [document.text_language for document in documents]
+        schema = schema.insert(place, pa.field(TEXT_LANGUAGE, schema.field("language").type))
+    if any(document.language_detected for document in documents):
+        columns[DETECTED] = [document.language_detected for document in documents]
+        schema = schema.insert(place, pa.field(DETECTED, pa.bool_()))
+    return pa.table(columns, schema=schema)
 
 
 def write_shard_files(folder: Path, number: int, arrays: dict[str, np.ndarray], table: Any) -> dict[str, FileEntry]:

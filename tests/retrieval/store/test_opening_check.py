@@ -205,6 +205,27 @@ def test_any_damage_of_a_parquet_file_is_a_store_error(whole: Path, store: Path,
     assert shown == expected  # the damage is in another column
 
 
+@pytest.mark.parametrize("name", ["language", "id_hash"])
+def test_a_column_without_some_of_its_values_is_told(store: Path, encoder: Encoder, name: str) -> None:
+    path = store / "documents-00000.parquet"
+    table = parquet.read_table(path)
+    field = table.schema.field(name)
+    values = [None, *table[name].to_pylist()[1:]]
+    table = table.set_column(table.column_names.index(name), field, pa.array(values, field.type))
+    parquet.write_table(table, path, row_group_size=1000, compression="zstd")
+
+    def with_its_size(manifest: dict[str, Any]) -> None:
+        manifest["shards"][0]["files"][path.name]["bytes"] = path.stat().st_size
+
+    change_manifest(store, with_its_size, trust_files=True)
+    read = {
+        "language": lambda: Index.open(store, encoder=encoder).search("rain"),
+        "id_hash": lambda: store_edits.delete(store, ["d5"]),
+    }[name]
+    with pytest.raises(StoreError, match=f"the column {name} lacks 1 of its values"):
+        read()
+
+
 def damaged(path: Path, harm: str) -> None:
     data = path.read_bytes()
     if harm == "missing":
